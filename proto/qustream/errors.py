@@ -1,0 +1,170 @@
+"""What can go wrong, once: every code, who must act, and what to do about it.
+
+Four families by who must act (`proto/spec/errors.md`): `PeerFault`, the remote side or a file broke the protocol;
+`OperatorFault`, whoever runs this program must change something; `Unavailable`, nobody is wrong, try again later; an
+assertion is our own bug. The table `CODES` feeds exceptions, refusals on the wire, HTTP bodies, conditions, metrics, alerts
+and the runbooks, so one code always means one thing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["CODES", "CodeRow", "Family", "OperatorFault", "PeerFault", "QuStreamError", "Unavailable", "fault"]
+
+
+class Family(StrEnum):
+    """Who must act."""
+
+    PEER = "peer"
+    OPERATOR = "operator"
+    UNAVAILABLE = "unavailable"
+
+
+class CodeRow(NamedTuple):
+    """One row of the table: the family, what it means, what to do next."""
+
+    family: Family
+    meaning: str
+    remedy: str
+
+
+_P, _O, _U = Family.PEER, Family.OPERATOR, Family.UNAVAILABLE
+
+CODES: dict[str, CodeRow] = {
+    # wire and transport
+    "E-WIRE-MALFORMED": CodeRow(_P, "bytes that are not the message they claim to be", "upgrade the older of the two sides"),
+    "E-WIRE-NONCANONICAL": CodeRow(_P, "a message not in its one canonical form", "encode as proto/spec/encoding.md says"),
+    "E-WIRE-OVERSIZE": CodeRow(_P, "a message above its maximum size", "send less at once"),
+    "E-FRAME-ORDER": CodeRow(_P, "a frame where none of its kind may stand", "upgrade the older of the two sides"),
+    "E-TLS-HANDSHAKE": CodeRow(_P, "the TLS handshake failed", "check that both ends speak QuStream's TLS 1.3 profile"),
+    "E-TLS-GROUP": CodeRow(_P, "key exchange other than X25519MLKEM768", "use OpenSSL 3.5 or later on both sides"),
+    "E-TLS-CERTIFICATE": CodeRow(_P, "not a well-formed QuStream certificate", "connect with a QuStream identity"),
+    "E-PEER-IDENTITY": CodeRow(_P, "the peer is not who was expected", "check the node's address in the registry"),
+    "E-PEER-UNLICENSED": CodeRow(_P, "a node channel without a licensed node id", "activate a licence for this node first"),
+    "E-PEER-CHAIN": CodeRow(_P, "the peer belongs to another network", "check the chain id in the configuration"),
+    "E-PEER-VERSION": CodeRow(_P, "no protocol version in common", "upgrade the older of the two sides"),
+    "E-PEER-CLOSED": CodeRow(_U, "the peer closed the connection", "try again, or ask another node"),
+    "E-PEER-LIMIT": CodeRow(_U, "too many connections or requests from here", "wait and try again"),
+    "E-PEER-UNREACHABLE": CodeRow(_U, "no connection could be made", "check that the node runs and its address is reachable"),
+    "E-DEADLINE": CodeRow(_U, "no answer within the deadline", "try again with a longer deadline"),
+    # identity
+    "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),
+    "E-KEYSTORE-MODE": CodeRow(_O, "a secret file others can read", "chmod 600 the file"),
+    "E-KEYSTORE-EXISTS": CodeRow(
+        _O, "a keystore is there already", "choose another directory; existing keys are never overwritten"
+    ),
+    "E-ID-TEXT": CodeRow(_O, "not a valid identifier", "copy the identifier again, whole"),
+    "E-PASSPHRASE-WORDS": CodeRow(_O, "not a valid passphrase", "check the spelling and order of the words"),
+    "E-SIGNATURE": CodeRow(_P, "a signature does not verify", "do not trust the message; fetch it again from its origin"),
+    # registry
+    "E-REGISTRY-SIGNATURE": CodeRow(
+        _O, "the network file is not signed by the pinned key", "fetch the file again or correct network_key"
+    ),
+    "E-REGISTRY-VERSION": CodeRow(_O, "the network file is older than the one in use", "install the newest network file"),
+    "E-REGISTRY-FORMAT": CodeRow(_O, "the network file is not well-formed", "fetch the file again"),
+    "E-REGISTRY-UNKNOWN": CodeRow(_O, "the network does not know this name", "check the identifier, or have it enrolled"),
+    # entropy and block
+    "E-ENTROPY-SHORT": CodeRow(_U, "no attested randomness in the pool", "try again shortly; operator: see the qrngd status"),
+    "E-ATTESTATION": CodeRow(_P, "an attestation that does not hold", "refuse the block; report the QRNG server"),
+    "E-ATTESTATION-STALE": CodeRow(_P, "an attestation past its expiry", "take a fresh unit"),
+    "E-ATTESTATION-DEVICE": CodeRow(_P, "a device this network does not accept", "emulated devices serve test networks only"),
+    "E-PROOF": CodeRow(_P, "a Merkle proof that does not lead to its root", "refuse the block; report the node"),
+    "E-BLOCK-SIZE": CodeRow(_P, "a block of the wrong size", "fetch the block again"),
+    "E-BLOCK-OPEN": CodeRow(_P, "no segment layout fits this seed", "check that seed and block belong together"),
+    "E-BLOCK-AMBIGUOUS": CodeRow(_P, "two segment layouts fit this seed", "take a fresh unit"),
+    "E-SCATTER-SHORT": CodeRow(_U, "the scatter bytes ran out", "take a fresh unit"),
+    # key requests
+    "E-REQUEST-EXPIRED": CodeRow(_P, "a request outside its time", "check the clock of the device"),
+    "E-REQUEST-NODE": CodeRow(_P, "a request signed for another node or channel", "sign a request for this node on this channel"),
+    "E-REQUEST-INVALID": CodeRow(_P, "a request that contradicts itself", "build requests with the SDK"),
+    "E-GRANT-UNKNOWN": CodeRow(_P, "no such grant", "buy a grant, or wait until it is final"),
+    "E-GRANT-EXPIRED": CodeRow(_P, "the grant has ended", "roll the unused indices over or buy a new grant"),
+    "E-GRANT-SPENT": CodeRow(_P, "this index of the grant is spent", "use the next index"),
+    "E-GRANT-EXHAUSTED": CodeRow(_O, "no index of the grant is left", "buy a new grant"),
+    "E-GRANT-RUID": CodeRow(_P, "the rotating identifier is not in the grant", "use the rUID key that bought the grant"),
+    "E-NOT-ASSIGNED": CodeRow(_P, "this node is not assigned to the request", "ask the nodes the registry assigns"),
+    "E-CLASS-SHORT": CodeRow(_U, "too few nodes of one class answered", "try again when more nodes of that class are up"),
+    "E-CLASS-MIX": CodeRow(_P, "not the right mix of node classes", "use three nodes of each class"),
+    "E-DEVICE-UNKNOWN": CodeRow(_P, "an unregistered device", "link the device to the user first"),
+    "E-DEVICE-REVOKED": CodeRow(_P, "a revoked device", "use another device of the user"),
+    "E-DEVICE-EXPIRED": CodeRow(_P, "the device certificate has expired", "renew it with the user's master key"),
+    "E-LIFETIME": CodeRow(_P, "a lifetime above what the grant paid for", "ask for a shorter lifetime"),
+    "E-ANSWER-INVALID": CodeRow(
+        _P, "a node answered with something that does not check", "another node is asked; report this one"
+    ),
+    "E-CHAIN-STALE": CodeRow(_U, "the node's view of the network is too old", "ask another node"),
+    "E-NOT-HELD": CodeRow(_P, "the node holds no such block", "it expired, was revoked, or was collected"),
+    "E-NOT-RECIPIENT": CodeRow(_P, "this user is not named as a recipient", "ask the sender to name you"),
+    "E-NODE-FULL": CodeRow(_U, "the node has no room for another block", "ask another node"),
+    "E-NODE-READONLY": CodeRow(_U, "the node cannot write to its disk", "operator: free disk space; user: ask another node"),
+    # envelope
+    "E-ENVELOPE-FORMAT": CodeRow(_P, "not a QuStream envelope", "check that the file is whole"),
+    "E-ENVELOPE-TRUNCATED": CodeRow(_P, "the envelope ends early", "fetch the file again"),
+    "E-ENVELOPE-TAMPERED": CodeRow(_P, "the envelope was changed after it was made", "fetch the file again from its sender"),
+    "E-ENVELOPE-SENDER": CodeRow(_P, "the sender's signature does not hold", "do not trust this file"),
+    "E-ENVELOPE-EXPIRED": CodeRow(_P, "the blocks of this envelope have expired", "ask the sender to send it again"),
+    "E-PAD-SIZE": CodeRow(_O, "too large for pad mode", "pad mode takes at most 196,608 bytes; use the ordinary mode"),
+    # devices of a QRNG server
+    "E-DEV-ABSENT": CodeRow(_O, "the QRNG device is not there", "plug it in; check the path and the permissions"),
+    "E-DEV-LOCKED": CodeRow(_O, "another process holds the QRNG device", "stop the other process (rngd?)"),
+    "E-DEV-READ": CodeRow(_O, "the QRNG device fails to deliver", "check the cable and the device's own status"),
+    "E-DEV-HEALTH": CodeRow(
+        _O, "the QRNG device fails its health tests", "run qrngd selftest; replace the device if it fails again"
+    ),
+    "E-DEV-LATCHED": CodeRow(
+        _O,
+        "a permanent health failure is latched",
+        "examine the device, then restart qrngd to run a full start-up test",
+    ),
+    "E-FEED-REFUSED": CodeRow(_P, "this node is not on the feed's allow-list", "add the node id to the qrngd configuration"),
+    "E-FEED-STOPPED": CodeRow(_U, "the QRNG server has stopped its feed", "see the reason in qrngd status"),
+    # operation
+    "E-CONFIG": CodeRow(_O, "the configuration is not valid", "correct the named key"),
+    "E-DATA-LOCKED": CodeRow(_O, "another daemon uses this data directory", "stop it, or choose another directory"),
+    "E-DATA-CORRUPT": CodeRow(_O, "stored data does not check", "restore the directory from a backup"),
+    "E-DISK-FULL": CodeRow(_O, "the disk is full", "free space; the node serves nothing new until then"),
+    "E-ADDRESS-IN-USE": CodeRow(_O, "the address to listen on is taken", "choose another address or stop the other program"),
+    "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
+    "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
+}
+
+
+class QuStreamError(Exception):
+    """A coded failure. `code` is a key of `CODES`; `detail` never holds a secret and is safe to log and to send."""
+
+    def __init__(self, code: str, detail: str = "", *, retry_after_ms: int | None = None) -> None:
+        self.code = code
+        self.row = CODES[code]
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+        super().__init__(code, detail)
+
+    def __str__(self) -> str:
+        what = self.detail or self.row.meaning
+        return f"{self.code}: {what}. Remedy: {self.row.remedy}."
+
+
+class PeerFault(QuStreamError):
+    """The remote side, a client, or a file from elsewhere broke the protocol."""
+
+
+class OperatorFault(QuStreamError):
+    """Whoever runs this program must act: configuration, disk, clock, device, key. At start: exit code 78."""
+
+
+class Unavailable(QuStreamError):
+    """Nobody is wrong; back off (`retry_after_ms` if the other side said how long) and try again."""
+
+
+_CLASSES = {Family.PEER: PeerFault, Family.OPERATOR: OperatorFault, Family.UNAVAILABLE: Unavailable}
+
+
+def fault(code: str, detail: str = "", *, retry_after_ms: int | None = None) -> QuStreamError:
+    """Return the exception of the family that `CODES` gives `code`; the caller raises it.
+
+    A `KeyError` here is our own bug: codes are never made up at run time. Codes that arrive from a peer go through
+    `qustream.wire.rpc.refusal_error`, which knows what to do with an unknown one.
+    """
+    return _CLASSES[CODES[code].family](code, detail, retry_after_ms=retry_after_ms)

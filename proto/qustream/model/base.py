@@ -1,0 +1,48 @@
+"""What every noun of the protocol is made of: bounded field types and the one struct shape (`proto/spec/encoding.md`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "U16",
+    "U63",
+    "Bytes16",
+    "Bytes32",
+    "Bytes64",
+    "Count32",
+    "HybridSignature",
+    "Label",
+    "Noun",
+    "Path",
+    "Signed",
+    "Text",
+]
+
+# Fixed lengths are part of the type, so that a decoder refuses a wrong one before anybody looks at it.
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
+# Ed25519 (64 bytes) followed by ML-DSA-65 (3,309 bytes).
+HybridSignature = Annotated[bytes, Meta(min_length=3373, max_length=3373)]
+U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
+Count32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+# 63 bits: what every language's signed integer holds.
+U63 = Annotated[int, Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+Label = Annotated[str, Meta(max_length=64)]
+Text = Annotated[str, Meta(max_length=256)]
+# A Merkle path: a tree of 2^32 leaves has 32 levels.
+Path = Annotated[tuple[Bytes32, ...], Meta(max_length=32)]
+
+
+class Noun(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A protocol struct without a tag: a MessagePack array of its fields in order of definition, nothing more."""
+
+
+class Signed(Noun, frozen=True):
+    """Canonical bytes of a noun and the hybrid signature over exactly these bytes (spec, identity.md)."""
+
+    body: Annotated[bytes, Meta(max_length=16384)]
+    signature: HybridSignature

@@ -1,0 +1,1 @@
+"""Bytes on the wire: the codec and every message. Tags are listed in `proto/spec/encoding.md`."""

@@ -1,0 +1,58 @@
+"""The feed from a QRNG server to a node (`proto/spec/entropy-feed.md`). Tags 40-49.
+
+The node sends `FeedOpen` and `FeedCredit` on the request channel; the server sends `FeedHealth` on control, `FeedBatch` and
+`FeedUnit` on bulk, a batch always before its units.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from qustream.model.base import Bytes32, Count32, Label, Signed, Text
+from qustream.model.entropy import UNIT_BYTES, LeafProof
+from qustream.wire.codec import Message
+
+__all__ = ["FEED_MAX_BYTES", "FeedBatch", "FeedCredit", "FeedHealth", "FeedMessage", "FeedOpen", "FeedUnit"]
+
+FEED_MAX_BYTES = UNIT_BYTES + 4096
+
+
+class FeedOpen(Message, frozen=True, tag=40):
+    """Opens the feed for `node` (over TLS it must be the connection's own id) with a first credit in units."""
+
+    node: Bytes32
+    credit: Count32
+
+
+class FeedCredit(Message, frozen=True, tag=41):
+    """Grants `units` more units. The server sends exactly what it has credit for, and never queues beyond it."""
+
+    units: Annotated[int, Meta(ge=1, le=4096)]
+
+
+class FeedHealth(Message, frozen=True, tag=42):
+    """The state of the server's device, pushed at opening and at every change:
+    starting, testing, live, suspect, failed, absent."""
+
+    state: Label
+    code: Label
+    reason: Text
+
+
+class FeedBatch(Message, frozen=True, tag=43):
+    """A signed attestation; the units that follow prove membership in it."""
+
+    attestation: Signed
+
+
+class FeedUnit(Message, frozen=True, tag=44):
+    """One unit: material ‖ scatter, made for this node, sent once. `root`: the root of the batch it belongs to."""
+
+    root: Bytes32
+    proof: LeafProof
+    unit: Annotated[bytes, Meta(min_length=UNIT_BYTES, max_length=UNIT_BYTES)]
+
+
+FeedMessage = FeedOpen | FeedCredit | FeedHealth | FeedBatch | FeedUnit

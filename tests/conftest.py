@@ -1,0 +1,56 @@
+"""Shared by all tests: the list of tests that need more than Python and loopback, checked against `tests/conditional.toml`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+LIST = Path(__file__).parent / "conditional.toml"
+
+# What a test may need, and how to tell that it is here.
+NEEDS: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "hwrng": lambda: os.access("/dev/hwrng", os.R_OK),
+    "strace": lambda: shutil.which("strace") is not None,
+    "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
+    "promtool": lambda: shutil.which("promtool") is not None,
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(name, ...): what this machine must have; listed in tests/conditional.toml")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    listed = tomllib.loads(LIST.read_text())["test"] if LIST.exists() else {}
+    found: set[str] = set()
+    for item in items:
+        wants = [str(n) for mark in item.iter_markers("needs") for n in mark.args]
+        if not wants:
+            continue
+        name = f"{Path(str(item.path)).relative_to(LIST.parent)}::{getattr(item, 'originalname', item.name)}"
+        found.add(name)
+        if sorted(listed.get(name, {}).get("needs", [])) != sorted(wants):
+            raise pytest.UsageError(f"{name} needs {wants}, but tests/conditional.toml does not say so")
+        missing = [w for w in wants if not NEEDS[w]()]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: {listed[name]['reason']}"))
+    whole = not config.getoption("keyword") and len(config.args) == 1 and Path(config.args[0]).name == "tests"
+    gone = set(listed) - found
+    if whole and gone:
+        raise pytest.UsageError(f"tests/conditional.toml lists tests that are gone: {sorted(gone)}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    # A skip that the list does not know is a hole in the suite: it fails.
+    if report.skipped and not any(item.iter_markers("needs")):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped without standing in tests/conditional.toml"
