@@ -1,0 +1,106 @@
+"""Writing small files so that a crash leaves the old one or the new one, never a torn one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from qustream.errors import QuStreamError, fault
+
+__all__ = ["create", "locked", "read", "replace", "sync_directory"]
+
+PRIVATE_MODE = 0o600
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def file_fault(path: Path, error: OSError) -> QuStreamError:
+    """The coded form of an operating system's refusal: `E-DISK-FULL` or `E-FILE`."""
+    code = "E-DISK-FULL" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "E-FILE"
+    return fault(code, f"{path}: {os.strerror(error.errno or errno.EIO)}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename or a new name in `directory` outlive a power failure."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """`data` on the disk under a name beside `path`, gone again at the end unless it was renamed."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def replace(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` in place of whatever `path` holds, durably. Errors: `E-FILE`, `E-DISK-FULL`."""
+    try:
+        with _written(path, data, mode) as temporary:
+            os.rename(temporary, path)
+            sync_directory(path.parent)
+    except OSError as error:
+        raise file_fault(path, error) from None
+
+
+def create(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` at `path`, durably and whole. `FileExistsError` if something is there; other errors: `E-FILE`, `E-DISK-FULL`."""
+    try:
+        with _written(path, data, mode) as temporary:
+            os.link(temporary, path)  # a rename would overwrite
+            sync_directory(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise file_fault(path, error) from None
+
+
+def read(path: Path, max_bytes: int, *, private: bool) -> bytes:
+    """The bytes of a regular file of at most `max_bytes`.
+
+    Errors: `E-FILE`; `E-KEYSTORE-MODE` if it is `private` and anybody but its owner may read or write it.
+    """
+    try:
+        # Non-blocking, so that a FIFO put in a file's place cannot stop us.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise fault("E-FILE", f"{path}: not a regular file")
+            if private and status.st_mode & OTHERS:
+                raise fault("E-KEYSTORE-MODE", f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, 0600 is needed")
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise file_fault(path, error) from None
+    if len(data) > max_bytes:
+        raise fault("E-FILE", f"{path}: larger than {max_bytes} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the exclusive lock of the file `path` (made if need be); waits for other threads and processes. Errors: `E-FILE`."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
+    except OSError as error:
+        raise file_fault(path, error) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
