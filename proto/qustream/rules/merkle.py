@@ -39,14 +39,19 @@ class Tree:
     def __init__(self, leaves: Iterable[bytes]) -> None:
         """`leaves`: the leaf data in order, at most `SIZE_MAX`."""
         sha256 = hashlib.sha256
-        level = b"".join([sha256(b"\x00" + data).digest() for data in leaves])
+        # Appending keeps the peak at the size of the tree: a list of a million hashes would take three times as much.
+        level = bytearray()
+        for data in leaves:
+            level += sha256(b"\x00" + data).digest()
         self.size = len(level) // HASH_BYTES
-        self._levels = [level]
-        while len(level) > HASH_BYTES:
-            paired = len(level) - len(level) % 64
-            parents = [sha256(b"\x01" + level[at : at + 64]).digest() for at in range(0, paired, 64)]
-            level = b"".join(parents) + level[paired:]
-            self._levels.append(level)
+        self._levels = [bytes(level)]
+        while len(self._levels[-1]) > HASH_BYTES:
+            below, level = self._levels[-1], bytearray()
+            paired = len(below) - len(below) % (2 * HASH_BYTES)
+            for at in range(0, paired, 2 * HASH_BYTES):
+                level += sha256(b"\x01" + below[at : at + 2 * HASH_BYTES]).digest()
+            level += below[paired:]
+            self._levels.append(bytes(level))
 
     @property
     def root(self) -> bytes:
