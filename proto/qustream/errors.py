@@ -63,6 +63,9 @@ CODES: dict[str, CodeRow] = {
         _O, "the network file is not signed by the pinned key", "fetch the file again or correct network_key"
     ),
     "E-REGISTRY-VERSION": CodeRow(_O, "the network file is older than the one in use", "install the newest network file"),
+    "E-REGISTRY-CHAIN": CodeRow(
+        _O, "the network file is of another network", "correct chain or network_file in the configuration"
+    ),
     "E-REGISTRY-FORMAT": CodeRow(_O, "the network file is not well-formed", "fetch the file again"),
     "E-REGISTRY-UNKNOWN": CodeRow(_O, "the network does not know this name", "check the identifier, or have it enrolled"),
     # entropy and block
