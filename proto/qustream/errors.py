@@ -122,6 +122,7 @@ CODES: dict[str, CodeRow] = {
         "examine the device, then restart qrngd to run a full start-up test",
     ),
     "E-FEED-REFUSED": CodeRow(_P, "this node is not on the feed's allow-list", "add the node id to the qrngd configuration"),
+    "E-FEED-CREDIT": CodeRow(_P, "more credit than a node may have outstanding", "grant at most 256 units at a time"),
     "E-FEED-STOPPED": CodeRow(_U, "the QRNG server has stopped its feed", "see the reason in qrngd status"),
     # operation
     "E-CONFIG": CodeRow(_O, "the configuration is not valid", "correct the named key"),

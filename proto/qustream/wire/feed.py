@@ -1,7 +1,7 @@
 """The feed from a QRNG server to a node (`proto/spec/entropy-feed.md`). Tags 40-49.
 
-The node sends `FeedOpen` and `FeedCredit` on the request channel; the server sends `FeedHealth` on control, `FeedBatch` and
-`FeedUnit` on bulk, a batch always before its units.
+The node sends `FeedOpen` and `FeedCredit` as requests (`proto/spec/transport.md`, "Requests"); each is answered with the `FeedHealth` of
+that moment. The server pushes `FeedHealth` at every change, `FeedBatch` and `FeedUnit` on the bulk channel, a batch always before its units.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class FeedCredit(Message, frozen=True, tag=41):
 
 
 class FeedHealth(Message, frozen=True, tag=42):
-    """The state of the server's device, pushed at opening and at every change:
-    starting, testing, live, suspect, failed, absent."""
+    """The state of the server's device, as an answer and pushed at every change: starting, testing, live, suspect, failed, absent.
+    `code`: of the error table, '' when nothing is wrong; `reason`: in words."""
 
     state: Label
     code: Label
