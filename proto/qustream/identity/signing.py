@@ -1,7 +1,8 @@
 """The hybrid signing key: Ed25519 and ML-DSA-65 from one 32-byte seed (`proto/spec/identity.md`, "Signing").
 
-Both halves sign `len(purpose) (1 byte) ‖ purpose ‖ ed25519 key ‖ ML-DSA key ‖ message`; a signature is valid only if both are. Binding
-both public keys keeps one half from being lifted into another pair. ML-DSA is hedged (FIPS 204 §3.4): two signatures of one message differ.
+Both halves sign `len(purpose) (1 byte) ‖ purpose ‖ Ed25519 key ‖ ML-DSA key ‖ message`; a signature is valid only if both are.
+Binding both public keys keeps one half from being lifted into another pair. ML-DSA is hedged (FIPS 204 §3.4): two signatures of
+one message differ.
 """
 
 from __future__ import annotations
