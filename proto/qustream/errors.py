@@ -40,6 +40,7 @@ CODES: dict[str, CodeRow] = {
     "E-FRAME-ORDER": CodeRow(_P, "a frame where none of its kind may stand", "upgrade the older of the two sides"),
     "E-TLS-HANDSHAKE": CodeRow(_P, "the TLS handshake failed", "check that both ends speak QuStream's TLS 1.3 profile"),
     "E-TLS-GROUP": CodeRow(_P, "key exchange other than X25519MLKEM768", "use OpenSSL 3.5 or later on both sides"),
+    "E-TLS-RECORD": CodeRow(_P, "a protected record that does not verify", "connect again; if it repeats, the path alters bytes"),
     "E-TLS-CERTIFICATE": CodeRow(_P, "not a well-formed QuStream certificate", "connect with a QuStream identity"),
     "E-PEER-IDENTITY": CodeRow(_P, "the peer is not who was expected", "check the node's address in the registry"),
     "E-PEER-UNLICENSED": CodeRow(_P, "a node channel without a licensed node id", "activate a licence for this node first"),

@@ -1,0 +1,370 @@
+"""The engine on a trio socket: many calls at once, one task that reads, one that sends.
+
+    async with await connect(address, key=key, hello=hello, expect=node_id, timeout_ms=5000) as connection:
+        answer = await connection.call(body, deadline_ms=10_000)
+
+Inside `async with` the two tasks run; leaving it says goodbye and ends them. What the peer does wrong ends the connection: every
+waiting operation raises the coded error that ended it. An unexpected exception in the tasks is our own bug and leaves `async with` as
+an ordinary exception group. An error of the body itself leaves it as it is, not wrapped.
+
+Flow: `send` and `call` wait for room in the channel's queue (gossip drops instead, consensus closes, see `Engine.send`). What arrives
+waits in a bounded inbox; when it is full the socket is left unread, so a slow application slows its peer and nothing grows.
+Requests beyond the bound are refused at once (`E-PEER-LIMIT`), so that they never hold up the answers behind them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import trio
+
+from qustream.aio.link import Link, dial
+from qustream.errors import QuStreamError, fault
+from qustream.identity.signing import SigningKey
+from qustream.model.keys import PublicKey
+from qustream.transport.address import parse_address
+from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
+from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
+from qustream.transport.greeting import LocalHello, Peer
+from qustream.transport.limits import CHANNEL_LIMITS, REQUESTS_MAX, Channel
+from qustream.wire.codec import encode
+from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
+
+__all__ = ["Connection", "connect", "connect_unix"]
+
+# Two of the largest messages, so that one can be worked on while the next arrives.
+INBOX_MAX_BYTES = 2 * CHANNEL_LIMITS[Channel.BULK].message_max_bytes
+INBOX_MAX_MESSAGES = 1024
+# A peer that sends no whole message for so long is given up (at 600 KiB a message that asks for 10 KB/s); after a third of it
+# it is asked for a sign of life, so that one lost ping does not end a connection.
+IDLE_MS = 60_000
+
+
+async def connect(
+    address: str,
+    *,
+    key: SigningKey,
+    hello: LocalHello,
+    expect: bytes | None = None,
+    timeout_ms: int = 10_000,
+    permit: Permit | None = None,
+    idle_ms: int = IDLE_MS,
+) -> Connection:
+    """Connect to `host:port` or `[v6]:port` and prove both ends to each other. Enter the result with `async with`.
+
+    `expect`: the id that must answer; it may then use every channel, unless `permit` says otherwise.
+    Errors: `E-PEER-*`, `E-TLS-*`, `E-SIGNATURE`, `E-DEADLINE`.
+    """
+    where = parse_address(address)
+    if where.path:
+        return await connect_unix(where.path, hello=hello, timeout_ms=timeout_ms, permit=permit, idle_ms=idle_ms)
+    with _deadline(timeout_ms, "no connection within the deadline"):
+        sock = await dial(where)
+        engine = Engine("client", key=key, hello=hello, expect=expect, permit=permit)
+        return await establish(sock, engine, idle_ms=idle_ms)
+    raise AssertionError("unreachable")
+
+
+async def connect_unix(
+    path: str,
+    *,
+    hello: LocalHello,
+    timeout_ms: int = 10_000,
+    permit: Permit | None = None,
+    idle_ms: int = IDLE_MS,
+) -> Connection:
+    """Connect to the Unix socket at `path`. Errors: as `connect`."""
+    with _deadline(timeout_ms, "no connection within the deadline"):
+        sock = await dial(parse_address(f"unix:{path}"))
+        return await establish(sock, PlainEngine("client", hello=hello, permit=permit), idle_ms=idle_ms)
+    raise AssertionError("unreachable")
+
+
+async def establish(sock: socket.socket, engine: Engine | PlainEngine, *, idle_ms: int = IDLE_MS) -> Connection:
+    """Run the handshake on a connected socket; the caller sets the deadline. The socket is closed if it fails."""
+    link = Link(sock, engine, stall_s=idle_ms / 1000)
+    engine.start()
+    early: list[Event] = []
+    try:
+        while engine.peer is None:
+            await link.flush()
+            early += await link.read()
+            _raise_if_closed(early)
+    except QuStreamError:
+        await link.close_gently()
+        raise
+    except BaseException:
+        link.close()
+        raise
+    return Connection(link, early, engine.peer, idle_ms=idle_ms)
+
+
+def _raise_if_closed(events: list[Event]) -> None:
+    for event in events:
+        if isinstance(event, Closed):
+            raise event.error or fault("E-PEER-CLOSED", "the peer closed the connection during the handshake")
+
+
+class _deadline:  # noqa: N801 - reads as a keyword
+    """`trio.fail_after` with our own error. Errors: `E-DEADLINE`."""
+
+    def __init__(self, timeout_ms: float, detail: str) -> None:
+        self._scope = trio.move_on_after(timeout_ms / 1000)
+        self._detail = detail
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise fault("E-DEADLINE", self._detail)
+
+
+class Connection:
+    """An established connection; its operations work inside `async with`, and any number of tasks may use them at once."""
+
+    def __init__(self, link: Link, early: list[Event], peer: Peer, *, idle_ms: int = IDLE_MS) -> None:
+        self.peer = peer
+        self.peer_uid = link.peer_uid
+        self.ended_in_order = False  # whether a goodbye without a reason, from either end, ended it
+        self._link = link
+        self._engine = link.engine
+        self._early = early
+        self._calls = CallTable()
+        self._inbox: deque[tuple[Channel, bytes]] = deque()
+        self._inbox_bytes = 0
+        self._requests: deque[Request] = deque()  # asked by the peer, not yet taken by `serve_requests`
+        self._open_requests: set[int] = set()
+        self._trouble: QuStreamError | None = None
+        self._something_to_send = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._inbox_has_room = trio.lowlevel.ParkingLot()
+        self._tasks: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._stops = (trio.CancelScope(), trio.CancelScope())
+        self._idle_s = idle_ms / 1000
+        # Whoever waits for room on a channel is served in turn, or a large message would wait for ever behind small ones.
+        self._turns = {channel: trio.StrictFIFOLock() for channel in (Channel.REQUEST, Channel.BULK)}
+
+    @property
+    def peer_key(self) -> PublicKey | None:
+        """The peer's public key; None on a Unix socket."""
+        return self.peer.key
+
+    @property
+    def dropped(self) -> int:
+        """Gossip messages that were not sent because their queue was full."""
+        return self._engine.dropped
+
+    def permit(self, channels: Collection[Channel]) -> None:
+        """From now on the peer may use these channels, besides control."""
+        self._engine.permit(channels)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    async def send(self, channel: Channel, body: bytes) -> bool:
+        """Queue a message; waits for room. False: dropped (gossip alone). Errors: whatever ended the connection."""
+        self._check_entered()
+        if channel in self._turns:
+            async with self._turns[channel]:
+                while not self._try_send(channel, body):
+                    await self._room.park()
+            return True
+        await trio.lowlevel.checkpoint()
+        sent = self._try_send(channel, body)
+        if not sent and channel is Channel.CONSENSUS:
+            self._end(fault("E-PEER-LIMIT", "the peer does not take what is sent on consensus"))
+            self._check_alive()
+        return sent
+
+    def _try_send(self, channel: Channel, body: bytes) -> bool:
+        self._check_alive()
+        sent = self._engine.send(channel, body)
+        self._something_to_send.unpark_all()
+        return sent
+
+    async def receive(self) -> tuple[Channel, bytes]:
+        """The next message of consensus, gossip or bulk. Errors: whatever ended the connection, after what came before it."""
+        self._check_entered()
+        await trio.lowlevel.checkpoint()
+        while not self._inbox:
+            self._check_alive()
+            await self._arrived.park()
+        channel, body = self._inbox.popleft()
+        self._inbox_bytes -= len(body)
+        self._inbox_has_room.unpark_all()
+        return channel, body
+
+    async def call(self, body: bytes, *, deadline_ms: int, max_answer_bytes: int = BODY_MAX_BYTES) -> bytes:
+        """Send a request and wait for its result; many at once.
+
+        Errors: the peer's refusal as the error of its code; `E-DEADLINE`; `E-PEER-LIMIT` (too many open calls); whatever ended
+        the connection.
+        """
+        self._check_entered()
+        self._check_alive()
+        answered = trio.Event()
+        answers: list[Answer] = []
+
+        def on_answer(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        number, request = self._calls.open(body, deadline_ms, on_answer)
+        try:
+            with _deadline(deadline_ms, "no answer within the deadline"):
+                await self.send(Channel.REQUEST, request)
+                await answered.wait()
+        finally:
+            self._calls.abandon(number)
+        return checked(answers[0], max_answer_bytes)
+
+    async def next_request(self) -> Request:
+        """The next request of the peer, for `serve_requests`. Errors: whatever ended the connection."""
+        self._check_entered()
+        await trio.lowlevel.checkpoint()
+        while not self._requests:
+            self._check_alive()
+            await self._arrived.park()
+        return self._requests.popleft()
+
+    async def answer(self, number: int, message: bytes) -> None:
+        """Send the encoded answer to a request; waits for room. Errors: whatever ended the connection."""
+        self._open_requests.discard(number)
+        await self.send(Channel.REQUEST, message)
+
+    async def wait_closed(self) -> QuStreamError:
+        """Wait until the connection is over, and say why."""
+        self._check_entered()
+        while self._trouble is None:
+            await self._arrived.park()
+        return self._trouble
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Connection:
+        if self._tasks is not None:
+            raise LocalMisuse("a connection is entered once")
+        self._tasks = trio.open_nursery()
+        nursery = await self._tasks.__aenter__()
+        nursery.start_soon(self._read_all)
+        nursery.start_soon(self._send_all)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        assert self._tasks is not None
+        self._stop()
+        try:
+            return await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if error is not None and group.exceptions == (error,):
+                return False  # the body's own error leaves as it is
+            raise
+        finally:
+            await self.aclose()
+
+    async def aclose(self, code: str = "", detail: str = "") -> None:
+        """Say goodbye (with the reason, if there is a `code`) and close: at most a second, harmless when repeated."""
+        self._engine.close(code, detail)
+        self.ended_in_order = self.ended_in_order or (self._trouble is None and not code)
+        self._end(fault("E-PEER-CLOSED", "this end closed the connection"))
+        self._stop()
+        await self._link.close_gently()
+
+    def _stop(self) -> None:
+        for scope in self._stops:
+            scope.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._engine!r}>"
+
+    # -- the two tasks ------------------------------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        with self._stops[0]:
+            try:
+                await self._take_all(self._early)
+                self._early = []
+                await self._read_until_closed()
+            except QuStreamError as error:
+                self._engine.close(error.code, error.detail)
+                self._end(error)
+
+    async def _read_until_closed(self) -> None:
+        heard, heard_at = self._engine.heard, trio.current_time()
+        while self._trouble is None:
+            events: list[Event] = []
+            with trio.move_on_after(self._idle_s / 3) as quiet:
+                events = await self._link.read()
+            await self._take_all(events)
+            if self._engine.heard != heard:
+                heard, heard_at = self._engine.heard, trio.current_time()
+            elif trio.current_time() - heard_at >= self._idle_s:
+                raise fault("E-PEER-CLOSED", "the peer fell silent")
+            elif quiet.cancelled_caught:
+                self._engine.ping(0)
+            self._something_to_send.unpark_all()
+
+    async def _send_all(self) -> None:
+        with self._stops[1]:
+            try:
+                while True:
+                    await self._link.flush(self._room.unpark_all)
+                    if self._trouble is not None:
+                        return
+                    await self._something_to_send.park()
+            except QuStreamError as error:
+                self._end(error)
+
+    async def _take_all(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Closed):
+                self.ended_in_order = event.error is None
+                self._end(event.error or fault("E-PEER-CLOSED", "the peer closed the connection"))
+            elif not isinstance(event, Received):
+                continue
+            elif event.channel is Channel.REQUEST:
+                await self._take_rpc(event.body)
+            else:
+                while self._inbox_bytes >= INBOX_MAX_BYTES or len(self._inbox) >= INBOX_MAX_MESSAGES:
+                    await self._inbox_has_room.park()
+                self._inbox.append((event.channel, event.body))
+                self._inbox_bytes += len(event.body)
+                self._arrived.unpark_all()
+
+    async def _take_rpc(self, body: bytes) -> None:
+        message = read_rpc(body)
+        if not isinstance(message, Request):
+            self._calls.settle(message)
+            return
+        if message.id in self._open_requests:
+            raise fault("E-FRAME-ORDER", "a second request under the id of an open one")
+        if len(self._open_requests) >= REQUESTS_MAX:
+            refusal = Refusal(message.id, "E-PEER-LIMIT", f"{REQUESTS_MAX} requests of this connection are open", 0)
+            await self.send(Channel.REQUEST, encode(refusal))
+            return
+        self._open_requests.add(message.id)
+        self._requests.append(message)
+        self._arrived.unpark_all()
+
+    # -- within -------------------------------------------------------------------------------------------------------
+
+    def _end(self, error: QuStreamError) -> None:
+        if self._trouble is None:
+            self._trouble = error
+            self._calls.fail_all(error)
+        for lot in (self._something_to_send, self._room, self._arrived, self._inbox_has_room):
+            lot.unpark_all()
+
+    def _check_alive(self) -> None:
+        if self._trouble is not None:
+            raise again(self._trouble)
+
+    def _check_entered(self) -> None:
+        if self._tasks is None:
+            raise LocalMisuse("use a connection inside `async with`")

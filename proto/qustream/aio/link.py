@@ -1,0 +1,162 @@
+"""One socket and one engine under trio: read once, flush, close. Knows nothing of calls or channels."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+import trio
+
+from qustream.errors import QuStreamError, fault
+from qustream.transport.address import Address
+from qustream.transport.engine import Engine, Event, PlainEngine
+from qustream.transport.limits import READ_BYTES
+
+__all__ = ["Link", "dial"]
+
+# Addresses of one name that are tried in turn.
+ADDRESSES_MAX = 4
+# How long closing may take to get the goodbye out and to read what is under way, so that a reset does not destroy it.
+GOODBYE_S = 1.0
+# What is read and thrown away meanwhile.
+GOODBYE_READ_MAX_BYTES = 4 * 1024 * 1024
+# All connections of one event loop read into the same buffer: between the read and its use nobody else runs.
+_buffer: trio.lowlevel.RunVar[memoryview] = trio.lowlevel.RunVar("qustream-read-buffer")
+
+
+async def dial(where: Address) -> socket.socket:
+    """A connected socket that does not block. Errors: `E-PEER-UNREACHABLE`."""
+    if where.path:
+        return await _try_dial(socket.AF_UNIX, where.path)
+    try:
+        found = (await trio.socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM))[:ADDRESSES_MAX]
+    except OSError as error:
+        raise fault("E-PEER-UNREACHABLE", f"{where.host} does not resolve: {error.strerror}") from None
+    trouble: QuStreamError = fault("E-PEER-UNREACHABLE", f"{where.host} has no address")
+    for family, _, _, _, target in found:
+        try:
+            return await _try_dial(family, target)
+        except QuStreamError as error:
+            trouble = error
+    raise trouble
+
+
+async def _try_dial(family: int, target: object) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(target)  # type: ignore[arg-type]
+        if code == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise fault("E-PEER-UNREACHABLE", f"{errno.errorcode.get(code, code)}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Link:
+    """Moves bytes between a socket and an engine. `stall_s`: how long a peer may take nothing of what is sent."""
+
+    def __init__(self, sock: socket.socket, engine: Engine | PlainEngine, *, stall_s: float) -> None:
+        sock.setblocking(False)
+        self.peer_uid: int | None = None
+        if sock.family == socket.AF_UNIX:
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            self.peer_uid = struct.unpack("3i", credentials)[1]
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.engine = engine
+        self._socket = sock
+        self._stall_s = stall_s
+        self._out = memoryview(b"")
+
+    async def read(self) -> list[Event]:
+        """Wait for bytes, take them, and return what they mean. Errors: `E-PEER-CLOSED`."""
+        await self._wait(trio.lowlevel.wait_readable)
+        buffer = _read_buffer()
+        try:
+            count = self._socket.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError as error:
+            raise _broken(error) from None
+        return self.engine.receive(buffer[:count]) if count else self.engine.receive_eof()
+
+    async def flush(self, sent: Callable[[], object] | None = None) -> None:
+        """Send what the engine has; `sent` is called whenever its queues got room. Errors: `E-PEER-CLOSED`."""
+        while True:
+            if not self._out:
+                self._out = memoryview(self.engine.data_to_send())
+                if sent is not None:
+                    sent()
+            if not self._out:
+                return
+            try:
+                self._out = self._out[self._socket.send(self._out) :]
+            except (BlockingIOError, InterruptedError):
+                await self._wait_for_room()
+            except OSError as error:
+                raise _broken(error) from None
+
+    async def _wait_for_room(self) -> None:
+        with trio.move_on_after(self._stall_s):
+            await self._wait(trio.lowlevel.wait_writable)
+            return
+        raise fault("E-PEER-CLOSED", "the peer does not read")
+
+    async def close_gently(self) -> None:
+        """Get the goodbye out, read what is under way, close: at most a second, also when cancelled."""
+        if self._socket.fileno() < 0:
+            return
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            try:
+                await self.flush()
+                self._socket.shutdown(socket.SHUT_WR)
+                await self._read_away()
+            except (QuStreamError, OSError):
+                pass  # it is gone already, which is what we want
+        self.close()
+
+    async def _read_away(self) -> None:
+        buffer, left = _read_buffer(), GOODBYE_READ_MAX_BYTES
+        while left > 0:
+            await self._wait(trio.lowlevel.wait_readable)
+            try:
+                count = self._socket.recv_into(buffer)
+            except BlockingIOError:
+                continue
+            if not count:
+                return
+            left -= count
+
+    def close(self) -> None:
+        """Close at once; harmless when repeated."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    async def _wait(self, wait: Callable[[socket.socket], object]) -> None:
+        if self._socket.fileno() < 0:
+            raise fault("E-PEER-CLOSED", "the connection is closed")
+        try:
+            await wait(self._socket)  # type: ignore[misc]
+        except trio.ClosedResourceError:
+            raise fault("E-PEER-CLOSED", "the connection was closed meanwhile") from None
+
+
+def _read_buffer() -> memoryview:
+    try:
+        return _buffer.get()
+    except LookupError:
+        buffer = memoryview(bytearray(READ_BYTES))
+        _buffer.set(buffer)
+        return buffer
+
+
+def _broken(error: OSError) -> QuStreamError:
+    return fault("E-PEER-CLOSED", f"the connection broke: {error.strerror}")

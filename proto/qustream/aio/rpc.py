@@ -1,0 +1,60 @@
+"""Serve the requests of one connection (`proto/spec/transport.md`, "Requests")."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from qustream.aio.connection import Connection
+from qustream.errors import QuStreamError
+from qustream.transport.limits import DEADLINE_MAX_MS
+from qustream.wire.codec import encode
+from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request, Response
+
+__all__ = ["Answerer", "serve_requests"]
+
+# (body, deadline_ms) -> result; a QuStreamError becomes a refusal with its code.
+Answerer = Callable[[bytes, int], Awaitable[bytes]]
+
+
+async def serve_requests(connection: Connection, answer: Answerer) -> None:
+    """Answer the peer's requests until the connection ends, each in its own task; the connection holds at most
+    `REQUESTS_MAX` open ones and refuses the rest.
+
+    `answer` is cancelled when the asker's deadline passes. A `QuStreamError` from it becomes a coded refusal; anything else is our
+    own bug and leaves as an ordinary exception group. Returns when the peer closed in order. Errors: whatever else ended the connection.
+    """
+    async with trio.open_nursery() as nursery:
+        while True:
+            try:
+                request = await connection.next_request()
+            except QuStreamError as error:
+                trouble = error
+                break
+            nursery.start_soon(_answer_one, connection, answer, request)
+        nursery.cancel_scope.cancel()
+    if not connection.ended_in_order:
+        raise trouble
+
+
+async def _answer_one(connection: Connection, answer: Answerer, request: Request) -> None:
+    deadline_ms = min(request.deadline_ms, DEADLINE_MAX_MS)
+    message = encode(Refusal(request.id, "E-DEADLINE", "the deadline passed while the request was worked on", 0))
+    with trio.move_on_after(deadline_ms / 1000):
+        try:
+            body = await answer(request.body, deadline_ms)
+            if len(body) > BODY_MAX_BYTES:
+                raise AssertionError(f"an answer of {len(body)} bytes; at most {BODY_MAX_BYTES}")
+            message = encode(Response(request.id, body))
+        except QuStreamError as error:
+            message = encode(refusal(request.id, error))
+    try:
+        await connection.answer(request.id, message)
+    except QuStreamError:
+        return  # the asker is gone; `next_request` tells the same to whoever serves
+
+
+def refusal(number: int, error: QuStreamError) -> Refusal:
+    """What the asker is told: codes and details are made to be sent (`QuStreamError`)."""
+    return Refusal(number, error.code, error.detail[:256], max(0, error.retry_after_ms or 0))

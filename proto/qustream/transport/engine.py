@@ -1,0 +1,379 @@
+"""The connection as a machine without a socket: bytes in, events out; messages in, bytes out (`proto/spec/transport.md`).
+
+Theory of operation. A connection is in one state and moves by the table `NEXT` alone:
+
+    IDLE ──start──▶ HANDSHAKE ──secured──▶ GREETING ──greeted──▶ OPEN
+                        └──────────┴───────────┴──closed──▶ CLOSED
+
+In HANDSHAKE the security layer talks (TLS; on a Unix socket there is nothing to say and the state lasts no time). When it is
+done, its profile checked and the peer's id compared with the one expected, each end sends its `Hello`, and in GREETING nothing but a
+`Hello` or a `Goodbye` may arrive. The Hello verified, the connection is OPEN: messages of the channels the peer is permitted
+pass both ways, `Ping` is answered by the engine itself.
+
+CLOSED is reached by either end's `Goodbye`, by a fault of the peer, or by the end of the stream. What the peer does wrong never raises: it
+comes out as `Closed(error)`, after which `data_to_send` still yields the `Goodbye` that tells the peer why. What our own
+program does wrong (a message before OPEN, one too long) raises `LocalMisuse`, which is a bug. An orderly `close` lets what is queued go out
+first, a close with a code does not.
+
+The caller moves the bytes: after `start`, `receive`, `send` and `close` it empties `data_to_send` into the socket. Nothing here
+reads a clock; deadlines belong to whoever owns the socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from qustream.errors import CODES, Family, QuStreamError, fault
+from qustream.identity.signing import SigningKey
+from qustream.model.keys import PublicKey
+from qustream.transport.frames import FrameReader, SendQueues
+from qustream.transport.greeting import LocalHello, Peer, Side, check_hello, make_hello, other
+from qustream.transport.limits import (
+    ALL_CHANNELS,
+    CHANNEL_LIMITS,
+    COALESCE_BYTES,
+    UNKNOWN_PEER_CHANNELS,
+    Channel,
+)
+from qustream.transport.tls import TlsLayer
+from qustream.wire.codec import decode, encode
+from qustream.wire.hello import HELLO_MAX_BYTES, Goodbye, Hello, Ping, Pong
+
+__all__ = [
+    "Channel",
+    "Closed",
+    "Engine",
+    "Established",
+    "Event",
+    "LocalHello",
+    "LocalMisuse",
+    "Peer",
+    "Permit",
+    "PlainEngine",
+    "Received",
+    "State",
+]
+
+
+class LocalMisuse(AssertionError):
+    """Our own program broke the rules of its connection: a bug here, not the peer's fault."""
+
+
+@dataclass(frozen=True)
+class Established:
+    """The peer is proven; messages may pass."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True)
+class Received:
+    """A whole message of a permitted channel other than control."""
+
+    channel: Channel
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The peer or its fault ended the connection; the last event. `error` is None after an orderly goodbye."""
+
+    error: QuStreamError | None
+
+
+Event = Established | Received | Closed
+# Which channels a peer may use, decided when it is proven and before its next frame is read.
+Permit = Callable[[Peer], Collection[Channel]]
+
+
+class State(Enum):
+    IDLE = "idle"
+    HANDSHAKE = "handshake"
+    GREETING = "greeting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+NEXT: dict[tuple[State, str], State] = {
+    (State.IDLE, "start"): State.HANDSHAKE,
+    (State.HANDSHAKE, "secured"): State.GREETING,
+    (State.GREETING, "greeted"): State.OPEN,
+    (State.IDLE, "closed"): State.CLOSED,
+    (State.HANDSHAKE, "closed"): State.CLOSED,
+    (State.GREETING, "closed"): State.CLOSED,
+    (State.OPEN, "closed"): State.CLOSED,
+}
+
+
+class Layer(Protocol):
+    """What protects the bytes: `TlsLayer`, or nothing at all."""
+
+    ready: bool
+    ended: bool
+    peer_key: PublicKey | None
+    exporter: bytes
+
+    def start(self) -> None: ...
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
+    def write(self, plaintext: bytes) -> None: ...
+    def shutdown(self) -> None: ...
+    def pull(self) -> bytes: ...
+
+
+class PlainLayer:
+    """No protection: the two ends of a Unix socket, of which the kernel says whose they are."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.ended = False
+        self.peer_key: PublicKey | None = None
+        self.exporter = b""
+        self._out: list[bytes] = []
+
+    def start(self) -> None:
+        self.ready = True
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        return [bytes(data)] if len(data) else []
+
+    def write(self, plaintext: bytes) -> None:
+        self._out.append(plaintext)
+
+    def shutdown(self) -> None:
+        """Nothing to say: the end of the stream says it."""
+
+    def pull(self) -> bytes:
+        parts, self._out = self._out, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Engine:
+    """What both engines share; they differ in the layer and in who is permitted what by default."""
+
+    def __init__(self, role: Side, layer: Layer, *, key: SigningKey | None, hello: LocalHello, expect: bytes | None) -> None:
+        self.role = role
+        self.state = State.IDLE
+        self.peer: Peer | None = None
+        self.heard = 0  # whole messages of the peer, of every channel: its signs of life
+        self.dropped = 0  # gossip messages that found their queue full
+        self._layer = layer
+        self._key = key
+        self._hello = hello
+        self._expect = expect
+        self._reader = FrameReader()
+        self._queues = SendQueues()
+        self._farewell: Goodbye | None = None
+        self._finished = False
+        self._permit: Permit | None = None
+        self._permitted: frozenset[Channel] = UNKNOWN_PEER_CHANNELS
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more comes in; the goodbye may still have to go out."""
+        return self.state is State.CLOSED
+
+    # -- what the socket brings ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin. The client's first bytes are in `data_to_send` afterwards."""
+        self._move("start")
+        if self.role == "client":
+            self._layer.start()
+        self._secure_if_ready()
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take bytes from the network and return what they mean. `data` may be reused afterwards. Never raises on hostile input."""
+        if self.state is State.CLOSED:
+            return []
+        if self.state is State.IDLE:
+            raise LocalMisuse("receive before start")
+        events: list[Event] = []
+        try:
+            chunks = self._layer.receive(data)
+            self._secure_if_ready()
+            for chunk in chunks:
+                for channel, body in self._reader.feed(chunk):
+                    self._take(channel, body, events)
+                    if self.is_closed:
+                        return events
+            if self._layer.ended:
+                events.append(self._lost("the peer closed the connection without a goodbye"))
+        except QuStreamError as error:
+            events.append(self._fail(error))
+        return events
+
+    def receive_eof(self) -> list[Event]:
+        """The stream ended."""
+        if self.state is State.CLOSED:
+            return []
+        early = self.state in (State.IDLE, State.HANDSHAKE)
+        return [self._lost("the connection ended during the handshake" if early else "the connection ended without a goodbye")]
+
+    # -- what our program says ----------------------------------------------------------------------------------------
+
+    def send(self, channel: Channel, body: bytes) -> bool:
+        """Queue a message. False: its queue is full. On gossip it is dropped then, and counted; on consensus the connection is
+        closed, for a peer that does not take votes is of no use; on the others nothing happened, wait for room.
+
+        Errors: the peer is gone, `E-PEER-CLOSED`; our bug, `LocalMisuse`.
+        """
+        if self.state is State.CLOSED:
+            raise fault("E-PEER-CLOSED", "the connection is closed")
+        if self.state is not State.OPEN:
+            raise LocalMisuse("a message before the connection is open")
+        limit = CHANNEL_LIMITS[channel].message_max_bytes
+        if channel is Channel.CONTROL:
+            raise LocalMisuse("the control channel belongs to the engine")
+        if not 0 < len(body) <= limit:
+            raise LocalMisuse(f"a message of {len(body)} bytes on {channel.name}, which takes 1 to {limit}")
+        return self._enqueue(channel, body)
+
+    def has_room(self, channel: Channel, size: int) -> bool:
+        """Whether `send` of `size` bytes would be queued now."""
+        return self._queues.has_room(channel, size)
+
+    def ping(self, number: int) -> None:
+        """Ask for a sign of life; the answer is bytes received, no event."""
+        if self.state is State.OPEN:
+            self._enqueue(Channel.CONTROL, encode(Ping(number)))
+
+    def permit(self, channels: Collection[Channel]) -> None:
+        """From now on the peer may use these channels, besides control."""
+        self._permitted = frozenset(channels) | {Channel.CONTROL}
+
+    def close(self, code: str = "", detail: str = "") -> None:
+        """End the connection from here: orderly after what is queued, or at once and with the reason if there is a `code`."""
+        if self.state is State.CLOSED:
+            return
+        if code:
+            self._queues.clear()
+        if self.state in (State.GREETING, State.OPEN):
+            self._farewell = Goodbye(code, detail[:256])
+        self._move("closed")
+
+    def data_to_send(self) -> bytes:
+        """The next bytes for the network, at most about 256 KiB of messages; empty when there are none for now."""
+        if self._queues:
+            self._layer.write(self._queues.take(COALESCE_BYTES))
+        elif self._farewell is not None:
+            self._queues.put(Channel.CONTROL, encode(self._farewell))
+            self._farewell = None
+            self._layer.write(self._queues.take(COALESCE_BYTES))
+        if self.state is State.CLOSED and not self._queues and not self._finished:
+            self._finished = True
+            self._layer.shutdown()
+        return self._layer.pull()
+
+    # -- within -------------------------------------------------------------------------------------------------------
+
+    def _move(self, fact: str) -> None:
+        try:
+            self.state = NEXT[self.state, fact]
+        except KeyError:
+            raise LocalMisuse(f"{fact} in state {self.state.value}") from None
+
+    def _enqueue(self, channel: Channel, body: bytes) -> bool:
+        if self._queues.has_room(channel, len(body)):
+            self._queues.put(channel, body)
+            return True
+        if channel is Channel.GOSSIP:
+            self.dropped += 1
+        elif channel in (Channel.CONSENSUS, Channel.CONTROL):
+            self.close("E-PEER-LIMIT", f"the peer does not take what is sent on {channel.name.lower()}")
+        return False
+
+    def _secure_if_ready(self) -> None:
+        if self.state is not State.HANDSHAKE or not self._layer.ready:
+            return
+        key = self._layer.peer_key
+        self._move("secured")
+        if self._expect is not None and (key is None or key.id != self._expect):
+            raise fault("E-PEER-IDENTITY", "another identity answers than the one expected")
+        hello = make_hello(self._hello, self.role, self._key, self._layer.exporter)
+        self._queues.put(Channel.CONTROL, encode(hello))
+
+    def _take(self, channel: Channel, body: bytes, events: list[Event]) -> None:
+        self.heard += 1
+        if channel is Channel.CONTROL:
+            self._take_control(body, events)
+        elif self.state is not State.OPEN:
+            raise fault("E-FRAME-ORDER", f"a message on {channel.name.lower()} before the Hello")
+        elif channel not in self._permitted:
+            raise fault("E-PEER-UNLICENSED", f"the {channel.name.lower()} channel is for licensed nodes")
+        else:
+            events.append(Received(channel, body))
+
+    def _take_control(self, body: bytes, events: list[Event]) -> None:
+        message = decode(body, Hello | Ping | Pong | Goodbye, max_bytes=HELLO_MAX_BYTES)
+        if isinstance(message, Goodbye):
+            self._move("closed")
+            self._queues.clear()
+            events.append(Closed(_reason_of(message)))
+        elif isinstance(message, Hello):
+            if self.state is not State.GREETING:
+                raise fault("E-FRAME-ORDER", "a second Hello")
+            events.append(self._greet(message))
+        elif self.state is not State.OPEN:
+            raise fault("E-FRAME-ORDER", f"a {type(message).__name__} before the Hello")
+        elif isinstance(message, Ping):
+            self._enqueue(Channel.CONTROL, encode(Pong(message.number)))
+
+    def _greet(self, message: Hello) -> Established:
+        layer = self._layer
+        peer = check_hello(message, self._hello, other(self.role), layer.peer_key, layer.exporter)
+        self.peer = peer
+        self._move("greeted")
+        if self._permit is not None:
+            self.permit(self._permit(peer))
+        return Established(peer)
+
+    def _fail(self, error: QuStreamError) -> Closed:
+        self.close(error.code, error.detail)
+        return Closed(error)
+
+    def _lost(self, detail: str) -> Closed:
+        self._queues.clear()
+        self._move("closed")
+        return Closed(fault("E-PEER-CLOSED", detail))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.role} {self.state.value} {self.peer!r}>"
+
+
+class Engine(_Engine):
+    """The engine over TLS. A peer that was named (`expect`) may use every channel; an unknown one control and request, unless
+    `permit`, asked once when the peer is proven, says otherwise."""
+
+    def __init__(
+        self, role: Side, *, key: SigningKey, hello: LocalHello, expect: bytes | None = None, permit: Permit | None = None
+    ) -> None:
+        super().__init__(role, TlsLayer(role, key), key=key, hello=hello, expect=expect)
+        self._permit = permit
+        if expect is not None:
+            self._permitted = ALL_CHANNELS
+
+
+class PlainEngine(_Engine):
+    """The same conversation without TLS, for Unix sockets only. The peer proves no id; every channel is permitted unless `permit`
+    says otherwise, because the file system and the peer's user id have decided who may connect."""
+
+    def __init__(self, role: Side, *, hello: LocalHello, permit: Permit | None = None) -> None:
+        layer = PlainLayer()
+        super().__init__(role, layer, key=None, hello=hello, expect=None)
+        layer.ready = True
+        self._permit = permit
+        self._permitted = ALL_CHANNELS
+
+
+def _reason_of(goodbye: Goodbye) -> QuStreamError | None:
+    """What a Goodbye means to us. A peer cannot make us believe that our own operator must act."""
+    if not goodbye.code:
+        return None
+    detail = "".join(c if c.isprintable() else "?" for c in goodbye.detail)
+    row = CODES.get(goodbye.code)
+    if row is None or row.family is Family.OPERATOR:
+        return fault("E-PEER-CLOSED", "the peer closed the connection for a reason of its own")
+    return fault(goodbye.code, f"the peer closed the connection: {detail or row.meaning}")

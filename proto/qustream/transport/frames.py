@@ -1,0 +1,189 @@
+"""Frames: how messages of five channels share one byte stream (`proto/spec/transport.md`, "Frames").
+
+    length (u32, big-endian) | more (1 bit) channel (7 bits) | body (length bytes)
+
+A message of at most 64 KiB is one frame. A longer one is cut into pieces of exactly 64 KiB with the `more` bit set and a last
+piece of 1 to 64 KiB without it, so there is one way to cut a message and no other. Pieces of different channels may
+interleave, pieces of one channel stand in order. No message is empty.
+
+`FrameReader` turns bytes into messages in time linear in the input and refuses a message at the first header that shows it
+too long, before its body is buffered. `SendQueues` holds what waits to be sent and hands it out by priority, a piece at a time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+
+from qustream.errors import fault
+from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, PIECE_BYTES, Channel, ChannelLimits
+
+__all__ = ["FrameReader", "SendQueues", "frames_of"]
+
+_HEADER = struct.Struct(">IB")
+_MORE = 0x80
+_CHANNELS = {int(channel): channel for channel in Channel}
+# Received chunks shorter than this are merged, so that a peer that sends byte by byte cannot make us hold a list of tiny objects.
+_MERGE_BELOW_BYTES = 4096
+
+
+def _header(size: int, channel: Channel, more: bool) -> bytes:
+    return _HEADER.pack(size, channel | _MORE if more else channel)
+
+
+def frames_of(channel: Channel, body: bytes) -> bytes:
+    """The frames of one message, end to end."""
+    parts: list[bytes | memoryview] = []
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE_BYTES):
+        piece = view[start : start + PIECE_BYTES]
+        parts += (_header(len(piece), channel, start + PIECE_BYTES < len(body)), piece)
+    return b"".join(parts)
+
+
+class _Assembly:
+    """A message of which some bytes are here."""
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | bytearray | memoryview] = []
+        self.size = 0
+
+    def add(self, chunk: memoryview) -> None:
+        self.size += len(chunk)
+        if len(chunk) >= _MERGE_BELOW_BYTES:
+            self.parts.append(chunk)
+            return
+        last = self.parts[-1] if self.parts else None
+        if isinstance(last, bytearray) and len(last) < PIECE_BYTES:
+            last += chunk
+        else:
+            self.parts.append(bytearray(chunk))
+
+    def take(self) -> bytes:
+        return b"".join(self.parts)
+
+
+class FrameReader:
+    """Bytes in, whole messages out. One a connection; after it raised it is of no further use."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._body_left = 0
+        self._channel = Channel.CONTROL
+        self._more = False
+        self._open: dict[Channel, _Assembly] = {}  # at most one a channel
+
+    def feed(self, data: bytes) -> Iterator[tuple[Channel, bytes]]:
+        """Yield the messages that `data` completes. `data` must not change afterwards; it is kept, not copied.
+
+        Errors: `E-WIRE-MALFORMED` (unknown channel, empty frame, wrong cut), `E-WIRE-OVERSIZE`.
+        """
+        view, at = memoryview(data), 0
+        while at < len(view):
+            if not self._body_left:
+                taken = min(HEADER_BYTES - len(self._header), len(view) - at)
+                self._header += view[at : at + taken]
+                at += taken
+                if len(self._header) == HEADER_BYTES:
+                    self._begin()
+                continue
+            taken = min(self._body_left, len(view) - at)
+            assembly = self._open[self._channel]
+            assembly.add(view[at : at + taken])
+            at += taken
+            self._body_left -= taken
+            if not self._body_left and not self._more:
+                del self._open[self._channel]
+                yield self._channel, assembly.take()
+
+    def _begin(self) -> None:
+        size, tag = _HEADER.unpack(self._header)
+        self._header.clear()
+        channel = _CHANNELS.get(tag & ~_MORE)
+        if channel is None:
+            raise fault("E-WIRE-MALFORMED", f"a frame on channel {tag & ~_MORE}, which does not exist")
+        if not size:
+            raise fault("E-WIRE-MALFORMED", "an empty frame")
+        more = bool(tag & _MORE)
+        assembly = self._open.setdefault(channel, _Assembly())
+        limit = CHANNEL_LIMITS[channel].message_max_bytes
+        if assembly.size + size + more > limit:  # what continues has at least one byte more
+            raise fault("E-WIRE-OVERSIZE", f"a message above {limit} bytes on the {channel.name.lower()} channel")
+        if size > PIECE_BYTES or (more and size != PIECE_BYTES):
+            raise fault("E-WIRE-MALFORMED", f"a message cut at {size} bytes instead of {PIECE_BYTES}")
+        self._channel, self._more, self._body_left = channel, more, size
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of unfinished messages is in memory; bounded by the sum of the channels' maximum sizes."""
+        return sum(assembly.size for assembly in self._open.values())
+
+
+class _Queue:
+    """The messages of one channel that wait, oldest first; the first may be half sent."""
+
+    __slots__ = ("bodies", "limits", "sent", "size")
+
+    def __init__(self, limits: ChannelLimits) -> None:
+        self.limits = limits
+        self.bodies: deque[bytes] = deque()
+        self.size = 0
+        self.sent = 0  # bytes of the first message that are gone already
+
+    def has_room(self, size: int) -> bool:
+        return self.size + size <= self.limits.queue_max_bytes and len(self.bodies) < self.limits.queue_max_messages
+
+    def put(self, body: bytes) -> None:
+        self.bodies.append(body)
+        self.size += len(body)
+
+    def next_piece(self, channel: Channel) -> tuple[bytes, memoryview]:
+        body = self.bodies[0]
+        piece = memoryview(body)[self.sent : self.sent + PIECE_BYTES]
+        self.sent += len(piece)
+        more = self.sent < len(body)
+        if not more:
+            self.bodies.popleft()
+            self.size -= len(body)
+            self.sent = 0
+        return _header(len(piece), channel, more), piece
+
+
+class SendQueues:
+    """What waits to be sent on one connection, a bounded queue a channel, handed out in the order of `Channel`."""
+
+    def __init__(self) -> None:
+        self._queues = {channel: _Queue(CHANNEL_LIMITS[channel]) for channel in Channel}
+
+    def __bool__(self) -> bool:
+        return any(queue.bodies for queue in self._queues.values())
+
+    def has_room(self, channel: Channel, size: int) -> bool:
+        """Whether a message of `size` bytes may be queued on `channel` now. Any allowed message fits into an empty queue."""
+        return self._queues[channel].has_room(size)
+
+    def put(self, channel: Channel, body: bytes) -> None:
+        """Queue a message for which `has_room` holds."""
+        assert 0 < len(body) <= CHANNEL_LIMITS[channel].message_max_bytes
+        assert self.has_room(channel, len(body))
+        self._queues[channel].put(body)
+
+    def take(self, budget_bytes: int) -> bytes:
+        """Frames of about `budget_bytes` (a piece more at most), the most urgent channel first; empty if nothing waits."""
+        parts: list[bytes | memoryview] = []
+        left = budget_bytes
+        for channel, queue in self._queues.items():
+            while queue.bodies and left > 0:
+                header, piece = queue.next_piece(channel)
+                parts += (header, piece)
+                left -= HEADER_BYTES + len(piece)
+        return b"".join(parts)
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        for queue in self._queues.values():
+            queue.bodies.clear()
+            queue.size = queue.sent = 0

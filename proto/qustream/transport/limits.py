@@ -1,0 +1,68 @@
+"""Every bound of the transport with its reason, in one place (`proto/spec/transport.md`, "Limits")."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+__all__ = ["CHANNEL_LIMITS", "Channel", "ChannelLimits"]
+
+
+class Channel(IntEnum):
+    """What shares a connection, most urgent first; the numbers stand on the wire."""
+
+    CONTROL = 0
+    CONSENSUS = 1
+    REQUEST = 2
+    GOSSIP = 3
+    BULK = 4
+
+
+class ChannelLimits(NamedTuple):
+    """Bounds of one channel: the size of a message, and what may wait to be sent."""
+
+    message_max_bytes: int
+    queue_max_bytes: int
+    queue_max_messages: int
+
+
+KIB = 1024
+HEADER_BYTES = 5
+# A vote behind a block waits for one piece: 64 KiB are 5 ms at 100 Mbit/s.
+PIECE_BYTES = 64 * KIB
+
+CHANNEL_LIMITS: dict[Channel, ChannelLimits] = {
+    # The Hello is the largest (16 KiB). A peer that makes us answer 64 pings without reading one does not read at all.
+    Channel.CONTROL: ChannelLimits(16 * KIB, 64 * KIB, 64),
+    # A vote is ~2.6 KiB, a certificate of 128 votes is bulk. 256 votes are more than two views of a full committee.
+    Channel.CONSENSUS: ChannelLimits(64 * KIB, 1024 * KIB, 256),
+    # A key answer is ~272 KiB; the RPC body limit is 512 KiB and its envelope a few bytes. Two answers at once.
+    Channel.REQUEST: ChannelLimits(600 * KIB, 1200 * KIB, 256),
+    # Gossip announces what is above 1 KiB and pulls at most 128 KiB; twice that, and eight waiting.
+    Channel.GOSSIP: ChannelLimits(256 * KIB, 2048 * KIB, 1024),
+    # A unit of the feed is 257 KiB, a block of transactions 512 KiB.
+    Channel.BULK: ChannelLimits(600 * KIB, 1200 * KIB, 64),
+}
+
+# What an unknown peer may use: it must be able to be refused by name, and nothing else.
+UNKNOWN_PEER_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST})
+ALL_CHANNELS = frozenset(Channel)
+
+# Plaintext that goes into one write: measured best between 128 KiB and 512 KiB; more only delays an urgent message.
+COALESCE_BYTES = 256 * KIB
+# What one read takes from the socket, so that a sender's coalesced write is one read.
+READ_BYTES = 256 * KIB
+# The largest honest flight is 10.3 KiB of handshake, 16 KiB of Hello; four times that.
+HANDSHAKE_MAX_BYTES = 64 * KIB
+# TLS answers key updates by itself. A peer that makes us owe it more than this does not read.
+TLS_OWED_MAX_BYTES = 64 * KIB
+# Our certificate is 5.4 KiB; 0.25 KiB for other names and dates, rounded up.
+CERTIFICATE_MAX_BYTES = 6 * KIB
+
+# Calls one side may have open on a connection, and the requests of the other it holds at a time.
+CALLS_MAX = 256
+REQUESTS_MAX = 64
+# A peer that left so many calls unanswered beyond their deadline is broken; each one costs us a remembered number.
+ABANDONED_MAX = 1024
+# No call waits longer: a minute is what the slowest honest answer takes ten times over.
+DEADLINE_MAX_MS = 120_000

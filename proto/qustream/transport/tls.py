@@ -1,0 +1,224 @@
+"""TLS 1.3 over memory buffers: bytes of the network on one side, plaintext on the other, no socket anywhere.
+
+The profile (`proto/spec/transport.md`, "TLS"): TLS 1.3 alone, key exchange X25519MLKEM768 alone, AES-256-GCM or
+ChaCha20-Poly1305, a certificate from both ends, judged by our own rule; no session is resumed. The profile is asked for in the
+context and checked again once the handshake is done, before a byte of plaintext passes either way.
+
+pyOpenSSL raises an exception of a verify callback in whichever connection of the same context looks first, so the callback
+raises nothing: it leaves its finding on its own connection.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from functools import lru_cache
+from typing import Literal
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL, crypto
+
+from qustream.errors import QuStreamError, fault
+from qustream.identity.signing import SigningKey
+from qustream.model.keys import PublicKey
+from qustream.transport.certificate import make_certificate, read_certificate
+from qustream.transport.limits import HANDSHAKE_MAX_BYTES, TLS_OWED_MAX_BYTES
+
+__all__ = ["EXPORTER_LABEL", "TlsLayer"]
+
+EXPORTER_LABEL = b"EXPORTER-qustream-1"
+EXPORTER_BYTES = 32
+GROUP = "X25519MLKEM768"
+CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+# The largest TLS record's plaintext.
+RECORD_BYTES = 16384
+# Identities one process speaks for: a daemon has one, a test a few; more are merely made again.
+CONTEXTS_MAX = 16
+
+# OpenSSL's words for "we share no group", and for "the certificate was not there or not liked".
+_GROUP_REASONS = ("no suitable key share", "no suitable groups", "no shared group", "bad key share")
+_CERTIFICATE_REASONS = ("certificate", "unknown ca")
+_warnings_lock = threading.Lock()
+
+
+def _judge(connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
+    """OpenSSL asks what we think of the peer's certificate. It may ask twice; the first finding stands."""
+    layer = connection.get_app_data()
+    assert isinstance(layer, TlsLayer)
+    return depth == 0 and layer.judge(certificate)
+
+
+@lru_cache(maxsize=CONTEXTS_MAX)
+def _context(key: SigningKey) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    context.set_tls13_ciphersuites(":".join(CIPHERS).encode())
+    # Tickets would embed the client's certificate; with the cache off as well, what is left of them resumes nothing.
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 30 % of an idle connection
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _judge)
+    context.set_verify_depth(0)
+    _set_group(context)
+    der = key.mldsa.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    context.use_certificate(make_certificate(key))
+    with _warnings_lock, warnings.catch_warnings():
+        # pyOpenSSL asks for a cryptography key instead, but does not take an ML-DSA one yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_ASN1, der))
+    return context
+
+
+def _set_group(context: SSL.Context) -> None:
+    """Offer and accept our group only. pyOpenSSL has no public setter; where the private one is gone, the check after the
+    handshake still refuses, only later."""
+    setter = getattr(getattr(SSL, "_lib", None), "SSL_CTX_set1_curves_list", None)
+    if setter is not None:
+        setter(context._context, GROUP.encode())
+
+
+class TlsLayer:
+    """One TLS connection without a socket. Raises `QuStreamError` when the peer breaks it; then only `pull` is of use."""
+
+    def __init__(self, role: Literal["client", "server"], key: SigningKey) -> None:
+        self._role = role
+        self._connection = SSL.Connection(_context(key), None)
+        self._connection.set_app_data(self)
+        if role == "client":
+            self._connection.set_connect_state()
+        else:
+            self._connection.set_accept_state()
+        self._handshake_bytes = 0
+        self._owed: list[bytes] = []
+        self._broken = False
+        self._judged: QuStreamError | None = None
+        self.ready = False
+        self.ended = False
+        self.peer_key: PublicKey | None = None
+        self.exporter = b""
+
+    def start(self) -> None:
+        """The client speaks first."""
+        self._shake_hands()
+
+    def judge(self, certificate: crypto.X509) -> bool:
+        """Whether the peer's certificate is one of ours; called from inside the handshake."""
+        if self.peer_key is None and self._judged is None:
+            try:
+                self.peer_key = read_certificate(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+            except QuStreamError as error:
+                self._judged = error
+        return self._judged is None
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        """Take bytes of the network; return the plaintext they hold, at most one record a chunk.
+
+        Errors: `E-TLS-*`, `E-WIRE-OVERSIZE` (a handshake too long), `E-PEER-LIMIT` (a peer that does not read).
+        """
+        if not len(data) or self.ended:
+            return []
+        if not self.ready:
+            self._handshake_bytes += len(data)
+            if self._handshake_bytes > HANDSHAKE_MAX_BYTES:
+                raise fault("E-WIRE-OVERSIZE", f"a handshake above {HANDSHAKE_MAX_BYTES} bytes")
+        self._connection.bio_write(data)
+        if not self.ready:
+            self._shake_hands()
+        chunks = self._read() if self.ready else []
+        self._collect_owed()
+        return chunks
+
+    def _shake_hands(self) -> None:
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        except SSL.Error as error:
+            raise self._handshake_fault(error) from None
+        self._check_profile()
+        self.exporter = self._connection.export_keying_material(EXPORTER_LABEL, EXPORTER_BYTES)
+        self.ready = True
+
+    def _check_profile(self) -> None:
+        """What was asked for is what was agreed: nothing passes before this holds."""
+        connection = self._connection
+        group = connection.get_group_name()
+        if group != GROUP:
+            raise fault("E-TLS-GROUP", f"the key exchange is {group}, not {GROUP}")
+        if connection.get_protocol_version() != SSL.TLS1_3_VERSION or connection.get_cipher_name() not in CIPHERS:
+            raise fault("E-TLS-HANDSHAKE", "the connection is not TLS 1.3 with a cipher of 256 bits")
+        # OpenSSL counts the peer's own certificate into the chain at the client and leaves it out at the server.
+        chain = connection.get_peer_cert_chain(as_cryptography=True) or []
+        if self.peer_key is None or len(chain) != (1 if self._role == "client" else 0):
+            raise fault("E-TLS-CERTIFICATE", "the peer did not send exactly one certificate")
+
+    def _handshake_fault(self, error: SSL.Error) -> QuStreamError:
+        if self._judged is not None:
+            return self._judged
+        reason = _reason(error)
+        if any(text in reason for text in _GROUP_REASONS):
+            return fault("E-TLS-GROUP", f"{reason}: the peer does not offer {GROUP}")
+        if any(text in reason for text in _CERTIFICATE_REASONS):
+            return fault("E-TLS-CERTIFICATE", reason)
+        return fault("E-TLS-HANDSHAKE", reason)
+
+    def _read(self) -> list[bytes]:
+        chunks: list[bytes] = []
+        try:
+            while True:
+                chunks.append(self._connection.recv(RECORD_BYTES))
+        except SSL.WantReadError:
+            return chunks
+        except SSL.ZeroReturnError:
+            self.ended = True
+            return chunks
+        except SSL.Error as error:
+            self._broken = True
+            reason = _reason(error)
+            if any(text in reason for text in _CERTIFICATE_REASONS):
+                raise fault("E-TLS-CERTIFICATE", f"the peer refused: {reason}") from None
+            raise fault("E-TLS-RECORD", reason) from None
+
+    def write(self, plaintext: bytes) -> None:
+        """Protect `plaintext`; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
+        if self._broken:
+            return
+        view = memoryview(plaintext)
+        while view:
+            view = view[self._connection.send(view) :]  # a record at a time, as pyOpenSSL sets its modes
+
+    def shutdown(self) -> None:
+        """Say goodbye in TLS's own words, if TLS ever came about."""
+        if self.ready and not self._broken:
+            self._connection.shutdown()
+
+    def _collect_owed(self) -> None:
+        """What TLS wants to say by itself (handshake, key updates) must not pile up behind a peer that does not read."""
+        try:
+            self._owed.append(self._connection.bio_read(PULL_BYTES))
+        except SSL.WantReadError:
+            return
+        if sum(map(len, self._owed)) > TLS_OWED_MAX_BYTES:
+            raise fault("E-PEER-LIMIT", "the peer makes us answer and does not read the answers")
+
+    def pull(self) -> bytes:
+        """What the network must be given, whole."""
+        parts, self._owed = self._owed, []
+        while True:
+            try:
+                parts.append(self._connection.bio_read(PULL_BYTES))
+            except SSL.WantReadError:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+# A coalesced write and its records' overhead (22 bytes in 16 KiB) fit into one read of the buffer.
+PULL_BYTES = 384 * 1024
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's words for what went wrong: fixed texts of the library, nothing of the peer's."""
+    found = error.args[0] if error.args else None
+    if isinstance(found, list) and found:
+        return str(found[0][-1])
+    return "the TLS connection broke"
