@@ -54,7 +54,7 @@ class Config(settings.Section, frozen=True):
     @property
     def network_key_id(self) -> bytes:
         """The raw 32-byte id of the key that signs the network file."""
-        return from_text(self.network_key, IdKind.NODE)
+        return from_text(self.network_key, IdKind.NETWORK)
 
 
 def load_config(path: Path) -> Config:
@@ -76,7 +76,7 @@ def _check(config: Config) -> None:
         _check_text(f"qrngd[{number}].id", entry.id, IdKind.QRNG)
         if not entry.address.startswith("unix:"):
             _check_address(f"qrngd[{number}].address", entry.address)
-    _check_text("network_key", config.network_key, IdKind.NODE)
+    _check_text("network_key", config.network_key, IdKind.NETWORK)
 
 
 def _check_text(key: str, text: str, kind: IdKind) -> None:

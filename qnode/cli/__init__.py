@@ -1,0 +1,38 @@
+"""The command `qnode`: init, run, status, doctor, wait."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from qnode.cli.doctor import doctor
+from qnode.cli.init import init
+from qnode.cli.run import run
+from qnode.cli.status import status, wait
+from qustream.errors import Family, QuStreamError
+
+__all__ = ["main"]
+
+# sysexits.h: EX_CONFIG tells systemd not to restart (RestartPreventExitStatus), EX_TEMPFAIL that trying again may help.
+EX_CONFIG = 78
+EX_TEMPFAIL = 75
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qustream", prog_name="qnode")
+def cli() -> None:
+    """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
+
+
+for command in (init, run, status, doctor, wait):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run a command. A coded failure is one line on standard error; exit 78 when the operator must act, 75 when time may help."""
+    try:
+        cli()
+    except QuStreamError as error:
+        click.echo(f"qnode: {error}", err=True)
+        sys.exit({Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1))

@@ -22,15 +22,18 @@ from qustream.identity.signing import SigningKey, open_signed
 from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, Attestation
 from qustream.registry import Registry
-from qustream.transport import Channel, LocalHello
+from qustream.transport.greeting import LocalHello
 from qustream.wire.codec import decode, encode
 from qustream.wire.feed import FEED_MAX_BYTES, FeedBatch, FeedCredit, FeedHealth, FeedMessage, FeedOpen, FeedUnit
 
 __all__ = ["FeedLink", "LinkStatus"]
 
+LIVE = "live"
+STOPPED = frozenset({"failed", "absent"})  # will not deliver before somebody or something mends the device
 CONNECT_TIMEOUT_MS = 10_000  # a handshake takes milliseconds; ten seconds cover a server that is starting
 BACKOFF_MIN_S = 0.25  # a restarted server is found again before a user notices
 BACKOFF_MAX_S = 30.0  # a server that stays away costs two attempts a minute
+HEALTH_MAX_BYTES = 2048  # a state, a code and a sentence of 256 characters
 BATCHES_KEPT = 8  # units of one batch come right after it; a few are open when the server makes them small
 
 
@@ -75,6 +78,8 @@ class FeedLink:
             try:
                 await self._once()
             except QuStreamError as error:
+                if error.code == "E-FEED-STOPPED" and self.status.state in STOPPED:
+                    continue  # back at once, without credit, to hear when the device is live again
                 self._change("unreachable" if not isinstance(error, PeerFault) else "refused", error.code, error.detail)
             finally:
                 self._release()
@@ -84,13 +89,18 @@ class FeedLink:
     async def _once(self) -> None:
         self._registry.qrng_server(self.server)
         self._batches.clear()
-        async with await self._connect() as connection, trio.open_nursery() as nursery:
-            self._credit = self._pool.reserve()
-            await connection.send(Channel.REQUEST, encode(FeedOpen(self._key.id, self._credit)))
-            nursery.start_soon(self._grant, connection)
-            while True:
-                _, body = await connection.receive()
-                await self._received(decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES))
+        try:
+            async with await self._connect() as connection, trio.open_nursery() as nursery:
+                await self._ask(connection, FeedOpen(self._key.id, 0))
+                nursery.start_soon(self._grant, connection)
+                while True:
+                    _, body = await connection.receive()
+                    await self._received(decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES))
+        except BaseExceptionGroup as group:
+            faults, bugs = group.split(QuStreamError)
+            if faults is None or bugs is not None:
+                raise
+            raise _first(faults) from None
 
     async def _connect(self) -> Connection:
         if self.address.startswith("unix:"):
@@ -100,17 +110,24 @@ class FeedLink:
         )  # fmt: skip
 
     async def _grant(self, connection: Connection) -> None:
-        """Turn room in the pool into credit while the server delivers."""
+        """Turn room in the pool into credit while the server's device is live."""
         while True:
-            await self._pool.room()
-            if self.status.state == "live" and (more := self._pool.reserve()):
+            if self.status.state == LIVE and (more := self._pool.reserve()):
                 self._credit += more
-                await connection.send(Channel.REQUEST, encode(FeedCredit(more)))
+                await self._ask(connection, FeedCredit(more))
+            else:
+                await self._pool.room()
+
+    async def _ask(self, connection: Connection, message: FeedOpen | FeedCredit) -> None:
+        """Open the feed or grant credit; the server answers with its device's health."""
+        answer = await connection.call(encode(message), deadline_ms=CONNECT_TIMEOUT_MS, max_answer_bytes=HEALTH_MAX_BYTES)
+        health = decode(answer, FeedHealth, max_bytes=HEALTH_MAX_BYTES)
+        self._heard(health)
 
     async def _received(self, message: FeedHealth | FeedBatch | FeedUnit | FeedOpen | FeedCredit) -> None:
         match message:
-            case FeedHealth(state=state, code=code, reason=reason):
-                self._change(state, code, reason)
+            case FeedHealth():
+                self._heard(message)
             case FeedBatch(attestation=signed):
                 attestation = await trio.to_thread.run_sync(self._checked, signed)
                 self._batches[attestation.root] = (signed, attestation)
@@ -143,6 +160,14 @@ class FeedLink:
         self._pool.put(PooledUnit(material, scatter, signed, message.proof, leaf, attestation.expires_ms))
         self.status = LinkStatus(self.address, self.server, self.status.state, self.status.code, self.status.reason, self._units)
 
+    def _heard(self, health: FeedHealth) -> None:
+        self._change(health.state, health.code, health.reason)
+        if health.state == LIVE:
+            self._pool.stir()
+        elif self._credit and health.state in STOPPED:
+            # Only a new connection takes granted credit back, so that another server can have the room.
+            raise fault("E-FEED-STOPPED", health.reason)
+
     def _release(self) -> None:
         self._pool.release(self._credit)
         self._credit = 0
@@ -152,3 +177,9 @@ class FeedLink:
         self.status = LinkStatus(self.address, self.server, state, code, reason, self._units)
         if (before.state, before.code) != (state, code):
             self._on_change(self.status)
+
+
+def _first(group: BaseExceptionGroup[QuStreamError]) -> QuStreamError:
+    """The first error in a group: both tasks of a link report the end of the same connection."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -51,7 +51,7 @@ class Pool:
         if not self._units:
             return None
         self.taken += 1
-        self._room_made()
+        self.stir()
         return self._units.popleft()
 
     def drop_expired(self, now_ms: int) -> None:
@@ -61,7 +61,7 @@ class Pool:
             self._units.popleft()
         if dropped := before - len(self._units):
             self.expired += dropped
-            self._room_made()
+            self.stir()
 
     def reserve(self) -> int:
         """Reserve all free room for a link's credit; returns the number of units."""
@@ -74,7 +74,7 @@ class Pool:
         self._reserved -= units
         assert self._reserved >= 0, "more room released than reserved"
         if units:
-            self._room_made()
+            self.stir()
 
     def put(self, unit: PooledUnit) -> None:
         """Store a unit for which room was reserved."""
@@ -83,9 +83,10 @@ class Pool:
         self._units.append(unit)
 
     async def room(self) -> None:
-        """Wait until room was made since the last call of `reserve` by anybody."""
+        """Wait for the next `stir`. There is no checkpoint between `reserve` finding no room and this wait, so none is missed."""
         await self._wanted.wait()
 
-    def _room_made(self) -> None:
+    def stir(self) -> None:
+        """Wake every link: there is room, or a server has changed its mind."""
         self._wanted.set()
         self._wanted = trio.Event()

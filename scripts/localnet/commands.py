@@ -1,0 +1,211 @@
+"""The commands of `scripts/testnet.py`."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from localnet import devices, network, processes
+from localnet.layout import Layout
+from localnet.processes import Failed
+from qustream.errors import QuStreamError
+from qustream.model.ids import IdKind, from_text
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEFAULT_DIRECTORY = ROOT / ".testnet"
+READY_SECONDS = 60.0  # the emulator makes a node ready in about two; a slow device gets its own ETA on top
+
+
+def directory_option(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option(
+        "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIRECTORY, help="Where the network lives."
+    )(command)
+
+
+@click.group(help=sys.modules["__main__"].__doc__)
+def cli() -> None:
+    """Commands over one local network."""
+
+
+def bring_up(layout: Layout, *, quiet: bool = False) -> None:
+    """Make (if new) and start a network, and return when every node is ready. Raises `Failed` with the daemon's last words."""
+    if not layout.network_file.exists():
+        network.create(layout)
+    for name in layout.daemon_names:
+        if processes.pid(layout, name) is None:
+            processes.start(layout, name)
+    wait_ready(layout, layout.node_names, quiet=quiet)
+
+
+def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None:
+    """Wait until these nodes are ready; say what they wait for when it takes long."""
+    patience = READY_SECONDS + layout.patience_seconds(units=len(names))
+    started = said = time.monotonic()
+    left = list(names)
+    while left:
+        for name in ("qrngd", *left):
+            if processes.pid(layout, name) is None:
+                raise Failed(f"{name} has stopped. Its last words:\n{processes.last_words(layout, name)}")
+        left = [n for n in left if processes.probe(layout, n)[0] != 200]
+        now = time.monotonic()
+        if left and now - started > patience:
+            code, why = processes.probe(layout, left[0])
+            raise Failed(f"{left[0]} is not ready after {patience:.0f} s: {code} {why}\n{processes.last_words(layout, left[0])}")
+        if left and not quiet and now - said > 10:
+            said = now
+            click.echo(f"  waiting for {', '.join(left)} ({now - started:.0f} s, patience {patience:.0f} s)", err=True)
+        if left:
+            time.sleep(processes.POLL_SECONDS)
+
+
+def take_down(layout: Layout) -> list[str]:
+    """Stop every daemon cleanly and forget the passphrases."""
+    return processes.stop(layout, layout.daemon_names)
+
+
+@cli.command()
+@directory_option
+@click.option("--foundation", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--community", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--device", default="emulator", show_default=True, help="emulator, emulator:FAULTS, auto, or a character device.")
+@click.option("--base-port", default=7300, show_default=True, type=click.IntRange(1024, 65000))
+@click.option("--fresh", is_flag=True, help="Throw an earlier network in this directory away.")
+def up(directory: Path, foundation: int, community: int, device: str, base_port: int, fresh: bool) -> None:
+    """Make the network if there is none, start it, and wait until it is ready."""
+    if fresh and (directory / "layout.json").exists():
+        processes.stop(Layout.load(directory), Layout.load(directory).daemon_names)
+        shutil.rmtree(Layout.load(directory).credentials, ignore_errors=True)
+        shutil.rmtree(directory)
+    if (directory / "layout.json").exists():
+        layout = Layout.load(directory)
+    else:
+        layout = Layout.fresh(directory.resolve())
+        layout.foundation, layout.community, layout.base_port = foundation, community, base_port
+        layout.device, layout.units_per_second = devices.choose(device)
+    started = time.monotonic()
+    bring_up(layout)
+    click.echo(f"{len(layout.nodes)} nodes ready in {time.monotonic() - started:.1f} s; logs in {layout.logs}")
+    click.echo(f"network file  {layout.network_file}\nnetwork key   {layout.network_key}")
+
+
+@cli.command()
+@directory_option
+def down(directory: Path) -> None:
+    """Stop every daemon cleanly. Keys and data stay for the next `up`."""
+    killed = take_down(load(directory))
+    click.echo(f"had to kill {', '.join(killed)}" if killed else "stopped")
+
+
+@cli.command()
+@directory_option
+def status(directory: Path) -> None:
+    """One line a daemon."""
+    layout = load(directory)
+    for name in layout.daemon_names:
+        number = processes.pid(layout, name)
+        code, answer = processes.probe(layout, name) if number else (0, {})
+        state = "ready" if code == 200 else "stopped" if not number else f"not ready: {answer.get('reasons') or answer or 'no answer'}"
+        kind = "qrng" if name == "qrngd" else "foundation" if layout.is_foundation(name) else "community"
+        click.echo(f"{name:8} {kind:10} {layout.listen(name):20} pid {number or '-':<8} {state}")
+
+
+@cli.command()
+@directory_option
+@click.argument("names", nargs=-1, required=True)
+def kill(directory: Path, names: tuple[str, ...]) -> None:
+    """kill -9 daemons (node1 … or qrngd)."""
+    layout = load(directory)
+    processes.stop(layout, checked(layout, names), hard=True)
+
+
+@cli.command()
+@directory_option
+@click.argument("names", nargs=-1, required=True)
+def restart(directory: Path, names: tuple[str, ...]) -> None:
+    """Stop (if needed) and start daemons, and wait until the nodes are ready."""
+    layout = load(directory)
+    processes.stop(layout, checked(layout, names))
+    for name in names:
+        processes.start(layout, name)
+    wait_ready(layout, [n for n in names if n != "qrngd"])
+
+
+def credential_option(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option("--credential", type=click.Path(path_type=Path), help="$CREDENTIALS_DIRECTORY for the user's keystore.")(command)
+
+
+@cli.command()
+@directory_option
+@credential_option
+@click.argument("home", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def enrol(directory: Path, home: Path, credential: Path | None) -> None:
+    """Make the user or device of HOME known to the network."""
+    click.echo(enrol_user(load(directory), home, credential))
+
+
+def enrol_user(layout: Layout, home: Path, credential: Path | None) -> str:
+    """Enrol a user's directory; returns the user's text id."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "enrolment"
+        answer = network.whoami(home, "--enrolment", str(path), credential=credential)
+        network.enrol(layout, path.read_bytes())
+    return str(answer["user"])
+
+
+@cli.command()
+@directory_option
+@credential_option
+@click.option("--count", default=1024, show_default=True, type=click.IntRange(1, 1 << 20))
+@click.argument("home", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def grant(directory: Path, home: Path, count: int, credential: Path | None) -> None:
+    """Give the user of HOME a grant of COUNT requests."""
+    click.echo(grant_user(load(directory), home, count, credential))
+
+
+def grant_user(layout: Layout, home: Path, count: int, credential: Path | None) -> str:
+    """Grant a user's directory `count` requests; returns the grant's text id."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "offer"
+        answer = network.whoami(home, "--offer", str(count), str(path), credential=credential)
+        return network.grant(layout, from_text(str(answer["user"]), IdKind.USER), path.read_bytes())
+
+
+@cli.command()
+@directory_option
+@click.argument("user")
+@click.argument("device")
+def revoke(directory: Path, user: str, device: str) -> None:
+    """Revoke a user's DEVICE (qd1…): every node refuses it from its next look at the network file on."""
+    layout = load(directory)
+    writer = network.amend(layout)
+    writer.revoke_device(from_text(user, IdKind.USER), from_text(device, IdKind.DEVICE))
+    writer.write()
+
+
+def load(directory: Path) -> Layout:
+    try:
+        return Layout.load(directory.resolve())
+    except FileNotFoundError:
+        raise Failed(f"no network in {directory}; make one with: scripts/testnet.py up") from None
+
+
+def checked(layout: Layout, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in layout.daemon_names:
+            raise Failed(f"no daemon {name}; there are {', '.join(layout.daemon_names)}")
+    return names
+
+
+def main() -> None:
+    """Run a command; failures are one line, never a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        cli(standalone_mode=True)
+    except (Failed, QuStreamError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
