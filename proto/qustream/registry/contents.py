@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qustream.errors import QuStreamError, fault
-from qustream.identity.signing import open_signed
-from qustream.model.keys import HpkeKeyStatement
+from qustream.identity.enrolment import open_hpke_statement
 from qustream.model.network import Grant, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.epochs import TIME_MAX_MS, EpochClock
 
@@ -163,8 +162,6 @@ def check_node(record: NodeRecord) -> None:
 def check_hpke(record: UserRecord) -> None:
     """The master's signature on the user's HPKE key. Errors: `E-REGISTRY-FORMAT`."""
     try:
-        statement = open_signed(record.hpke, HpkeKeyStatement, record.master, "hpke-key")
+        open_hpke_statement(record.hpke, record.master)
     except QuStreamError as error:
         raise _refuse(f"hpke: {error.detail}") from None
-    if statement.user != record.master.id:
-        raise _refuse("hpke: the statement speaks of another user")

@@ -19,7 +19,7 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.changes import ChangeLog, differences
 from qustream.registry.contents import NetworkContents
-from qustream.registry.interface import Change
+from qustream.registry.interface import Change, Registry
 from qustream.registry.parse import parse
 from qustream.registry.signed_file import FILE_MAX_BYTES, open_file
 from qustream.registry.view import NetworkView
@@ -36,7 +36,7 @@ class _Current:
     confirmed_ms: int
 
 
-class NetworkFileRegistry:
+class NetworkFileRegistry(Registry):
     """`Registry` from a network file. Every method may be called from any thread, `refresh` from a thread of its own.
 
     Before the first good file every question raises `E-CHAIN-STALE`.
@@ -114,8 +114,9 @@ class NetworkFileRegistry:
         chain = before.chain if before else self._chain
         if chain is not None and contents.chain != chain:
             raise fault("E-REGISTRY-CHAIN", f"the file speaks of the network {contents.chain}, not of {chain}")
-        if contents.version < max(1, self._height_min):
-            raise fault("E-REGISTRY-VERSION", f"version {contents.version}, but version {self._height_min} was in use before")
+        least = max(1, self._height_min)
+        if contents.version < least:
+            raise fault("E-REGISTRY-VERSION", f"version {contents.version}, but at least {least} is known to exist")
         if before and contents.version <= before.height:
             same = "another file of the same version" if contents.version == before.height else "an older file"
             raise fault("E-REGISTRY-VERSION", f"{same}: version {contents.version}, and {before.height} is in use")

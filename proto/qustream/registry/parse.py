@@ -14,7 +14,7 @@ import msgspec
 
 from qustream.errors import QuStreamError, fault
 from qustream.registry.contents import EnrolledUser, NetworkContents
-from qustream.registry.rows import DeviceRow, FileRow, GrantRow, NodeRow, QrngServerRow, Row, UserRow
+from qustream.registry.rows import DeviceRow, FileRow, GrantRow, NodeRow, QrngServerRow, Row, UserRow, hex_from_text
 
 __all__ = ["parse"]
 
@@ -31,10 +31,7 @@ def parse(text: str, verified: Mapping[bytes, EnrolledUser] | None = None) -> Ne
     Errors: `E-REGISTRY-FORMAT`, with the path of the offending key (tables are counted from 0).
     """
     top = _row("", _toml(text), FileRow)
-    try:
-        seed = bytes.fromhex(top.seed)
-    except ValueError:
-        raise fault("E-REGISTRY-FORMAT", "seed: not hexadecimal") from None
+    seed = hex_from_text("seed", top.seed)
     contents = NetworkContents(top.chain, top.version, top.genesis_ms, top.epoch_length_ms, seed)
 
     def node(path: str, table: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import DeviceEntry, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.contents import EnrolledUser, LicensedNode
 
-__all__ = ["DeviceRow", "FileRow", "GrantRow", "NodeRow", "QrngServerRow", "UserRow", "key_from_text", "key_text", "validated"]
+__all__ = ["DeviceRow", "FileRow", "GrantRow", "NodeRow", "QrngServerRow", "UserRow", "hex_from_text", "key_from_text", "key_text"]
 
 _T = TypeVar("_T")
 ED25519_BYTES = 32

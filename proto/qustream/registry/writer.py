@@ -8,16 +8,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from qustream.errors import fault
 from qustream.identity import files
-from qustream.identity.signing import SigningKey, open_signed
-from qustream.model.base import Noun, Signed
+from qustream.identity.enrolment import Enrolment, check_enrolment, open_hpke_statement
+from qustream.identity.grants import GrantOffer
+from qustream.identity.signing import SigningKey
+from qustream.model.base import Noun
 from qustream.model.ids import IdKind, to_text
-from qustream.model.keys import DeviceCertificate, HpkeKeyStatement, PublicKey
 from qustream.model.network import DeviceEntry, Grant, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.contents import EnrolledUser, LicensedNode, NetworkContents, check_node
 from qustream.registry.emit import emit
@@ -25,34 +26,12 @@ from qustream.registry.parse import parse
 from qustream.registry.rows import GrantRow, NodeRow, QrngServerRow, UserRow
 from qustream.registry.signed_file import FILE_MAX_BYTES, open_file, seal_file
 
-__all__ = ["EnrolmentFields", "GrantOfferFields", "NetworkFileWriter", "grant_id"]
+__all__ = ["NetworkFileWriter", "grant_id"]
 
 _N = TypeVar("_N", bound=Noun)
 # Everybody on the machine may read what the network says.
 FILE_MODE = 0o644
 HEADING = "# QuStream network file. Change it with the network's key: an edit by hand breaks the signature on the last line."
-
-
-class EnrolmentFields(Protocol):
-    """What a user hands over to be enrolled: all public."""
-
-    @property
-    def master(self) -> PublicKey: ...
-    @property
-    def hpke(self) -> Signed: ...
-    @property
-    def certificate(self) -> Signed: ...
-
-
-class GrantOfferFields(Protocol):
-    """What a user hands over to be granted requests."""
-
-    @property
-    def root(self) -> bytes: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def stripes(self) -> int: ...
 
 
 def grant_id(chain: str, owner: bytes, root: bytes, epoch: int) -> bytes:
@@ -135,17 +114,13 @@ class NetworkFileWriter:
             raise fault("E-REGISTRY-UNKNOWN", f"no QRNG server {to_text(IdKind.QRNG, server)}")
         self._contents.qrng_servers[server] = msgspec.structs.replace(old, active=active)
 
-    def enrol(self, enrolment: EnrolmentFields, label: str = "") -> bytes:
+    def enrol(self, enrolment: Enrolment, label: str = "") -> bytes:
         """Enrol a user with a first device, or another device of a user; return the user's id.
 
         The certificate and the HPKE key must bear the master's signature (`E-SIGNATURE`). `label`: what this file calls the user.
         """
         user = enrolment.master.id
-        hpke = open_signed(enrolment.hpke, HpkeKeyStatement, enrolment.master, "hpke-key")
-        certificate = open_signed(enrolment.certificate, DeviceCertificate, enrolment.master, "device-certificate")
-        if hpke.user != user or certificate.user != user:
-            raise fault("E-SIGNATURE", "the HPKE key or the device certificate is another user's")
-        entry = DeviceEntry(certificate.device_key.id, False)
+        entry = DeviceEntry(check_enrolment(enrolment).device_key.id, False)
         known = self._contents.users.get(user)
         if known is None:
             self._contents.add_user(_checked(UserRecord(enrolment.master, enrolment.hpke, (entry,))), label)
@@ -153,7 +128,7 @@ class NetworkFileWriter:
         record = known.record
         if entry.device in {each.device for each in record.devices}:
             raise fault("E-REGISTRY-FORMAT", f"the device {to_text(IdKind.DEVICE, entry.device)} is enrolled, or was and is revoked")
-        if open_signed(record.hpke, HpkeKeyStatement, record.master, "hpke-key") != hpke:
+        if open_hpke_statement(record.hpke, record.master) != open_hpke_statement(enrolment.hpke, enrolment.master):
             raise fault("E-REGISTRY-FORMAT", "the user is enrolled with another HPKE key")
         self._contents.users[user] = known._replace(record=_with_devices(record, (*record.devices, entry)))
         return user
@@ -167,7 +142,7 @@ class NetworkFileWriter:
         changed = tuple(DeviceEntry(entry.device, entry.revoked or entry.device == device) for entry in devices)
         self._contents.users[user] = known._replace(record=_with_devices(known.record, changed))
 
-    def grant(self, offer: GrantOfferFields, owner: bytes, *, lifetime_max_ms: int, epoch: int, pinned: bytes | None = None) -> Grant:
+    def grant(self, offer: GrantOffer, owner: bytes, *, lifetime_max_ms: int, epoch: int, pinned: bytes | None = None) -> Grant:
         """Grant the offered requests to the enrolled user `owner`; return the grant. `pinned`: a licence of this network."""
         self._known_user(owner)
         if pinned is not None and all(node.record.licence != pinned for node in self._contents.nodes.values()):
