@@ -1,0 +1,138 @@
+"""The state of a device, and every way it can change (`proto/spec/entropy-feed.md`, "Health").
+
+    starting ──opened──▶ testing ──passed──▶ live ──intermittent──▶ suspect ──passed──▶ live
+        ▲  ▲                │                  │                      │  ▲
+        │  └──cleared──┐    └───permanent──────┴──────────────────────┘  └─ intermittent
+    (daemon start)   failed ◀──────────────────┘                            (tested again)
+    any but failed ──lost──▶ absent ──opened──▶ testing
+
+A device delivers in `live` only. `testing` and `suspect` both run the full start-up test, on samples that are thrown away; it is
+the only way to `live`. `failed` is latched: unplugging does not clear it, only the operator does, and then the device is opened
+and tested from the beginning. Nothing here ever names another source: a QRNG server has one device, and when that one does
+not deliver, nothing is delivered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qrngd.health.verdict import Grade, WindowVerdict
+
+__all__ = ["DeviceMachine", "DeviceState", "StateChanged"]
+
+# A source that keeps its claim shows an intermittent alarm in a window (at most 131,072 samples) with probability 2^-23 or less,
+# so eight of them within 2^20 windows (a minute at 7.5 Gbit/s) happen by chance less than once in 2^39 such spans.
+INTERMITTENT_LIMIT = 8
+INTERMITTENT_SPAN_WINDOWS = 1 << 20
+# Changes kept for the operator to look at; more is what the log is for.
+HISTORY_LENGTH = 64
+
+
+class DeviceState(StrEnum):
+    """Where a device stands; the words of `FeedHealth.state` and of every display."""
+
+    STARTING = "starting"
+    TESTING = "testing"
+    LIVE = "live"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+    ABSENT = "absent"
+
+
+class _Occasion(StrEnum):
+    OPENED = "opened"
+    LOST = "lost"
+    PASSED = "passed"
+    INTERMITTENT = "intermittent"
+    PERMANENT = "permanent"
+    CLEARED = "cleared"
+
+
+_S, _O = DeviceState, _Occasion
+# What is not in the table cannot happen: a window is judged only while the device is open, and it is opened only when closed.
+_TRANSITIONS: dict[tuple[DeviceState, _Occasion], DeviceState] = {
+    (_S.STARTING, _O.OPENED): _S.TESTING,
+    (_S.STARTING, _O.LOST): _S.ABSENT,
+    (_S.ABSENT, _O.OPENED): _S.TESTING,
+    (_S.ABSENT, _O.LOST): _S.ABSENT,
+    (_S.TESTING, _O.PASSED): _S.LIVE,
+    (_S.TESTING, _O.INTERMITTENT): _S.SUSPECT,
+    (_S.TESTING, _O.PERMANENT): _S.FAILED,
+    (_S.TESTING, _O.LOST): _S.ABSENT,
+    (_S.LIVE, _O.PASSED): _S.LIVE,
+    (_S.LIVE, _O.INTERMITTENT): _S.SUSPECT,
+    (_S.LIVE, _O.PERMANENT): _S.FAILED,
+    (_S.LIVE, _O.LOST): _S.ABSENT,
+    (_S.SUSPECT, _O.PASSED): _S.LIVE,
+    (_S.SUSPECT, _O.INTERMITTENT): _S.SUSPECT,
+    (_S.SUSPECT, _O.PERMANENT): _S.FAILED,
+    (_S.SUSPECT, _O.LOST): _S.ABSENT,
+    (_S.FAILED, _O.LOST): _S.FAILED,
+    (_S.FAILED, _O.CLEARED): _S.STARTING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """A change of state and why. `code`: a key of `qustream.errors.CODES`, '' when nothing is wrong. The reason is for people."""
+
+    before: DeviceState
+    after: DeviceState
+    code: str
+    reason: str
+
+
+class DeviceMachine:
+    """Holds the state and the reason of one device. Every method returns the change it made, or None."""
+
+    def __init__(self) -> None:
+        self.state = DeviceState.STARTING
+        self.code = ""
+        self.reason = "the daemon has started"
+        self.history: deque[StateChanged] = deque(maxlen=HISTORY_LENGTH)
+        self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)
+
+    def opened(self, source: str) -> StateChanged | None:
+        """The device was opened; `source` says what answered."""
+        return self._move(_Occasion.OPENED, "", f"{source} opened; the start-up test runs")
+
+    def lost(self, code: str, reason: str) -> StateChanged | None:
+        """The device could not be opened or read; `code` is the error's."""
+        return self._move(_Occasion.LOST, code, reason)
+
+    def cleared(self) -> StateChanged | None:
+        """The operator has examined a failed device. The caller closes and opens it. In any other state nothing changes."""
+        if self.state is not DeviceState.FAILED:
+            return None
+        self._alarms.clear()
+        return self._move(_Occasion.CLEARED, "", "the operator cleared the failure")
+
+    def judged(self, verdict: WindowVerdict) -> StateChanged | None:
+        """A window was judged."""
+        if verdict.grade is Grade.PASSED:
+            if self.state is DeviceState.LIVE:
+                return None
+            return self._move(_Occasion.PASSED, "", "the start-up test passed")
+        what = f"window {verdict.window}: {verdict}"
+        if verdict.grade is Grade.PERMANENT:
+            return self._move(_Occasion.PERMANENT, "E-DEV-LATCHED", what)
+        self._alarms.append(verdict.window)
+        if len(self._alarms) == INTERMITTENT_LIMIT and verdict.window - self._alarms[0] < INTERMITTENT_SPAN_WINDOWS:
+            reason = f"{INTERMITTENT_LIMIT} alarms within {INTERMITTENT_SPAN_WINDOWS} windows; the last, {what}"
+            return self._move(_Occasion.PERMANENT, "E-DEV-LATCHED", reason)
+        return self._move(_Occasion.INTERMITTENT, "E-DEV-HEALTH", what)
+
+    def _move(self, occasion: _Occasion, code: str, reason: str) -> StateChanged | None:
+        before = self.state
+        after = _TRANSITIONS.get((before, occasion))
+        assert after is not None, f"{occasion} cannot happen to a device that is {before}"
+        if before is DeviceState.FAILED and after is DeviceState.FAILED:
+            return None  # latched: the reason of the failure stays
+        if (before, self.code, self.reason) == (after, code, reason):
+            return None  # a retry that failed as the last one did
+        self.state, self.code, self.reason = after, code, reason
+        change = StateChanged(before, after, code, reason)
+        self.history.append(change)
+        return change
