@@ -26,7 +26,7 @@ from qustream.wire.codec import decode, encode
 __all__ = ["GRANTS_MAX", "GrantBook", "GrantOffer", "GrantRecord"]
 
 GRANTS_MAX = 1024  # a directory that is read whole; a user buys a handful an epoch
-RECORD_MAX_BYTES = 1024
+RECORD_MAX_BYTES = 1024  # a record with its grant is ~350 bytes
 SUFFIX = ".grant"
 RECORD = r"[0-9a-f]{64}\.grant"
 LEFTOVER = r"\.[0-9a-f]{64}\.grant\.[0-9a-f]{16}"  # what a process killed while writing leaves behind

@@ -19,6 +19,7 @@ from qustream.model.keys import HPKE_PUBLIC_BYTES
 
 __all__ = ["HPKE_OVERHEAD_BYTES", "HPKE_SEED_BYTES", "HpkeKey", "hpke_seal"]
 
+# Sizes of FIPS 203 and X-Wing.
 HPKE_SEED_BYTES = 32
 MLKEM_PUBLIC_BYTES = 1184
 MLKEM_SEED_BYTES = 64

@@ -18,6 +18,7 @@ from qustream.identity.signing import purpose_text
 
 __all__ = ["KEY_BYTES", "SEAL_OVERHEAD_BYTES", "derive", "seal", "unseal"]
 
+# AES-256-GCM, SP 800-38D.
 KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16

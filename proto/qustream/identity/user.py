@@ -48,7 +48,7 @@ ENROLMENT = "enrolment.bin"
 GRANTS = "grants"
 LOCK = "lock"
 KIND = "user-device"
-SECRETS_MAX_BYTES = 4096
+SECRETS_MAX_BYTES = 4096  # two seeds and 64 rUID keys are 2.3 KB
 GENERATIONS_MAX = 64  # rotations of the rUID key, one a revoked device: a user who loses 63 devices starts anew
 TREE_LEAVES_MAX = COUNT_MAX  # rUID trees kept in memory, 64 bytes a leaf: the largest grant, or many small ones
 

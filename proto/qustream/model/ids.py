@@ -25,9 +25,9 @@ __all__ = [
     "to_text",
 ]
 
-ID_BYTES = 32
+ID_BYTES = 32  # BLAKE2b-256
 ACCOUNT_BYTES = 20  # 160 bits are enough where nobody gains from two keys with one account, and shorter to copy
-LICENCE_BYTES = 16
+LICENCE_BYTES = 16  # random, 2^64 licences before two are likely to be equal
 BECH32_MAX_CHARACTERS = 90  # BIP-173: up to here the checksum finds any four wrong characters
 BECH32_CHARACTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 BECH32M_CONSTANT = 0x2BC830A3

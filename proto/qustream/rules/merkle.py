@@ -13,7 +13,7 @@ from qustream.errors import fault
 
 __all__ = ["HASH_BYTES", "SIZE_MAX", "Tree", "leaf_hash", "node_hash", "path", "root", "root_of_path"]
 
-HASH_BYTES = 32
+HASH_BYTES = 32  # SHA-256
 # A path on the wire has at most 32 hashes (`qustream.model.base.Path`).
 SIZE_MAX = 1 << 32
 

@@ -11,7 +11,7 @@ __all__ = ["DRAW_BITS", "WEIGHT_MAX", "cost", "cost_floor", "minus_log2"]
 
 DRAW_BITS = 64
 DRAWS = 1 << DRAW_BITS
-WEIGHT_MAX = 1_000_000
+WEIGHT_MAX = 1_000_000  # `NodeRecord.weight`
 # 2^40 is above WEIGHT_MAX squared, so two quotients that differ at all differ by one or more after scaling: comparing the
 # floors equals comparing the fractions by cross-multiplication.
 SCALE_BITS = 40

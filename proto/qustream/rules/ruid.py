@@ -13,6 +13,7 @@ from qustream.rules.merkle import Tree
 __all__ = ["COUNT_MAX", "NONCE_BYTES", "ruid", "ruid_tree", "ruids", "stripe_count", "stripe_index"]
 
 COUNT_MAX = 1 << 20  # indices a grant: a tree of 2^20 leaves is built in ~3 s and held in 64 MB
+# As long as the hash: two grants of one key never share a nonce by chance.
 NONCE_BYTES = 32
 KEY_BYTES = 32
 
