@@ -1,44 +1,94 @@
-"""Who may begin a handshake: limits by address that cost nothing to check, before any signature is made.
+"""Who may begin a handshake, and who has to leave when all places are taken: limits by address that cost nothing to check, before
+any signature is made (`proto/spec/transport.md`, "Admission").
 
-Pure bookkeeping: times come in as milliseconds of any monotonic clock. An IPv6 address counts as its /64, for whoever has one has all.
+Pure bookkeeping: times come in as seconds of any monotonic clock. An IPv6 address counts as its /64, for whoever has one of it has all.
+
+When every place is taken, places are shared out by address: a newcomer takes one from the address that holds the most, if that one
+holds more than the newcomer's address would. So a flood from few addresses displaces itself, and an honest peer still gets in.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Admission", "ListenerLimits", "address_key"]
+__all__ = ["Admission", "Bucket", "ListenerLimits", "Seat", "address_key"]
 
 
 @dataclass(frozen=True)
 class ListenerLimits:
     """What a listener admits. The defaults suit a node on one core with applications behind shared addresses."""
 
-    # An idle connection costs 77-110 KB: 1,024 of them ~100 MB.
+    # An idle connection costs ~100 KB: 1,024 of them ~100 MB.
     connections: int = 1024
+    # An office behind one address, but no more than an eighth of the places.
     connections_per_address: int = 128
-    # A handshake costs ~2 ms of CPU here; 64 at once keep the worst wait below the deadline many times over.
-    handshakes: int = 64
+    # A handshake costs ~1.5 ms of CPU here, and 64 KiB of memory until its deadline.
     handshakes_per_address: int = 16
-    # New connections of one address: at most so many at once, refilled by so many a second.
+    # New connections of one address: at most so many at once, refilled by so many a second (a twentieth of a core).
     burst_per_address: int = 128
     rate_per_address_per_s: int = 32
+    # Messages of all unlicensed peers of one address together; above it they are read more slowly. A node answers about as many.
+    message_burst_per_address: int = 1024
+    message_rate_per_address_per_s: int = 1024
     # An honest handshake takes two round trips; ten seconds let a satellite do it.
     handshake_ms: int = 10_000
     # No whole message for so long, pings included: gone.
     idle_ms: int = 120_000
-    # Addresses that are remembered; the longest unseen is forgotten first, which gives it a full bucket again.
+    # Addresses that are remembered. The longest unseen is forgotten first, which only gives it a full bucket again.
     addresses: int = 8192
 
 
-@dataclass
+class Bucket:
+    """A token bucket that may go into debt: `spend` always takes, and says how long to wait until it is even again."""
+
+    __slots__ = ("_filled_at", "_rate_per_s", "_size", "_tokens")
+
+    def __init__(self, size: int, rate_per_s: int, now_s: float) -> None:
+        self._size = size
+        self._rate_per_s = rate_per_s
+        self._tokens = float(size)
+        self._filled_at = now_s
+
+    def _fill(self, now_s: float) -> None:
+        self._tokens = min(self._size, self._tokens + (now_s - self._filled_at) * self._rate_per_s)
+        self._filled_at = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Take a token if there is a whole one."""
+        self._fill(now_s)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def spend(self, tokens: int, now_s: float) -> float:
+        """Take `tokens`, there or not; seconds until the debt is paid, 0 if there is none."""
+        self._fill(now_s)
+        self._tokens -= tokens
+        return max(0.0, -self._tokens / self._rate_per_s)
+
+
+class Seat:
+    """The place of one admitted connection. `displace` ends it; `heard_at` says when its peer last said something (never, while the
+    handshake lasts); a `kept` one is never displaced."""
+
+    def __init__(self, key: str, displace: Callable[[], None]) -> None:
+        self.key = key
+        self.displace = displace
+        self.heard_at: Callable[[], float] = lambda: float("-inf")
+        self.kept = False
+        self.shaking = True
+
+
 class _Address:
-    connections: int = 0
-    handshakes: int = 0
-    tokens_milli: int = 0
-    filled_ms: int = 0
+    def __init__(self, limits: ListenerLimits, now_s: float) -> None:
+        self.seats: set[Seat] = set()
+        self.handshakes = 0
+        self.connects = Bucket(limits.burst_per_address, limits.rate_per_address_per_s, now_s)
+        self.messages = Bucket(limits.message_burst_per_address, limits.message_rate_per_address_per_s, now_s)
 
 
 def address_key(host: str) -> str:
@@ -47,69 +97,82 @@ def address_key(host: str) -> str:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
-    return str(ip)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False).network_address)
 
 
 class Admission:
-    """The counts of one listener."""
+    """The places of one listener."""
 
     def __init__(self, limits: ListenerLimits) -> None:
         self._limits = limits
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
-        self.connections = 0
-        self.handshakes = 0
+        self._taken = 0
 
-    def admit(self, key: str, now_ms: int) -> str:
-        """Count a new connection of `key` in, and its handshake. Returns why it is refused, or "" when it is admitted."""
-        limits, entry = self._limits, self._entry(key, now_ms)
-        if self.connections >= limits.connections:
-            return "connections"
-        if self.handshakes >= limits.handshakes:
-            return "handshakes"
-        if entry.connections >= limits.connections_per_address:
+    def admit(self, key: str, now_s: float, displace: Callable[[], None]) -> Seat | str:
+        """A place for a new connection of address `key`, or the name of the limit that refuses it."""
+        limits, address = self._limits, self._address(key, now_s)
+        if len(address.seats) >= limits.connections_per_address:
             return "connections_per_address"
-        if entry.handshakes >= limits.handshakes_per_address:
+        if address.handshakes >= limits.handshakes_per_address:
             return "handshakes_per_address"
-        if entry.tokens_milli < 1000:
+        if not address.connects.take(now_s):
             return "rate_per_address"
-        entry.tokens_milli -= 1000
-        entry.connections += 1
-        entry.handshakes += 1
-        self.connections += 1
-        self.handshakes += 1
-        return ""
+        if self._taken >= limits.connections and not self._displace_for(address):
+            return "connections"
+        seat = Seat(key, displace)
+        address.seats.add(seat)
+        address.handshakes += 1
+        self._taken += 1
+        return seat
 
-    def shaken(self, key: str) -> None:
-        """The handshake of an admitted connection is over, well or badly."""
-        self.handshakes -= 1
-        self._addresses[key].handshakes -= 1
+    def shaken(self, seat: Seat) -> None:
+        """The handshake is over, well or badly."""
+        if seat.shaking:
+            seat.shaking = False
+            self._addresses[seat.key].handshakes -= 1
 
-    def left(self, key: str) -> None:
-        """An admitted connection is gone."""
-        self.connections -= 1
-        self._addresses[key].connections -= 1
+    def leave(self, seat: Seat) -> None:
+        """The connection is gone, or going. Harmless when repeated."""
+        address = self._addresses.get(seat.key)
+        if address is None or seat not in address.seats:
+            return
+        self.shaken(seat)
+        address.seats.remove(seat)
+        self._taken -= 1
 
-    def _entry(self, key: str, now_ms: int) -> _Address:
-        full = self._limits.burst_per_address * 1000
-        entry = self._addresses.get(key)
-        if entry is None:
+    def messages(self, seat: Seat) -> Bucket:
+        """What all unlicensed peers of the seat's address share."""
+        return self._addresses[seat.key].messages
+
+    def _displace_for(self, newcomer: _Address) -> bool:
+        greediest = max(self._addresses.values(), key=lambda address: len(address.seats))
+        if len(greediest.seats) <= len(newcomer.seats) + 1:
+            return False
+        movable = [seat for seat in greediest.seats if not seat.kept]
+        if not movable:
+            return False
+        victim = min(movable, key=lambda seat: seat.heard_at())
+        self.leave(victim)
+        victim.displace()
+        return True
+
+    def _address(self, key: str, now_s: float) -> _Address:
+        address = self._addresses.get(key)
+        if address is None:
             self._make_room()
-            entry = self._addresses[key] = _Address(tokens_milli=full, filled_ms=now_ms)
+            address = self._addresses[key] = _Address(self._limits, now_s)
         self._addresses.move_to_end(key)
-        gained = (now_ms - entry.filled_ms) * self._limits.rate_per_address_per_s
-        entry.tokens_milli = min(full, entry.tokens_milli + gained)
-        entry.filled_ms = now_ms
-        return entry
+        return address
 
     def _make_room(self) -> None:
         """Forget an address without connections. At most `connections` have some, so one is found within as many steps."""
         if len(self._addresses) < max(self._limits.addresses, self._limits.connections + 1):
             return
-        for key, entry in self._addresses.items():
-            if not entry.connections:
+        for key, address in self._addresses.items():
+            if not address.seats:
                 del self._addresses[key]
                 return

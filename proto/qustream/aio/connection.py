@@ -22,6 +22,7 @@ from types import TracebackType
 
 import trio
 
+from qustream.aio.admission import Bucket
 from qustream.aio.link import Link, dial
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
@@ -30,7 +31,7 @@ from qustream.transport.address import parse_address
 from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
 from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import CHANNEL_LIMITS, REQUESTS_MAX, Channel
+from qustream.transport.limits import CHANNEL_LIMITS, REQUESTS_MAX, REQUESTS_MAX_BYTES, STALL_MS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
@@ -86,7 +87,7 @@ async def connect_unix(
 
 async def establish(sock: socket.socket, engine: Engine | PlainEngine, *, idle_ms: int = IDLE_MS) -> Connection:
     """Run the handshake on a connected socket; the caller sets the deadline. The socket is closed if it fails."""
-    link = Link(sock, engine, stall_s=idle_ms / 1000)
+    link = Link(sock, engine, stall_s=min(STALL_MS, idle_ms) / 1000)
     engine.start()
     early: list[Event] = []
     try:
@@ -132,15 +133,18 @@ class Connection:
         self.peer = peer
         self.peer_uid = link.peer_uid
         self.ended_in_order = False  # whether a goodbye without a reason, from either end, ended it
+        self.heard_at = trio.current_time()  # when the peer last completed a message, pings included
+        self.pace: Bucket | None = None  # how many messages are read at what rate; None: as they come
         self._link = link
         self._engine = link.engine
         self._early = early
         self._calls = CallTable()
         self._inbox: deque[tuple[Channel, bytes]] = deque()
         self._inbox_bytes = 0
-        self._requests: deque[Request] = deque()  # asked by the peer, not yet taken by `serve_requests`
-        self._open_requests: set[int] = set()
+        self._requests: deque[tuple[Request, float]] = deque()  # asked by the peer and when, not yet taken
+        self._open_requests: dict[int, int] = {}  # id -> size of what the peer asked and we have not answered
         self._trouble: QuStreamError | None = None
+        self._over = trio.Event()
         self._something_to_send = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._arrived = trio.lowlevel.ParkingLot()
@@ -160,6 +164,11 @@ class Connection:
     def dropped(self) -> int:
         """Gossip messages that were not sent because their queue was full."""
         return self._engine.dropped
+
+    @property
+    def is_licensed(self) -> bool:
+        """Whether the peer may use more than control and request."""
+        return self._engine.is_licensed
 
     def permit(self, channels: Collection[Channel]) -> None:
         """From now on the peer may use these channels, besides control."""
@@ -225,25 +234,27 @@ class Connection:
         return checked(answers[0], max_answer_bytes)
 
     async def next_request(self) -> Request:
-        """The next request of the peer, for `serve_requests`. Errors: whatever ended the connection."""
+        """The next request of the peer; its `deadline_ms` is what is left of it by now. Errors: whatever ended the connection."""
         self._check_entered()
         await trio.lowlevel.checkpoint()
         while not self._requests:
             self._check_alive()
             await self._arrived.park()
-        return self._requests.popleft()
+        request, arrived_at = self._requests.popleft()
+        waited_ms = int((trio.current_time() - arrived_at) * 1000)
+        return Request(request.id, max(0, request.deadline_ms - waited_ms), request.body)
 
     async def answer(self, number: int, message: bytes) -> None:
         """Send the encoded answer to a request; waits for room. Errors: whatever ended the connection."""
-        self._open_requests.discard(number)
         await self.send(Channel.REQUEST, message)
+        self._open_requests.pop(number, None)
 
     async def wait_closed(self) -> QuStreamError:
         """Wait until the connection is over, and say why."""
         self._check_entered()
-        while self._trouble is None:
-            await self._arrived.park()
-        return self._trouble
+        await self._over.wait()
+        assert self._trouble is not None
+        return again(self._trouble)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -270,11 +281,15 @@ class Connection:
 
     async def aclose(self, code: str = "", detail: str = "") -> None:
         """Say goodbye (with the reason, if there is a `code`) and close: at most a second, harmless when repeated."""
+        self.close_soon(code, detail)
+        self._stop()
+        await self._link.close_gently()
+
+    def close_soon(self, code: str = "", detail: str = "") -> None:
+        """End the connection without waiting; leaving `async with` gets the goodbye out."""
         self._engine.close(code, detail)
         self.ended_in_order = self.ended_in_order or (self._trouble is None and not code)
         self._end(fault("E-PEER-CLOSED", "this end closed the connection"))
-        self._stop()
-        await self._link.close_gently()
 
     def _stop(self) -> None:
         for scope in self._stops:
@@ -296,19 +311,28 @@ class Connection:
                 self._end(error)
 
     async def _read_until_closed(self) -> None:
-        heard, heard_at = self._engine.heard, trio.current_time()
         while self._trouble is None:
             events: list[Event] = []
+            heard = self._engine.heard
             with trio.move_on_after(self._idle_s / 3) as quiet:
                 events = await self._link.read()
+            self._something_to_send.unpark_all()
             await self._take_all(events)
             if self._engine.heard != heard:
-                heard, heard_at = self._engine.heard, trio.current_time()
-            elif trio.current_time() - heard_at >= self._idle_s:
+                await self._keep_pace(self._engine.heard - heard)
+                self.heard_at = trio.current_time()
+            elif trio.current_time() - self.heard_at >= self._idle_s:
                 raise fault("E-PEER-CLOSED", "the peer fell silent")
             elif quiet.cancelled_caught:
                 self._engine.ping(0)
-            self._something_to_send.unpark_all()
+                self._something_to_send.unpark_all()
+
+    async def _keep_pace(self, messages: int) -> None:
+        """Whoever sends faster than allowed is read more slowly."""
+        if self.pace is not None:
+            wait_s = self.pace.spend(messages, trio.current_time())
+            if wait_s:
+                await trio.sleep(wait_s)
 
     async def _send_all(self) -> None:
         with self._stops[1]:
@@ -344,12 +368,13 @@ class Connection:
             return
         if message.id in self._open_requests:
             raise fault("E-FRAME-ORDER", "a second request under the id of an open one")
-        if len(self._open_requests) >= REQUESTS_MAX:
-            refusal = Refusal(message.id, "E-PEER-LIMIT", f"{REQUESTS_MAX} requests of this connection are open", 0)
+        size = len(message.body)
+        if len(self._open_requests) >= REQUESTS_MAX or sum(self._open_requests.values()) + size > REQUESTS_MAX_BYTES:
+            refusal = Refusal(message.id, "E-PEER-LIMIT", "too many requests of this connection are open", 0)
             await self.send(Channel.REQUEST, encode(refusal))
             return
-        self._open_requests.add(message.id)
-        self._requests.append(message)
+        self._open_requests[message.id] = size
+        self._requests.append((message, trio.current_time()))
         self._arrived.unpark_all()
 
     # -- within -------------------------------------------------------------------------------------------------------
@@ -357,6 +382,7 @@ class Connection:
     def _end(self, error: QuStreamError) -> None:
         if self._trouble is None:
             self._trouble = error
+            self._over.set()
             self._calls.fail_all(error)
         for lot in (self._something_to_send, self._room, self._arrived, self._inbox_has_room):
             lot.unpark_all()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from qustream.aio.admission import Admission, ListenerLimits, address_key
+from qustream.aio.admission import Admission, ListenerLimits, Seat, address_key
 from qustream.aio.connection import Connection, connect_unix, establish
 from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
@@ -58,6 +58,7 @@ class ListenerStats:
     refused: Counter[str] = field(default_factory=Counter)
     handshakes_failed: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
+    displaced: int = 0
     accept_failed: int = 0
     open: int = 0
 
@@ -222,28 +223,29 @@ async def _accept_all(listening: socket.socket, house: _House, nursery: trio.Nur
             continue
         house.stats.accepted += 1
         key = UNIX_KEY if sock.family == socket.AF_UNIX else address_key(str(address[0]))
-        refused = house.admission.admit(key, int(trio.current_time() * 1000))
-        if refused:
-            house.stats.refused[refused] += 1
+        scope = trio.CancelScope()
+        seat = house.admission.admit(key, trio.current_time(), scope.cancel)
+        if isinstance(seat, str):
+            house.stats.refused[seat] += 1
             sock.close()
         else:
-            nursery.start_soon(_serve_one, sock, key, house)
+            nursery.start_soon(_serve_one, sock, seat, scope, house)
 
 
-async def _serve_one(sock: socket.socket, key: str, house: _House) -> None:
+async def _serve_one(sock: socket.socket, seat: Seat, scope: trio.CancelScope, house: _House) -> None:
     try:
-        connection = await _shake_hands(sock, key, house)
-        if connection is not None:
-            house.stats.open += 1
-            try:
-                await _run_handler(connection, house)
-            finally:
-                house.stats.open -= 1
+        with scope:
+            connection = await _shake_hands(sock, seat, house)
+            if connection is not None:
+                await _run_handler(connection, seat, house)
+        if scope.cancelled_caught:
+            house.stats.displaced += 1
     finally:
-        house.admission.left(key)
+        sock.close()
+        house.admission.leave(seat)
 
 
-async def _shake_hands(sock: socket.socket, key: str, house: _House) -> Connection | None:
+async def _shake_hands(sock: socket.socket, seat: Seat, house: _House) -> Connection | None:
     try:
         with trio.move_on_after(house.limits.handshake_ms / 1000):
             connection = await establish(sock, house.engine(), idle_ms=house.limits.idle_ms)
@@ -253,11 +255,23 @@ async def _shake_hands(sock: socket.socket, key: str, house: _House) -> Connecti
     except QuStreamError as error:
         house.stats.handshakes_failed[error.code] += 1
     finally:
-        house.admission.shaken(key)
+        house.admission.shaken(seat)
     return None
 
 
-async def _run_handler(connection: Connection, house: _House) -> None:
+async def _run_handler(connection: Connection, seat: Seat, house: _House) -> None:
+    end_scope = seat.displace
+
+    def displace() -> None:
+        connection.close_soon("E-PEER-LIMIT", "this place is needed for a peer from another address")
+        end_scope()
+
+    seat.displace = displace
+    seat.heard_at = lambda: connection.heard_at
+    seat.kept = connection.is_licensed
+    if not connection.is_licensed:
+        connection.pace = house.admission.messages(seat)
+    house.stats.open += 1
     code = ""
     try:
         async with connection:
@@ -267,4 +281,5 @@ async def _run_handler(connection: Connection, house: _House) -> None:
                 code = error.code
                 await connection.aclose(error.code, error.detail)
     finally:
+        house.stats.open -= 1
         house.stats.closed[code] += 1

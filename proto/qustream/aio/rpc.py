@@ -8,7 +8,7 @@ import trio
 
 from qustream.aio.connection import Connection
 from qustream.errors import QuStreamError
-from qustream.transport.limits import DEADLINE_MAX_MS
+from qustream.transport.limits import DEADLINE_MAX_MS, REQUESTS_WORKED_ON_MAX
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request, Response
 
@@ -19,40 +19,48 @@ Answerer = Callable[[bytes, int], Awaitable[bytes]]
 
 
 async def serve_requests(connection: Connection, answer: Answerer) -> None:
-    """Answer the peer's requests until the connection ends, each in its own task; the connection holds at most
-    `REQUESTS_MAX` open ones and refuses the rest.
+    """Answer the peer's requests until the connection ends. `REQUESTS_WORKED_ON_MAX` are worked on at a time, `REQUESTS_MAX` may be
+    open, the rest is refused.
 
-    `answer` is cancelled when the asker's deadline passes. A `QuStreamError` from it becomes a coded refusal; anything else is our
-    own bug and leaves as an ordinary exception group. Returns when the peer closed in order. Errors: whatever else ended the connection.
+    `answer` is told what is left of the asker's deadline and cancelled when it passes. A `QuStreamError` from it becomes a coded
+    refusal; anything else is our own bug and leaves as an ordinary exception group. Returns when either end closed in order.
+    Errors: whatever else ended the connection.
     """
     async with trio.open_nursery() as nursery:
-        while True:
-            try:
-                request = await connection.next_request()
-            except QuStreamError as error:
-                trouble = error
-                break
-            nursery.start_soon(_answer_one, connection, answer, request)
+        nursery.start_soon(_take_requests, connection, answer, nursery)
+        trouble = await connection.wait_closed()
         nursery.cancel_scope.cancel()
     if not connection.ended_in_order:
         raise trouble
 
 
-async def _answer_one(connection: Connection, answer: Answerer, request: Request) -> None:
+async def _take_requests(connection: Connection, answer: Answerer, nursery: trio.Nursery) -> None:
+    places = trio.Semaphore(REQUESTS_WORKED_ON_MAX)
+    while True:
+        await places.acquire()
+        try:
+            request = await connection.next_request()
+        except QuStreamError:
+            return  # over; `serve_requests` knows why
+        nursery.start_soon(_answer_one, connection, answer, request, places)
+
+
+async def _answer_one(connection: Connection, answer: Answerer, request: Request, places: trio.Semaphore) -> None:
     deadline_ms = min(request.deadline_ms, DEADLINE_MAX_MS)
-    message = encode(Refusal(request.id, "E-DEADLINE", "the deadline passed while the request was worked on", 0))
+    message = encode(Refusal(request.id, "E-DEADLINE", "the deadline passed before the request was done", 0))
     with trio.move_on_after(deadline_ms / 1000):
         try:
             body = await answer(request.body, deadline_ms)
-            if len(body) > BODY_MAX_BYTES:
-                raise AssertionError(f"an answer of {len(body)} bytes; at most {BODY_MAX_BYTES}")
+            assert len(body) <= BODY_MAX_BYTES, f"an answer of {len(body)} bytes; at most {BODY_MAX_BYTES}"
             message = encode(Response(request.id, body))
         except QuStreamError as error:
             message = encode(refusal(request.id, error))
     try:
         await connection.answer(request.id, message)
     except QuStreamError:
-        return  # the asker is gone; `next_request` tells the same to whoever serves
+        return  # the asker is gone; `serve_requests` knows why
+    finally:
+        places.release()
 
 
 def refusal(number: int, error: QuStreamError) -> Refusal:

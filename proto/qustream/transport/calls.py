@@ -17,6 +17,7 @@ __all__ = ["Answer", "CallTable", "again", "checked", "read_rpc"]
 
 # A result, or the error that stands for it.
 Answer = bytes | QuStreamError
+# Ids are 32 bits on the wire and start over.
 _ID_MAX = 0xFFFFFFFF
 
 

@@ -24,18 +24,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from qustream.errors import CODES, Family, QuStreamError, fault
 from qustream.identity.signing import SigningKey
-from qustream.model.keys import PublicKey
 from qustream.transport.frames import FrameReader, SendQueues
 from qustream.transport.greeting import LocalHello, Peer, Side, check_hello, make_hello, other
+from qustream.transport.layer import Layer, PlainLayer
 from qustream.transport.limits import (
     ALL_CHANNELS,
     CHANNEL_LIMITS,
     COALESCE_BYTES,
+    MESSAGE_MAX_BYTES,
     UNKNOWN_PEER_CHANNELS,
+    UNLICENSED_MESSAGE_MAX_BYTES,
     Channel,
 )
 from qustream.transport.tls import TlsLayer
@@ -108,48 +109,6 @@ NEXT: dict[tuple[State, str], State] = {
 }
 
 
-class Layer(Protocol):
-    """What protects the bytes: `TlsLayer`, or nothing at all."""
-
-    ready: bool
-    ended: bool
-    peer_key: PublicKey | None
-    exporter: bytes
-
-    def start(self) -> None: ...
-    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
-    def write(self, plaintext: bytes) -> None: ...
-    def shutdown(self) -> None: ...
-    def pull(self) -> bytes: ...
-
-
-class PlainLayer:
-    """No protection: the two ends of a Unix socket, of which the kernel says whose they are."""
-
-    def __init__(self) -> None:
-        self.ready = False
-        self.ended = False
-        self.peer_key: PublicKey | None = None
-        self.exporter = b""
-        self._out: list[bytes] = []
-
-    def start(self) -> None:
-        self.ready = True
-
-    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        return [bytes(data)] if len(data) else []
-
-    def write(self, plaintext: bytes) -> None:
-        self._out.append(plaintext)
-
-    def shutdown(self) -> None:
-        """Nothing to say: the end of the stream says it."""
-
-    def pull(self) -> bytes:
-        parts, self._out = self._out, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 class _Engine:
     """What both engines share; they differ in the layer and in who is permitted what by default."""
 
@@ -163,7 +122,7 @@ class _Engine:
         self._key = key
         self._hello = hello
         self._expect = expect
-        self._reader = FrameReader()
+        self._reader = FrameReader(self._check_channel)
         self._queues = SendQueues()
         self._farewell: Goodbye | None = None
         self._finished = False
@@ -240,9 +199,17 @@ class _Engine:
         if self.state is State.OPEN:
             self._enqueue(Channel.CONTROL, encode(Ping(number)))
 
+    @property
+    def is_licensed(self) -> bool:
+        """Whether the peer may use more than every stranger may."""
+        return not self._permitted <= UNKNOWN_PEER_CHANNELS
+
     def permit(self, channels: Collection[Channel]) -> None:
-        """From now on the peer may use these channels, besides control."""
+        """From now on the peer may use these channels, besides control. At a server, a peer that has no more than a stranger's is
+        held to a stranger's sizes as well."""
         self._permitted = frozenset(channels) | {Channel.CONTROL}
+        small = self.role == "server" and not self.is_licensed
+        self._reader.limit_to(UNLICENSED_MESSAGE_MAX_BYTES if small else MESSAGE_MAX_BYTES)
 
     def close(self, code: str = "", detail: str = "") -> None:
         """End the connection from here: orderly after what is queued, or at once and with the reason if there is a `code`."""
@@ -295,14 +262,18 @@ class _Engine:
         hello = make_hello(self._hello, self.role, self._key, self._layer.exporter)
         self._queues.put(Channel.CONTROL, encode(hello))
 
+    def _check_channel(self, channel: Channel) -> None:
+        if channel is Channel.CONTROL:
+            return
+        if self.state is not State.OPEN:
+            raise fault("E-FRAME-ORDER", f"a message on {channel.name.lower()} before the Hello")
+        if channel not in self._permitted:
+            raise fault("E-PEER-UNLICENSED", f"the {channel.name.lower()} channel is for licensed nodes")
+
     def _take(self, channel: Channel, body: bytes, events: list[Event]) -> None:
         self.heard += 1
         if channel is Channel.CONTROL:
             self._take_control(body, events)
-        elif self.state is not State.OPEN:
-            raise fault("E-FRAME-ORDER", f"a message on {channel.name.lower()} before the Hello")
-        elif channel not in self._permitted:
-            raise fault("E-PEER-UNLICENSED", f"the {channel.name.lower()} channel is for licensed nodes")
         else:
             events.append(Received(channel, body))
 
@@ -326,8 +297,7 @@ class _Engine:
         peer = check_hello(message, self._hello, other(self.role), layer.peer_key, layer.exporter)
         self.peer = peer
         self._move("greeted")
-        if self._permit is not None:
-            self.permit(self._permit(peer))
+        self.permit(self._permitted if self._permit is None else self._permit(peer))
         return Established(peer)
 
     def _fail(self, error: QuStreamError) -> Closed:
@@ -361,9 +331,7 @@ class PlainEngine(_Engine):
     says otherwise, because the file system and the peer's user id have decided who may connect."""
 
     def __init__(self, role: Side, *, hello: LocalHello, permit: Permit | None = None) -> None:
-        layer = PlainLayer()
-        super().__init__(role, layer, key=None, hello=hello, expect=None)
-        layer.ready = True
+        super().__init__(role, PlainLayer(), key=None, hello=hello, expect=None)
         self._permit = permit
         self._permitted = ALL_CHANNELS
 

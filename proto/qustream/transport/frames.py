@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from qustream.errors import fault
 from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, PIECE_BYTES, Channel, ChannelLimits
@@ -67,9 +67,14 @@ class _Assembly:
 
 
 class FrameReader:
-    """Bytes in, whole messages out. One a connection; after it raised it is of no further use."""
+    """Bytes in, whole messages out. One a connection; after it raised it is of no further use.
 
-    def __init__(self) -> None:
+    `gate` is asked at every header whether its channel may be used now, and raises if not: before a byte of the body is kept.
+    """
+
+    def __init__(self, gate: Callable[[Channel], None]) -> None:
+        self._gate = gate
+        self._limits = {channel: limits.message_max_bytes for channel, limits in CHANNEL_LIMITS.items()}
         self._header = bytearray()
         self._body_left = 0
         self._channel = Channel.CONTROL
@@ -105,16 +110,22 @@ class FrameReader:
         channel = _CHANNELS.get(tag & ~_MORE)
         if channel is None:
             raise fault("E-WIRE-MALFORMED", f"a frame on channel {tag & ~_MORE}, which does not exist")
+        self._gate(channel)
         if not size:
             raise fault("E-WIRE-MALFORMED", "an empty frame")
         more = bool(tag & _MORE)
         assembly = self._open.setdefault(channel, _Assembly())
-        limit = CHANNEL_LIMITS[channel].message_max_bytes
+        limit = self._limits[channel]
         if assembly.size + size + more > limit:  # what continues has at least one byte more
             raise fault("E-WIRE-OVERSIZE", f"a message above {limit} bytes on the {channel.name.lower()} channel")
         if size > PIECE_BYTES or (more and size != PIECE_BYTES):
             raise fault("E-WIRE-MALFORMED", f"a message cut at {size} bytes instead of {PIECE_BYTES}")
         self._channel, self._more, self._body_left = channel, more, size
+
+    def limit_to(self, most_bytes: int) -> None:
+        """Take no message above `most_bytes` from now on, whatever its channel allows."""
+        for channel, limits in CHANNEL_LIMITS.items():
+            self._limits[channel] = min(most_bytes, limits.message_max_bytes)
 
     @property
     def held_bytes(self) -> int:

@@ -27,6 +27,7 @@ class ChannelLimits(NamedTuple):
 
 
 KIB = 1024
+# u32 length and u8 channel.
 HEADER_BYTES = 5
 # A vote behind a block waits for one piece: 64 KiB are 5 ms at 100 Mbit/s.
 PIECE_BYTES = 64 * KIB
@@ -43,6 +44,7 @@ CHANNEL_LIMITS: dict[Channel, ChannelLimits] = {
     # A unit of the feed is 257 KiB, a block of transactions 512 KiB.
     Channel.BULK: ChannelLimits(600 * KIB, 1200 * KIB, 64),
 }
+MESSAGE_MAX_BYTES = max(limits.message_max_bytes for limits in CHANNEL_LIMITS.values())
 
 # What an unknown peer may use: it must be able to be refused by name, and nothing else.
 UNKNOWN_PEER_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST})
@@ -62,6 +64,14 @@ CERTIFICATE_MAX_BYTES = 6 * KIB
 # Calls one side may have open on a connection, and the requests of the other it holds at a time.
 CALLS_MAX = 256
 REQUESTS_MAX = 64
+# What these requests may hold: a key request is ~12 KiB, so forty of them; 1,024 connections hold at most half a GiB.
+REQUESTS_MAX_BYTES = 512 * KIB + KIB
+# Requests of one connection that are worked on at a time: each may hold an answer of 272 KiB until the peer reads.
+REQUESTS_WORKED_ON_MAX = 8
+# A peer that is allowed requests alone sends no more than a key request (32 KiB) and its envelope at once.
+UNLICENSED_MESSAGE_MAX_BYTES = 64 * KIB
+# How long a peer may take nothing of what is sent before it is given up: whoever reads takes something every second.
+STALL_MS = 15_000
 # A peer that left so many calls unanswered beyond their deadline is broken; each one costs us a remembered number.
 ABANDONED_MAX = 1024
 # No call waits longer: a minute is what the slowest honest answer takes ten times over.

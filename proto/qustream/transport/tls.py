@@ -27,11 +27,16 @@ from qustream.transport.limits import HANDSHAKE_MAX_BYTES, TLS_OWED_MAX_BYTES
 __all__ = ["EXPORTER_LABEL", "TlsLayer"]
 
 EXPORTER_LABEL = b"EXPORTER-qustream-1"
-EXPORTER_BYTES = 32
+EXPORTER_BYTES = 32  # RFC 8446 §7.5 leaves the length to us: as strong as the handshake
 GROUP = "X25519MLKEM768"
 CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-# The largest TLS record's plaintext.
+# The largest TLS record's plaintext, and what a record adds to it: header, type, tag.
 RECORD_BYTES = 16384
+RECORD_OVERHEAD_BYTES = 22
+# What TLS has to say by itself fits into one such read, but for the server's first flight.
+OWED_READ_BYTES = 4096
+# OpenSSL's SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets without exporting it: a write would end after one record.
+_PARTIAL_WRITE = 1
 # Identities one process speaks for: a daemon has one, a test a few; more are merely made again.
 CONTEXTS_MAX = 16
 
@@ -57,6 +62,7 @@ def _context(key: SigningKey) -> SSL.Context:
     # Tickets would embed the client's certificate; with the cache off as well, what is left of them resumes nothing.
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.clear_mode(_PARTIAL_WRITE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 30 % of an idle connection
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _judge)
     context.set_verify_depth(0)
@@ -184,9 +190,9 @@ class TlsLayer:
         """Protect `plaintext`; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
         if self._broken:
             return
-        view = memoryview(plaintext)
-        while view:
-            view = view[self._connection.send(view) :]  # a record at a time, as pyOpenSSL sets its modes
+        sent = self._connection.send(plaintext)
+        assert sent == len(plaintext)  # a memory buffer takes all, since partial writes are off
+        self._drain(len(plaintext) + len(plaintext) // RECORD_BYTES * RECORD_OVERHEAD_BYTES + OWED_READ_BYTES)
 
     def shutdown(self) -> None:
         """Say goodbye in TLS's own words, if TLS ever came about."""
@@ -195,25 +201,26 @@ class TlsLayer:
 
     def _collect_owed(self) -> None:
         """What TLS wants to say by itself (handshake, key updates) must not pile up behind a peer that does not read."""
-        try:
-            self._owed.append(self._connection.bio_read(PULL_BYTES))
-        except SSL.WantReadError:
-            return
+        self._drain(OWED_READ_BYTES)
         if sum(map(len, self._owed)) > TLS_OWED_MAX_BYTES:
             raise fault("E-PEER-LIMIT", "the peer makes us answer and does not read the answers")
 
     def pull(self) -> bytes:
         """What the network must be given, whole."""
+        self._drain(OWED_READ_BYTES)
         parts, self._owed = self._owed, []
-        while True:
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _drain(self, expected_bytes: int) -> None:
+        """Empty OpenSSL's buffer. It fills what it is given, so a short answer is the last, and a good guess one read."""
+        got = expected_bytes
+        while got == expected_bytes:
             try:
-                parts.append(self._connection.bio_read(PULL_BYTES))
+                part = self._connection.bio_read(expected_bytes)
             except SSL.WantReadError:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-# A coalesced write and its records' overhead (22 bytes in 16 KiB) fit into one read of the buffer.
-PULL_BYTES = 384 * 1024
+                return
+            self._owed.append(part)
+            got = len(part)
 
 
 def _reason(error: SSL.Error) -> str:

@@ -1,0 +1,52 @@
+"""What protects the bytes between two engines: TLS (`qustream.transport.tls`), or nothing on a Unix socket."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qustream.model.keys import PublicKey
+
+__all__ = ["Layer", "PlainLayer"]
+
+
+class Layer(Protocol):
+    """Bytes of the network on one side, plaintext on the other. `ready`: the other end is known and plaintext may pass;
+    `ended`: it said that nothing more comes; `peer_key`, `exporter`: what binds the channel to its ends."""
+
+    ready: bool
+    ended: bool
+    peer_key: PublicKey | None
+    exporter: bytes
+
+    def start(self) -> None: ...
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
+    def write(self, plaintext: bytes) -> None: ...
+    def shutdown(self) -> None: ...
+    def pull(self) -> bytes: ...
+
+
+class PlainLayer:
+    """No protection: the two ends of a Unix socket, of which the kernel says whose they are."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.ended = False
+        self.peer_key: PublicKey | None = None
+        self.exporter = b""
+        self._out: list[bytes] = []
+
+    def start(self) -> None:
+        """Nothing to agree on."""
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        return [bytes(data)] if len(data) else []
+
+    def write(self, plaintext: bytes) -> None:
+        self._out.append(plaintext)
+
+    def shutdown(self) -> None:
+        """Nothing to say: the end of the stream says it."""
+
+    def pull(self) -> bytes:
+        parts, self._out = self._out, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
