@@ -1,10 +1,16 @@
 """Keystores: whole or not at all, private, never overwritten, and a foreign file cannot eat the machine."""
 
 import os
+import pty
 import stat
+import sys
+import tempfile
+from pathlib import Path
 
 import nacl.pwhash.argon2id
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qustream.errors import QuStreamError
 from qustream.identity import keystore
@@ -121,6 +127,13 @@ def test_other_formats_are_named(path, magic, version):
     assert "version 1" in refused("E-KEYSTORE-OPEN", keystore.read, changed(path, data), "node", PASSPHRASE)
 
 
+@given(st.binary(max_size=400))
+@settings(max_examples=60, deadline=None)
+def test_hostile_files_are_refused(data):
+    with tempfile.TemporaryDirectory() as directory:
+        refused("E-KEYSTORE-OPEN", keystore.read, changed(Path(directory) / "k", data), "node", PASSPHRASE)
+
+
 def test_what_is_not_a_file_is_refused(tmp_path):
     refused("E-FILE", keystore.read, tmp_path / "absent", "node", PASSPHRASE)
     refused("E-FILE", keystore.read, tmp_path, "node", PASSPHRASE)
@@ -141,6 +154,19 @@ def test_replacing_needs_the_old_passphrase(path):
 def test_an_empty_passphrase_is_our_own_bug(tmp_path):
     with pytest.raises(ValueError, match="empty"):
         keystore.write(tmp_path / "k", "node", SECRET, b"")
+
+
+def everything(terminal):
+    """What the other end of a terminal still says; Linux ends it with an error when the last process has gone."""
+    said = b""
+    while True:
+        try:
+            data = os.read(terminal, 1024)
+        except OSError:
+            return said
+        if not data:
+            return said
+        said += data
 
 
 class TestFindingThePassphrase:
@@ -176,6 +202,26 @@ class TestFindingThePassphrase:
         refused("E-SECRET-MISSING", find_passphrase, "qnode", file=None, prompt=False)
         monkeypatch.setattr(os, "isatty", lambda _: False)
         refused("E-SECRET-MISSING", find_passphrase, "qnode", file=None, prompt=True)
+
+    @pytest.mark.parametrize(("typed", "told"), [(b"from a person", b"b'from a person'"), (b"", b"E-SECRET-MISSING")])
+    def test_a_person_is_asked_and_not_echoed(self, typed, told):
+        script = (
+            "from qustream.identity.keystore import find_passphrase\n"
+            "try:\n    print(repr(find_passphrase('alice', file=None, prompt=True)))\n"
+            "except Exception as error:\n    print(error)\n"
+        )
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execv(sys.executable, [sys.executable, "-c", script])
+        shown = b""
+        while not shown.endswith(b"alice: "):
+            shown += os.read(terminal, 1024)
+        os.write(terminal, typed + b"\n")
+        after = everything(terminal)
+        assert os.waitpid(child, 0)[1] == 0
+        os.close(terminal)
+        assert told in after
+        assert after.count(b"from a person") == (1 if typed else 0)
 
     @pytest.mark.parametrize("name", ["", "../qnode", "a/b", "-a", "A", "a" * 65])
     def test_a_name_is_no_path(self, name):

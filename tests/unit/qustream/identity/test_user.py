@@ -3,6 +3,7 @@
 import os
 import pickle
 import stat
+import threading
 
 import pytest
 
@@ -102,6 +103,24 @@ def test_a_device_is_never_overwritten(home):
     before = {path: path.read_bytes() for path in home.directory.rglob("*") if path.is_file()}
     refused("E-KEYSTORE-EXISTS", UserHome.create, home.directory, OTHERS, "x", PASSPHRASE, now_ms=NOW)
     assert {path: path.read_bytes() for path in home.directory.rglob("*") if path.is_file()} == before
+
+
+def test_of_two_who_create_at_once_one_wins_whole(tmp_path):
+    outcomes = []
+
+    def create(words):
+        try:
+            outcomes.append(UserHome.create(tmp_path / "a", words, "x", PASSPHRASE, now_ms=NOW).user)
+        except QuStreamError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=create, args=(words,)) for words in (WORDS, OTHERS) * 3]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert outcomes.count("E-KEYSTORE-EXISTS") == 5
+    assert UserHome.load(tmp_path / "a", PASSPHRASE).user in outcomes
 
 
 def test_the_grants_of_a_lost_keystore_are_not_mixed_with_another_device(home):
