@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Write `proto/vectors/encoding.json`: one encoding of every kind, and bytes to refuse (`proto/spec/encoding.md`).
+
+Encodes with the `msgpack` package from the tables of the specification alone; shares no code with the library, which uses another codec.
+
+    scripts/vectors/encoding.py            write the file
+    scripts/vectors/encoding.py --check    exit 1 if the file is not what this program would write
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+FILE = Path(__file__).resolve().parents[2] / "proto/vectors/encoding.json"
+FULL_BYTES = 512  # longer encodings are given by length and hash
+U32, U63 = (1 << 32) - 1, (1 << 63) - 1
+Value = Any
+
+
+def fill(byte: int, count: int) -> dict[str, Value]:
+    """`count` equal bytes."""
+    return {"fill": byte, "bytes": count}
+
+
+def plain(value: Value) -> Value:
+    """The value a description stands for."""
+    if isinstance(value, dict):
+        return bytes([value["fill"]]) * value["bytes"]
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+KEY = [fill(0xE1, 32), fill(0xE2, 1952)]
+SIGNATURE = fill(0x51, 3373)
+SIGNED = [fill(0xB0, 100), SIGNATURE]
+BINDING = ["qustream-test", fill(0x0A, 32), 3, 1_700_000_000_000, fill(0x0B, 32), fill(0x0C, 32), SIGNED]
+GRANT_INDEX = [fill(0x6A, 32), 70_000]
+PROOF = [7, 1, [fill(0x01, 32), fill(0x02, 32)]]
+DEVICE = ["chardev", "appliance", "serial 1", 8, 7_900, 7_500_000_000, False, False, ""]
+HEALTH = [1 << 20, 2048, 1, 11, 40, 512, [40, 60]]
+CONDITIONING = ["aes-256-cbc-mac", 32, 16, 987]
+TIMES = [1_700_000_000_000, 1_700_000_002_000, 1_700_000_600_000]
+ATTESTATION = ["qustream-test", fill(0x5E, 32), 9, DEVICE, HEALTH, CONDITIONING, *TIMES, fill(0x40, 32), 256]
+ALERT = ["E-DEVICE-UNKNOWN", fill(0xD1, 32), 1_700_000_000_000, 3]
+
+# (kind, tag or none, fields)
+KINDS: list[tuple[str, int | None, list[Value]]] = [
+    ("Hello", 1, [1, 1, "qustream-test", [2, 4], ["127.1.0.1:7400"], 12, fill(0x99, 64)]),
+    ("Hello", 1, [0, 65_535, "ünïcode", [], [], U63, fill(0x00, 64)]),
+    *[("Ping", 2, [number]) for number in (0, 1, 127, 128, 255, 256, 65_535, 65_536, U32)],
+    ("Pong", 3, [U32]),
+    ("Goodbye", 4, ["E-PEER-LIMIT", ""]),
+    *[("Goodbye", 4, ["E-PEER-LIMIT", "x" * length]) for length in (31, 32, 255, 256)],
+    ("Request", 10, [1, 30_000, fill(0x10, 3)]),
+    *[("Request", 10, [1, 0, fill(0x10, length)]) for length in (0, 255, 256, 65_535, 65_536)],
+    ("Response", 11, [1, fill(0x11, 4)]),
+    ("Refusal", 12, [1, "E-GRANT-SPENT", "index 5 is spent", 0]),
+    ("KeyBody", 20, [BINDING, *GRANT_INDEX, fill(0x21, 32), [fill(0x22, 32)], [fill(0x23, 32)], 3_600_000, fill(0x24, 32)]),
+    ("KeyBody", 20, [BINDING, *GRANT_INDEX, fill(0x21, 32), [], [fill(i, 32) for i in range(64)], 0, fill(0x24, 32)]),
+    ("CollectBody", 21, [BINDING, *GRANT_INDEX]),
+    ("AcknowledgeBody", 22, [BINDING, *GRANT_INDEX, True]),
+    ("RevokeBody", 23, [BINDING, *GRANT_INDEX]),
+    ("AlertsBody", 24, [BINDING, 0]),
+    ("DeviceRequest", 25, [fill(0x25, 300), SIGNATURE, fill(0x5D, 126)]),
+    ("DeviceRequest", 25, [fill(0x25, 300), SIGNATURE, fill(0x00, 0)]),
+    ("KeyAnswer", 30, [fill(0x30, 262_504), fill(0x31, 32), SIGNED, PROOF, SIGNED]),
+    ("Acknowledged", 31, [True]),
+    ("Acknowledged", 31, [False]),
+    ("RevokeAnswer", 32, [SIGNED]),
+    ("AlertsAnswer", 33, [[ALERT, ALERT]]),
+    ("AlertsAnswer", 33, [[]]),
+    ("FeedOpen", 40, [fill(0x0A, 32), 8]),
+    *[("FeedCredit", 41, [units]) for units in (1, 4096)],
+    ("FeedHealth", 42, ["live", "", "1024 samples passed"]),
+    ("FeedBatch", 43, [SIGNED]),
+    ("FeedUnit", 44, [fill(0x40, 32), PROOF, fill(0x44, 262_398)]),
+    ("Signed", None, SIGNED),
+    ("PublicKey", None, KEY),
+    ("DeviceCertificate", None, [fill(0x0C, 32), KEY, 1, "laptop", 1_700_000_000_000, 1_707_776_000_000]),
+    ("HpkeKeyStatement", None, [fill(0x0C, 32), fill(0x48, 1216)]),
+    ("NodeRecord", None, [KEY, 2, "somebody", fill(0x4C, 16), ["127.1.0.1:7400", "[::1]:7400"], 1000, True]),
+    ("QrngServerRecord", None, [KEY, "first light", False, True]),
+    ("DeviceEntry", None, [fill(0xD1, 32), True]),
+    ("UserRecord", None, [KEY, SIGNED, [[fill(0xD1, 32), False], [fill(0xD2, 32), True]]]),
+    ("Grant", None, [fill(0x6A, 32), fill(0x0C, 32), fill(0x6B, 32), 1 << 20, 4, 3, 3_600_000, None]),
+    ("Grant", None, [fill(0x6A, 32), fill(0x0C, 32), fill(0x6B, 32), 1, 1, 0, 0, fill(0x4C, 16)]),
+    ("Epoch", None, [3, 1_700_000_000_000, fill(0xEE, 32), 259_200_000]),
+    ("DeviceDescriptor", None, DEVICE),
+    ("HealthReport", None, HEALTH),
+    ("Conditioning", None, CONDITIONING),
+    ("Attestation", None, ATTESTATION),
+    ("LeafProof", None, PROOF),
+    ("Binding", None, BINDING),
+    ("Receipt", None, ["qustream-test", fill(0x0A, 32), *GRANT_INDEX, *[fill(i, 32) for i in (1, 2, 3)], *TIMES[:2]]),
+    ("Erasure", None, ["qustream-test", fill(0x0A, 32), *GRANT_INDEX, 1_700_000_000_000]),
+    ("Alert", None, ALERT),
+    ("Enrolment", None, [KEY, SIGNED, SIGNED]),
+]
+
+MALFORMED, NONCANONICAL, OVERSIZE = "E-WIRE-MALFORMED", "E-WIRE-NONCANONICAL", "E-WIRE-OVERSIZE"
+GOODBYE = b"\x93\x04\xa1E"  # tag 4, code "E", then the detail
+# (why, kind, bytes, code)
+REFUSALS: list[tuple[str, str, bytes, str]] = [
+    ("nothing", "Ping", b"", MALFORMED),
+    ("cut short", "Ping", b"\x92\x02", MALFORMED),
+    ("bytes left over", "Ping", b"\x92\x02\x05\x00", MALFORMED),
+    ("the same message twice", "Ping", b"\x92\x02\x05\x92\x02\x05", MALFORMED),
+    ("another message's tag", "Ping", b"\x92\x03\x05", MALFORMED),
+    ("a tag nobody has", "Ping", b"\x92\x7f\x05", MALFORMED),
+    ("a tag that is text", "Ping", b"\x92\xa12\x05", MALFORMED),
+    ("no tag", "Ping", b"\x91\x05", MALFORMED),
+    ("a field missing", "Ping", b"\x91\x02", MALFORMED),
+    ("a field too many", "Ping", b"\x93\x02\x05\x05", MALFORMED),
+    ("no array at all", "Ping", b"\x02", MALFORMED),
+    ("nil", "Ping", b"\xc0", MALFORMED),
+    ("the byte MessagePack never uses", "Ping", b"\xc1", MALFORMED),
+    ("a map for the array", "Ping", b"\x82\x00\x02\x01\x05", MALFORMED),
+    ("a map for a field", "Ping", b"\x92\x02\x80", MALFORMED),
+    ("a float for a number", "Ping", b"\x92\x02\xcb\x40\x14\x00\x00\x00\x00\x00\x00", MALFORMED),
+    ("a short float for a number", "Ping", b"\x92\x02\xca\x40\xa0\x00\x00", MALFORMED),
+    ("a negative number", "Ping", b"\x92\x02\xff", MALFORMED),
+    ("a negative number of eight bytes", "Ping", b"\x92\x02\xd3" + b"\xff" * 8, MALFORMED),
+    ("true for a number", "Ping", b"\x92\x02\xc3", MALFORMED),
+    ("an extension for a number", "Ping", b"\x92\x02\xd4\x01\x05", MALFORMED),
+    ("a timestamp for a number", "Ping", b"\x92\x02\xd6\xff\x00\x00\x00\x00", MALFORMED),
+    ("a number above its bound", "Ping", b"\x92\x02\xcf\x00\x00\x00\x01\x00\x00\x00\x00", MALFORMED),
+    ("a number below its bound", "FeedCredit", b"\x92\x29\x00", MALFORMED),
+    ("a number of 64 bits", "Epoch", msgpack.packb([1 << 63, 0, bytes(32), 0]), MALFORMED),
+    ("a number in two bytes that fits in one", "Ping", b"\x92\x02\xcc\x05", NONCANONICAL),
+    ("a number in three bytes that fits in two", "Ping", b"\x92\x02\xcd\x00\xff", NONCANONICAL),
+    ("a number in five bytes that fits in three", "Ping", b"\x92\x02\xce\x00\x00\xff\xff", NONCANONICAL),
+    ("a number in nine bytes that fits in five", "Ping", b"\x92\x02\xcf\x00\x00\x00\x00\xff\xff\xff\xff", NONCANONICAL),
+    ("a positive number in a signed form", "Ping", b"\x92\x02\xd0\x05", NONCANONICAL),
+    ("a tag in a longer form", "Ping", b"\x92\xcc\x02\x05", NONCANONICAL),
+    ("an array in a longer form", "Ping", b"\xdc\x00\x02\x02\x05", NONCANONICAL),
+    ("an array in the longest form", "Ping", b"\xdd\x00\x00\x00\x02\x02\x05", NONCANONICAL),
+    ("a text in a longer form", "Goodbye", GOODBYE + b"\xd9\x01x", NONCANONICAL),
+    ("bytes in a longer form", "Response", b"\x93\x0b\x01\xc5\x00\x01x", NONCANONICAL),
+    ("bytes where text belongs", "Goodbye", GOODBYE + b"\xc4\x01x", MALFORMED),
+    ("text where bytes belong", "Response", b"\x93\x0b\x01\xa1x", MALFORMED),
+    ("text that is not UTF-8", "Goodbye", GOODBYE + b"\xa1\xff", MALFORMED),
+    ("text with half a surrogate pair", "Goodbye", GOODBYE + b"\xa3\xed\xa0\x80", MALFORMED),
+    ("text above its bound", "Goodbye", GOODBYE + msgpack.packb("x" * 257), MALFORMED),
+    ("bytes above their bound", "DeviceRequest", msgpack.packb([25, b"", bytes(3373), bytes(127)]), MALFORMED),
+    ("bytes below their bound", "DeviceRequest", msgpack.packb([25, b"", bytes(3372), b""]), MALFORMED),
+    ("an array above its bound", "LeafProof", msgpack.packb([0, 0, [bytes(32)] * 33]), MALFORMED),
+    ("an array that promises four thousand million items", "LeafProof", b"\x93\x00\x00\xdd\xff\xff\xff\xff", MALFORMED),
+    ("an array that promises more than it holds", "Ping", b"\xdd\xff\xff\xff\xff\x02\x05", MALFORMED),
+    ("bytes that promise more than there are", "Response", b"\x93\x0b\x01\xc6\x00\x00\x00\xffx", MALFORMED),
+    ("a class nobody has", "NodeRecord", msgpack.packb([[bytes(32), bytes(1952)], 3, "", bytes(16), [], 1, True]), MALFORMED),
+    ("nil where none may be", "Acknowledged", b"\x92\x1f\xc0", MALFORMED),
+    ("a number for a boolean", "Acknowledged", b"\x92\x1f\x01", MALFORMED),
+    ("deep nesting for a message", "Ping", b"\x91" * 4000, MALFORMED),
+    ("deep nesting for a field", "Ping", b"\x92\x02" + b"\x91" * 4000, MALFORMED),
+    ("deep nesting in a field too many", "Ping", b"\x93\x02\x05" + b"\x91" * 4000, MALFORMED),
+    ("a tag in front of a noun", "LeafProof", b"\x94\x01\x00\x00\x90", MALFORMED),
+    ("more bytes than the place allows", "Hello", bytes(16_385), OVERSIZE),
+]
+
+
+def described(kind: str, tag: int | None, fields: list[Value]) -> dict[str, Value]:
+    encoded = msgpack.packb(([] if tag is None else [tag]) + plain(fields))
+    vector: dict[str, Value] = {"kind": kind, "tag": tag, "fields": fields, "encoded_bytes": len(encoded)}
+    if len(encoded) <= FULL_BYTES:
+        return vector | {"encoded": encoded.hex()}
+    return vector | {"encoded_sha256": hashlib.sha256(encoded).hexdigest()}
+
+
+def refused(why: str, kind: str, data: bytes, code: str) -> dict[str, Value]:
+    shown: dict[str, Value] = {"hex": data.hex()}
+    if len(data) > FULL_BYTES:
+        # All long ones end in a run of one byte.
+        head = data.rstrip(data[-1:])
+        shown = {"hex": head.hex(), "then_fill": data[-1], "then_bytes": len(data) - len(head)}
+    return {"why": why, "kind": kind, **shown, "code": code}
+
+
+def main() -> int:
+    about = (
+        "Encoding (proto/spec/encoding.md), made with another MessagePack library than the protocol library's. `fields` follow the tables; "
+        "{fill, bytes} stands for that many equal bytes; `tag` null: a noun. Encodings above 512 bytes are given by length and SHA-256. "
+        "`refusals`: bytes to decode as `kind` and the code; `then_fill` repeated `then_bytes` times follows `hex`."
+    )
+    vectors = [described(*kind) for kind in KINDS]
+    text = json.dumps({"about": about, "kinds": vectors, "refusals": [refused(*row) for row in REFUSALS]}, ensure_ascii=False, indent=1)
+    if "--check" in sys.argv:
+        return 0 if FILE.read_text() == text + "\n" else 1
+    FILE.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
