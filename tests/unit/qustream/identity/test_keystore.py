@@ -3,6 +3,7 @@
 import os
 import pty
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -210,15 +211,17 @@ class TestFindingThePassphrase:
             "try:\n    print(repr(find_passphrase('alice', file=None, prompt=True)))\n"
             "except Exception as error:\n    print(error)\n"
         )
-        child, terminal = pty.fork()
-        if child == 0:
-            os.execv(sys.executable, [sys.executable, "-c", script])
+        terminal, other_end = pty.openpty()
+        ends = {"stdin": other_end, "stdout": other_end, "stderr": other_end}
+        # In its own session, so that the terminal of whoever runs the tests is out of reach.
+        child = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, **ends)
+        os.close(other_end)
         shown = b""
         while not shown.endswith(b"alice: "):
             shown += os.read(terminal, 1024)
         os.write(terminal, typed + b"\n")
         after = everything(terminal)
-        assert os.waitpid(child, 0)[1] == 0
+        assert child.wait() == 0
         os.close(terminal)
         assert told in after
         assert after.count(b"from a person") == (1 if typed else 0)
