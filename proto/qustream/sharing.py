@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["POINTS", "THRESHOLD", "correction", "fits", "secret"]
+__all__ = ["POINTS", "THRESHOLD", "add", "correction", "fits", "secret"]
 
 POINTS = (1, 2, 3)  # three nodes of a class
 THRESHOLD = 2  # any two of them
@@ -46,7 +46,8 @@ def _table(at: int, own: int, other: int) -> bytes:
 _TABLES = {(at, own, other): _table(at, own, other) for at in (0, 1, 2, 3) for own in POINTS for other in POINTS if own != other}
 
 
-def _add(a: bytes | bytearray, b: bytes | bytearray) -> bytes:
+def add(a: bytes | bytearray, b: bytes | bytearray) -> bytes:
+    """Return a ⊕ b, the sum in the field byte by byte. `ValueError` unless they are equally long."""
     if len(a) != len(b):
         raise ValueError("shares and correction of one class are equally long")
     return (int.from_bytes(a, "little") ^ int.from_bytes(b, "little")).to_bytes(len(a), "little")
@@ -55,12 +56,12 @@ def _add(a: bytes | bytearray, b: bytes | bytearray) -> bytes:
 def _value(at: int, points: tuple[int, int], shares: tuple[bytes | bytearray, bytes | bytearray]) -> bytes:
     """f(`at`) of the line through two points."""
     (i, j), (a, b) = points, shares
-    return _add(a.translate(_TABLES[at, i, j]), b.translate(_TABLES[at, j, i]))
+    return add(a.translate(_TABLES[at, i, j]), b.translate(_TABLES[at, j, i]))
 
 
 def correction(share1: bytes | bytearray, share2: bytes | bytearray, share3: bytes | bytearray) -> bytes:
     """Return share3 ⊕ f(3), which is public; all of one length. `ValueError` if they are not."""
-    return _add(share3, _value(3, (1, 2), (share1, share2)))
+    return add(share3, _value(3, (1, 2), (share1, share2)))
 
 
 def secret(shares: Mapping[int, bytes | bytearray], correction3: bytes | bytearray) -> bytes:
@@ -72,7 +73,7 @@ def secret(shares: Mapping[int, bytes | bytearray], correction3: bytes | bytearr
         raise ValueError("two shares at points 1, 2, 3 make a secret")
     (i, a), (j, b) = sorted(shares.items())
     if j == 3:
-        b = _add(b, correction3)
+        b = add(b, correction3)
     return _value(0, (i, j), (a, b))
 
 

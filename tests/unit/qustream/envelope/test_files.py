@@ -1,0 +1,149 @@
+"""A file that is whole and checked, or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qustream.envelope import ContentKey, Header, content_key, file_in_making, open_to_path, read_header, unseal
+from qustream.errors import QuStreamError
+
+
+def keyed(world: Any, envelope: bytes) -> tuple[BytesIO, Header, ContentKey]:
+    stream = BytesIO(envelope)
+    header = read_header(stream)
+    secrets = unseal(header, world.bob.user, world.bob.hpke)
+    return stream, header, content_key(header, secrets.client_secret, world.opened())
+
+
+@pytest.mark.parametrize("kind", ["envelope", "pad"])
+def test_a_whole_envelope_becomes_a_private_file(world: Any, tmp_path: Path, kind: str) -> None:
+    plaintext = os.urandom(150_000)
+    stream, header, key = keyed(world, getattr(world, kind)(plaintext))
+    target = tmp_path / "opened"
+    assert open_to_path(stream, target, header, key) == len(plaintext)
+    assert target.read_bytes() == plaintext
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("at", [-1, -1000, -100_000])
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_broken_envelope_leaves_nothing(world: Any, tmp_path: Path, at: int, replace: bool) -> None:
+    envelope = bytearray(world.envelope(os.urandom(2_000_000)))
+    envelope[at] ^= 1
+    stream, header, key = keyed(world, bytes(envelope))
+    with pytest.raises(QuStreamError, match="E-ENVELOPE-"):
+        open_to_path(stream, tmp_path / "opened", header, key, replace=replace)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_envelope_leaves_what_was_there(world: Any, tmp_path: Path) -> None:
+    target = tmp_path / "opened"
+    target.write_bytes(b"older")
+    envelope = world.envelope(b"newer")
+    stream, header, key = keyed(world, envelope[:-1])
+    with pytest.raises(QuStreamError, match="E-ENVELOPE-TRUNCATED"):
+        open_to_path(stream, target, header, key, replace=True)
+    assert target.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_replaced_only_on_demand(world: Any, tmp_path: Path) -> None:
+    target = tmp_path / "opened"
+    target.write_bytes(b"older")
+    envelope = world.envelope(b"newer")
+    stream, header, key = keyed(world, envelope)
+    with pytest.raises(QuStreamError, match=r"E-FILE.*there is a file already"):
+        open_to_path(stream, target, header, key)
+    assert target.read_bytes() == b"older"
+    open_to_path(stream, target, header, key, replace=True)
+    assert target.read_bytes() == b"newer"
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "opened"
+
+    def race() -> None:
+        with file_in_making(target) as file:
+            file.write(b"ours")
+            target.write_bytes(b"theirs")
+
+    with pytest.raises(QuStreamError, match=r"E-FILE.*File exists"):
+        race()
+    assert target.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """exFAT refuses `link` so; no such file system can be mounted here without privileges."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / "opened"
+    with file_in_making(target) as file:
+        file.write(b"first")
+
+    def race() -> None:
+        target.unlink()
+        with file_in_making(target) as file:
+            file.write(b"ours")
+            target.write_bytes(b"theirs")
+
+    with pytest.raises(QuStreamError, match=r"E-FILE.*File exists"):
+        race()
+    assert target.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "opened"
+    target.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(QuStreamError, match="E-FILE"), file_in_making(target):
+        pass
+    with file_in_making(target, replace=True) as file:
+        file.write(b"here")
+    assert not target.is_symlink()
+    assert target.read_bytes() == b"here"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+class Interrupted(BaseException):
+    """Stands for Ctrl-C."""
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def work() -> None:
+        with file_in_making(tmp_path / "opened") as file:
+            file.write(b"half")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        work()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_operating_systems_refusals_are_coded(tmp_path: Path) -> None:
+    with pytest.raises(QuStreamError, match=r"E-FILE.*No such file"), file_in_making(tmp_path / "nowhere" / "opened"):
+        pass
+    with pytest.raises(QuStreamError, match=r"E-FILE.*name too long"), file_in_making(tmp_path / ("x" * 256)):
+        pass
+    with file_in_making(tmp_path / ("ü" * 127)) as file:
+        file.write(b"a long name is no reason")
+    (tmp_path / ("ü" * 127)).unlink()
+
+    def full() -> None:
+        with file_in_making(tmp_path / "opened"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(QuStreamError, match="E-DISK-FULL"):
+        full()
+    assert list(tmp_path.iterdir()) == []
