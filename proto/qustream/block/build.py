@@ -44,7 +44,7 @@ def assemble(material: bytes, keys: SegmentKeys, pieces: tuple[Piece, ...]) -> b
     return joiner.finish()
 
 
-def build(material: bytes, scatter: bytes, block_seed: bytes) -> bytes:
+def build(material: bytes, scatter: bytes, block_seed: bytes, *, read_back: bool = True) -> bytes:
     """Return the block R′ of `material` for the holder of `block_seed`.
 
     `material`: R (262,144 bytes) ‖ kGen (126 bytes); `scatter`: 128 random bytes, used here and never again; `block_seed`: 126
@@ -52,6 +52,8 @@ def build(material: bytes, scatter: bytes, block_seed: bytes) -> bytes:
 
     Every block is read back before it is returned. Should it have a second reading (once in 2^71 blocks of random material), the
     locations are drawn again from the scatter bytes that are left. A draw takes at least 54 of the 128, so there are at most two.
+    Without `read_back` that is left to whoever opens the block: a node does so, because the device that asked opens the block at
+    once and takes another node's if it cannot (adr/0002).
 
     Raises `E-BLOCK-SIZE` if an input has the wrong size, `E-SCATTER-SHORT` if the scatter bytes run out.
     """
@@ -64,6 +66,8 @@ def build(material: bytes, scatter: bytes, block_seed: bytes) -> bytes:
     while True:
         pieces = pieces_of(sizes, draw_locations(draws))
         block = assemble(material, keys, pieces)
+        if not read_back:
+            return block
         outcome = read_block(block, keys)
         assert outcome.excess or pieces in outcome.readings
         if outcome.readings == [pieces]:

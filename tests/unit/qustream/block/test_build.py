@@ -88,3 +88,8 @@ def test_excess_of_markers_in_the_material_draws_again_as_well(naive: Any, examp
     material = naive.edit(example.material, writes)
     with pytest.raises(Unavailable, match="E-SCATTER-SHORT"):
         build(material, example.scatter, example.seed)
+
+
+def test_without_reading_back_the_bytes_are_the_same() -> None:
+    material, scatter, seed = (random_bytes("read back", size) for size in (block.MATERIAL_BYTES, block.SCATTER_BYTES, block.SEED_BYTES))
+    assert build(material, scatter, seed, read_back=False) == build(material, scatter, seed)
