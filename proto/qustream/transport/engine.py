@@ -223,13 +223,12 @@ class _Engine:
 
     def data_to_send(self) -> bytes:
         """The next bytes for the network, at most about 256 KiB of messages; empty when there are none for now."""
-        if self._queues:
-            self._layer.write(self._queues.take(COALESCE_BYTES))
-        elif self._farewell is not None:
+        if not self._queues and self._farewell is not None:
             self._queues.put(Channel.CONTROL, encode(self._farewell))
             self._farewell = None
+        if self._queues:
             self._layer.write(self._queues.take(COALESCE_BYTES))
-        if self.state is State.CLOSED and not self._queues and not self._finished:
+        elif self.is_closed and not self._finished:
             self._finished = True
             self._layer.shutdown()
         return self._layer.pull()
