@@ -66,7 +66,7 @@ def verify_sender(header: Header, master: PublicKey, at_ms: int) -> VerifiedSend
         raise fault("E-ENVELOPE-SENDER", "the sender's master key did not sign this device's certificate") from None
     if certificate.user != core.sender:
         raise fault("E-ENVELOPE-SENDER", "the device certificate was made for another user")
-    if not certificate.issued_ms <= core.created_ms <= certificate.expires_ms:
+    if not certificate.issued_ms <= core.created_ms < certificate.expires_ms:
         raise fault("E-ENVELOPE-SENDER", "the device's certificate was not valid when the envelope was made")
     if core.created_ms > at_ms + CLOCK_SKEW_MS:
         raise fault("E-ENVELOPE-SENDER", "the envelope says that it was made in the future; check the clocks")
