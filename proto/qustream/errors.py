@@ -148,7 +148,8 @@ class QuStreamError(Exception):
 
     def __str__(self) -> str:
         what = self.detail or self.row.meaning
-        return f"{self.code}: {what}. Remedy: {self.row.remedy}."
+        end = "" if what.endswith((".", "?", "!")) else "."
+        return f"{self.code}: {what}{end} Remedy: {self.row.remedy}."
 
 
 class PeerFault(QuStreamError):

@@ -40,7 +40,7 @@ from qustream.envelope import (
 from qustream.errors import QuStreamError, fault
 from qustream.identity.files import file_fault
 from qustream.identity.user import UserHome
-from qustream.model.network import NodeRecord
+from qustream.model.network import Grant, NodeRecord
 from qustream.registry import NetworkFileRegistry, Registry
 from qustream.wire.keys import Alert
 
@@ -241,6 +241,11 @@ class Client:
         with self._driver() as driver:
             driver.run(told)
         return sorted({alert for alerts in told.answers.values() for alert in alerts}, key=lambda alert: alert.at_ms)
+
+    def grants(self) -> list[tuple[Grant, int]]:
+        """This device's grants that are good now, the one used next in front, and how many requests each has left for this device."""
+        self._refresh()
+        return [(grant, self.home.grants.left(grant.grant)) for grant in self._plan.usable_grants()]
 
     # -- within ---------------------------------------------------------------------------------------------------------
 

@@ -155,6 +155,11 @@ class GrantBook:
             self._write(replace(record, used=record.used + 1))
         return stripe_index(record.stripes, record.stripe, record.used)
 
+    def left(self, grant: bytes) -> int:
+        """How many indices of this device's stripe are still to be given out. Errors: `E-GRANT-UNKNOWN`, `E-FILE`, `E-DATA-CORRUPT`."""
+        record = self.of(grant)
+        return max(0, stripe_count(record.count, record.stripes, record.stripe) - record.used)
+
     def forget(self, root: bytes) -> None:
         """Drop the record of a grant that has ended, or of an offer that came to nothing; none there is no error. Errors: `E-FILE`."""
         with self._locked():

@@ -1,0 +1,125 @@
+"""`qustream init` and `qustream whoami`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from qustream.cli.screen import moment
+from qustream.client.client import Client
+from qustream.client.settings import CREDENTIAL, write_config
+from qustream.errors import QuStreamError
+from qustream.identity import files, keystore
+from qustream.identity.user import UserHome
+from qustream.identity.words import new_words
+from qustream.model.ids import IdKind, from_text, to_text
+from qustream.wire.codec import encode
+
+__all__ = ["init", "whoami"]
+
+WORDS_MAX_CHARACTERS = 512  # 24 words of at most 8 letters
+
+
+@click.command()
+@click.option("--network", "network_file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The signed network file.")
+@click.option("--network-key", required=True, help="The key that signs it (qnet1…).")
+@click.option("--label", default="device", show_default=True, help="What you call this device.")
+@click.option("--words", "count", type=click.Choice(["12", "24"]), default="12", show_default=True, help="Length of a new passphrase.")
+@click.option("--restore", is_flag=True, help="Make this a further device of a user you have the words of; asks for them.")
+@click.option(
+    "--stripe", type=click.IntRange(0, 255), default=0, show_default=True, help="With --restore: the number of this device, from 0."
+)
+@click.pass_obj
+def init(
+    settings: tuple[Path, Path | None], /, *, network_file: Path, network_key: str, label: str, count: str, restore: bool, stripe: int
+) -> None:
+    """Make a user, or a further device of one. The words are shown once and stored nowhere."""
+    home, passphrase_file = settings
+    from_text(network_key, IdKind.NETWORK)
+    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
+    words = _asked_words() if restore else new_words(int(count))
+    user = UserHome.create(home, words, label, passphrase, stripe=stripe, now_ms=time.time_ns() // 1_000_000)
+    write_config(home, network_file.resolve(), network_key)
+    if not restore:
+        click.echo("These words are you. Write them down and keep them safe: they are shown now and never again.\n", err=True)
+        click.echo(f"    {words}\n", err=True)
+    click.echo(to_text(IdKind.USER, user.user))
+    click.echo("Next: give the enrolment (`qustream whoami --enrolment FILE`) to whoever keeps the network file.", err=True)
+
+
+def _asked_words() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Your words", hide_input=True))
+    return sys.stdin.readline(WORDS_MAX_CHARACTERS).strip()
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--enrolment", type=click.Path(path_type=Path, dir_okay=False), help="Write what the network must know of this device.")
+@click.option("--offer", "count", type=click.IntRange(1, 1 << 20), help="Prepare a grant of this many requests; needs --offer-file.")
+@click.option("--offer-file", type=click.Path(path_type=Path, dir_okay=False), help="Where the grant offer goes.")
+@click.option("--stripes", type=click.IntRange(1, 256), help="How many devices share the grant (default: up to this one).")
+@click.pass_obj
+def whoami(
+    settings: tuple[Path, Path | None],
+    /,
+    *,
+    as_json: bool,
+    enrolment: Path | None,
+    count: int | None,
+    offer_file: Path | None,
+    stripes: int | None,
+) -> None:
+    """Who this device is to the network, and what it has left."""
+    home, passphrase_file = settings
+    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
+    if (count is None) != (offer_file is None):
+        raise click.UsageError("--offer and --offer-file go together")
+    user = UserHome.load(home, passphrase)
+    if enrolment:
+        files.replace(enrolment, encode(user.enrolment()), mode=0o644)
+    if count and offer_file:
+        files.replace(offer_file, encode(user.new_grant_offer(count, time.time_ns() // 1_000_000, stripes=stripes)), mode=0o644)
+    answer: dict[str, object] = {
+        "user": to_text(IdKind.USER, user.user),
+        "device": to_text(IdKind.DEVICE, user.device.id),
+        "label": user.label,
+        "stripe": user.stripe,
+        "certificate_expires_ms": user.expires_ms,
+        **_on_the_network(home, passphrase),
+    }
+    click.echo(json.dumps(answer, indent=1) if as_json else _text(answer))
+
+
+def _on_the_network(home: Path, passphrase: bytes) -> dict[str, object]:
+    """Grants and alerts, as far as the network can be asked now."""
+    try:
+        client = Client.from_home(home, passphrase=passphrase)
+        grants = [{"grant": to_text(IdKind.GRANT, g.grant), "epoch": g.epoch, "left": left} for g, left in client.grants()]
+        client.registry.user(client.home.user)
+    except QuStreamError as error:
+        return {"network": str(error), "grants": [], "alerts": []}
+    try:
+        alerts = [{"code": a.code, "device": to_text(IdKind.DEVICE, a.device), "at_ms": a.at_ms, "times": a.times} for a in client.alerts()]
+    except QuStreamError as error:
+        return {"network": str(error), "grants": grants, "alerts": []}
+    return {"network": "enrolled", "grants": grants, "alerts": alerts}
+
+
+def _text(answer: dict[str, object]) -> str:
+    grants, alerts, expires_ms = answer["grants"], answer["alerts"], answer["certificate_expires_ms"]
+    assert isinstance(grants, list)
+    assert isinstance(alerts, list)
+    assert isinstance(expires_ms, int)
+    lines = [
+        f"user     {answer['user']}",
+        f"device   {answer['device']} ({answer['label']}, number {answer['stripe']}), certificate until {moment(expires_ms)} UTC",
+        f"network  {answer['network']}",
+    ]
+    lines += [f"grant    {g['grant']}: {g['left']} requests left on this device" for g in grants] or ["grant    none that is good now"]
+    lines += [f"ALERT    {moment(a['at_ms'])} UTC {a['code']}: device {a['device']}, {a['times']} times" for a in alerts]
+    return "\n".join(lines)
