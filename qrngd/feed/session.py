@@ -1,0 +1,184 @@
+"""One node's feed over one connection (`proto/spec/entropy-feed.md`, "Feed"): what it asks for comes in, units go out.
+
+    node                               server
+    FeedOpen(node, credit) ──request──▶       within OPEN_TIMEOUT_S of the connection
+              ◀──answer── FeedHealth
+              ◀───bulk─── FeedBatch, FeedUnit …   as many units as there is credit
+              ◀───bulk─── FeedHealth          at every change
+    FeedCredit(units) ───────request──▶       at any time
+              ◀──answer── FeedHealth
+
+A node that breaks this order, grants too much, or leaves one message unread for `SEND_TIMEOUT_S` is told why and cut off. Nothing a
+node does alone is logged above debug.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from qrngd.bell import Bell
+from qrngd.feed.batch import CutUnit
+from qustream.errors import QuStreamError, fault
+from qustream.model.base import Signed
+from qustream.model.entropy import LeafProof
+from qustream.transport.limits import Channel
+from qustream.wire.codec import decode, encode
+from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, FeedUnit
+from qustream.wire.rpc import Request, Response
+
+__all__ = ["OPEN_TIMEOUT_S", "SEND_TIMEOUT_S", "FeedConnection", "Parcel", "Session", "receive_open"]
+
+# From the end of the handshake to FeedOpen: one message over any line a node may have.
+OPEN_TIMEOUT_S = 10.0
+# For one unit of 257 KiB to find room in the transport's queue: 210 kbit/s, a five-hundredth of what a node needs to run.
+SEND_TIMEOUT_S = 10.0
+# FeedOpen is 42 bytes, FeedCredit 6: what is longer is neither.
+REQUEST_MAX_BYTES = 64
+
+
+class FeedConnection(Protocol):
+    """What a session needs of a connection (`qustream.aio.connection.Connection`)."""
+
+    async def send(self, channel: Channel, body: bytes, /) -> bool: ...
+    async def next_request(self) -> Request: ...
+    async def answer(self, number: int, message: bytes, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Parcel:
+    """One unit on its way to its node, with the batch it belongs to."""
+
+    attestation: Signed
+    root: bytes
+    unit: CutUnit[Session]
+    proof: LeafProof
+
+
+class Session:
+    """The open feed of one node. `news` and `parcels` are filled by the feed and emptied by `send_all`."""
+
+    def __init__(self, node: bytes, connection: FeedConnection, *, transport: str, since_ms: int) -> None:
+        self.node = node
+        self.transport = transport
+        self.since_ms = since_ms
+        self.closed = False
+        self._connection = connection
+        self._scope = trio.CancelScope()
+        self._trouble: QuStreamError | None = None
+        self._news: FeedHealth | None = None
+        self._parcels: deque[Parcel] = deque()  # bounded by the node's share of units in flight
+        self._bell = Bell()
+        self._last_root = b""
+
+    async def run(self, *tasks: Callable[[Session], Awaitable[None]]) -> QuStreamError:
+        """Run `tasks` until one of them fails or `end` is called; return the reason."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for task in tasks:
+                    nursery.start_soon(self._guard, task)
+        assert self._trouble is not None, "a session ends for a reason"
+        return self._trouble
+
+    async def _guard(self, task: Callable[[Session], Awaitable[None]]) -> None:
+        try:
+            await task(self)
+        except QuStreamError as error:
+            self.end(error)
+
+    def end(self, reason: QuStreamError) -> None:
+        """End the session from outside; the first reason stands."""
+        self._trouble = self._trouble or reason
+        self._scope.cancel()
+
+    def tell(self, health: FeedHealth) -> None:
+        """Push a state; one that was not sent yet is replaced, so a slow reader sees the latest."""
+        self._news = health
+        self._bell.ring()
+
+    def put(self, parcel: Parcel) -> None:
+        """Queue a unit for delivery."""
+        self._parcels.append(parcel)
+        self._bell.ring()
+
+    @property
+    def waiting(self) -> int:
+        """Released units that the transport has not taken."""
+        return len(self._parcels)
+
+    async def next_credit(self) -> tuple[int, int]:
+        """The node's next grant: the request's number and the units. Raises E-FRAME-ORDER for anything but FeedCredit."""
+        request = await self._connection.next_request()
+        message = decode(request.body, FeedOpen | FeedCredit, max_bytes=REQUEST_MAX_BYTES)
+        if not isinstance(message, FeedCredit):
+            raise fault("E-FRAME-ORDER", "the feed is open already")
+        return request.id, message.units
+
+    async def answer(self, number: int, health: FeedHealth) -> None:
+        """Answer a request with the state of the device. Raises E-DEADLINE when the node does not read."""
+        with _deadline():
+            await self._connection.answer(number, encode(Response(number, encode(health))))
+
+    async def send_next(self) -> CutUnit[Session] | None:
+        """Send what is due, waiting for something if nothing is; return the unit that was delivered, if it was one.
+
+        Raises E-DEADLINE when the node does not read.
+        """
+        while self._news is None and not self._parcels:
+            await self._bell.wait()
+        if self._news is not None:
+            news, self._news = self._news, None
+            await self._send(encode(news))
+            return None
+        parcel = self._parcels[0]
+        if parcel.root != self._last_root:
+            await self._send(encode(FeedBatch(parcel.attestation)))
+            self._last_root = parcel.root
+        await self._send(encode(FeedUnit(parcel.root, parcel.proof, bytes(parcel.unit.unit))))
+        if self.closed:  # meanwhile; everything is wiped and counted
+            return None
+        self._parcels.popleft()
+        parcel.unit.wipe()
+        return parcel.unit
+
+    async def _send(self, body: bytes) -> None:
+        with _deadline():
+            await self._connection.send(Channel.BULK, body)
+
+    def close(self) -> int:
+        """Wipe what is still here; return how many units that were."""
+        self.closed = True
+        count = len(self._parcels)
+        for parcel in self._parcels:
+            parcel.unit.wipe()
+        self._parcels.clear()
+        return count
+
+    def __repr__(self) -> str:
+        return f"<Session {self.node.hex()[:12]} {self.transport}>"
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
+
+
+async def receive_open(connection: FeedConnection) -> tuple[int, FeedOpen]:
+    """The node's first request and its number. Raises E-DEADLINE, E-FRAME-ORDER, and what decoding raises."""
+    request: Request | None = None
+    with trio.move_on_after(OPEN_TIMEOUT_S):
+        request = await connection.next_request()
+    if request is None:
+        raise fault("E-DEADLINE", "no FeedOpen arrived")
+    message = decode(request.body, FeedOpen | FeedCredit, max_bytes=REQUEST_MAX_BYTES)
+    if not isinstance(message, FeedOpen):
+        raise fault("E-FRAME-ORDER", "a feed begins with FeedOpen")
+    return request.id, message
