@@ -1,0 +1,39 @@
+"""The command `qrngd`: init, id, run, status, devices, selftest."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from qrngd.cli.devices import devices
+from qrngd.cli.init import init
+from qrngd.cli.run import identity, run
+from qrngd.cli.selftest import selftest
+from qrngd.cli.status import status
+from qustream.errors import Family, QuStreamError
+
+__all__ = ["main"]
+
+# sysexits.h: EX_CONFIG tells systemd not to restart (RestartPreventExitStatus), EX_TEMPFAIL that trying again may help.
+EX_CONFIG = 78
+EX_TEMPFAIL = 75
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qustream", prog_name="qrngd")
+def cli() -> None:
+    """A QuStream QRNG server: reads one hardware generator, tests it without pause, and feeds nodes with attested randomness."""
+
+
+for command in (init, identity, run, status, devices, selftest):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run a command. A coded failure is one line on standard error; exit 78 when the operator must act, 75 when time may help."""
+    try:
+        cli()
+    except QuStreamError as error:
+        click.echo(f"qrngd: {error}", err=True)
+        sys.exit({Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1))

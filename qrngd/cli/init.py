@@ -1,0 +1,118 @@
+"""`qrngd init`: a directory with a keystore and a commented configuration."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from qrngd.cli.options import CREDENTIAL, KEYSTORE_KIND
+from qrngd.datadir import IDENTITY_FILE, DataDirectory
+from qustream.errors import fault
+from qustream.identity import files, keystore
+from qustream.identity.signing import SEED_BYTES, SigningKey
+from qustream.model.ids import IdKind, to_text
+from qustream.wire.codec import encode
+
+__all__ = ["init"]
+
+CONFIG = """\
+# A QuStream QRNG server. Paths are relative to this file.
+
+{chain:<34} # the network this server belongs to
+data_dir = "data"                  # the server's key, and numbers that must not repeat: never restore an old copy beside a newer one
+# passphrase_file = "passphrase"   # opens the key where there is no systemd credential `qrngd` and no terminal; mode 0600
+
+{listen:<34} # where nodes connect, over PQ-TLS
+{unix:<34} # for a node on this machine
+# unix_uids = [990]                # user ids that may use it; without this key only the server's own
+{metrics_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
+
+# Who may have a feed: every node that is licensed by the network file, and the nodes listed below.
+{network}
+# [[allow]]
+# id = "qn1..."
+# name = "site A"
+
+# attestation_lifetime_s = 3600
+# stock_units = 16                 # conditioned units kept ready in memory
+# log_level = "info"
+
+[[device]]                         # exactly one; nothing else is ever read
+{device}"""
+
+EMULATOR = """\
+kind = "emulator"                  # /dev/urandom; says so in every attestation, and only test networks accept it
+"""
+
+CHARDEV = """\
+kind = "chardev"
+path = {path}
+{min_entropy:<34} # the maker's claim for one sample, in thousandths of a bit
+# assessed_min_entropy_millibits = 6500 # a laboratory's figure: the smaller counts
+# sample_bits = 8
+# model = ""
+# serial = ""
+# nominal_rate_bps = 0
+# conditioned = false              # true if the device conditions by itself
+"""
+
+
+@click.command()
+@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), required=True, help="Made if it is not there.")
+@click.option("--chain", default="qustream", show_default=True, help="The network's chain id.")
+@click.option("--network-file", default="network.toml", show_default=True)
+@click.option("--network-key", default="", help="The id of the key that signs the network file (qnet1…).")
+@click.option("--listen", default="0.0.0.0:7300", show_default=True)
+@click.option("--unix", default="", help="Path of a Unix socket for a node on this machine.")
+@click.option("--metrics-listen", default="127.0.0.1:7390", show_default=True)
+@click.option("--device", default="/dev/hwrng", show_default=True, help="`emulator`, or the device's path.")
+@click.option("--min-entropy-millibits", type=click.IntRange(1, 16_000), help="What the device's maker claims for one sample.")
+@click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Else the credential `qrngd`, else the terminal.")
+def init(
+    directory: Path, *, device: str, min_entropy_millibits: int | None, passphrase_file: Path | None, **settings: str
+) -> None:  # fmt: skip
+    """Make a server's key and configuration. Prints the server's id; gives `qrngd.pub` to whoever keeps the network file."""
+    text = _config_text(device, min_entropy_millibits, settings)
+    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault("E-FILE", f"{directory}: {error.strerror}") from None
+    DataDirectory.create(directory / "data")
+    key = SigningKey(secrets.token_bytes(SEED_BYTES))
+    keystore.write(directory / "data" / IDENTITY_FILE, KEYSTORE_KIND, key.seed, passphrase)
+    public = base64.b64encode(encode(key.public)) + b"\n"
+    files.replace(directory / "qrngd.pub", public, mode=0o644)
+    config = directory / "qrngd.toml"
+    if not config.exists():
+        files.create(config, text.encode(), mode=0o644)
+    click.echo(to_text(IdKind.QRNG, key.id))
+    click.echo(f"configuration: {config}; for the network file: {directory / 'qrngd.pub'}; next: qrngd run --config {config}", err=True)
+
+
+def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str]) -> str:
+    """JSON strings are TOML strings."""
+    quoted = {name: json.dumps(value) for name, value in settings.items()}
+    if device == "emulator":
+        what = EMULATOR
+    elif min_entropy_millibits is None:
+        raise click.UsageError(f"--min-entropy-millibits: what does the maker of {device} claim for one sample? Nobody can guess it.")
+    else:
+        what = CHARDEV.format(path=json.dumps(device), min_entropy=f"min_entropy_millibits = {min_entropy_millibits}")
+    if settings["network_key"]:
+        network = f"network_file = {quoted['network_file']}\nnetwork_key = {quoted['network_key']}"
+    else:
+        network = '# network_file = "network.toml"\n# network_key = "qnet1..."'
+    return CONFIG.format(
+        chain=f"chain = {quoted['chain']}",
+        listen=f"listen = [{quoted['listen']}]",
+        unix=f"unix = {quoted['unix']}" if settings["unix"] else '# unix = "/run/qrngd/feed.sock"',
+        metrics_listen=f"metrics_listen = {quoted['metrics_listen']}",
+        network=network,
+        device=what,
+    )

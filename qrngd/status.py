@@ -1,0 +1,157 @@
+"""The one picture of a running daemon. The CLI, the JSON, the metrics and the systemd status line all render this and nothing else.
+
+Times are Unix ms. Counters rise from the start of the daemon. Nothing in here is secret, and nothing names a peer that is not on
+the allow-list.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["AlarmCounts", "DeviceStatus", "FeedStatus", "NodeStatus", "StateChange", "StatusSnapshot", "status_line", "status_text"]
+
+
+class StateChange(Struct, frozen=True):
+    """A change of the device's state and why."""
+
+    at_ms: int
+    before: str
+    after: str
+    code: str
+    reason: str
+
+
+class AlarmCounts(Struct, frozen=True):
+    """Windows in which each health test spoke."""
+
+    repetition: int
+    proportion: int
+    predictor: int
+
+
+class DeviceStatus(Struct, frozen=True):
+    """The device and what was measured of it. `live_ms`: how long it has been live, all told; `opened`: how often it was opened."""
+
+    kind: str
+    model: str
+    serial: str
+    source: str
+    path: str
+    emulated: bool
+    state: str
+    code: str
+    reason: str
+    since_ms: int
+    live_ms: int
+    opened: int
+    read_errors: int
+    history: tuple[StateChange, ...]
+    sample_bits: int
+    min_entropy_millibits: int
+    rct_cutoff: int
+    apt_cutoff: int
+    apt_window: int
+    raw_bytes: int
+    samples: int
+    windows: int
+    windows_passed: int
+    windows_discarded: int
+    windows_startup: int
+    alarms: AlarmCounts
+    conditioned_bytes: int
+    seed_bytes: int
+    credited_bits: int
+
+
+class NodeStatus(Struct, frozen=True):
+    """A node with an open feed. `units`: delivered since it opened."""
+
+    id: str
+    transport: str
+    since_ms: int
+    credit: int
+    in_flight: int
+    units: int
+
+
+class FeedStatus(Struct, frozen=True):
+    """Units and those who get them. `opened`, `refused`, `dropped`: feeds; the last three: connections of anybody."""
+
+    nodes: tuple[NodeStatus, ...]
+    allowed: int
+    units_made: int
+    units_delivered: int
+    units_discarded: int
+    attestations: int
+    opened: int
+    refused: int
+    dropped: int
+    stock_bytes: int
+    stock_dropped_bytes: int
+    connections: int
+    handshakes_failed: int
+    connections_refused: int
+
+
+class StatusSnapshot(Struct, frozen=True):
+    """Everything. `ready`: a node that asked for units would get some; `reason` says why not."""
+
+    version: str
+    server: str
+    chain: str
+    now_ms: int
+    started_ms: int
+    ready: bool
+    reason: str
+    registry_trouble: str
+    device: DeviceStatus
+    feed: FeedStatus
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> StatusSnapshot:
+        """Raises msgspec.DecodeError (a ValueError) when `data` is something else."""
+        return msgspec.json.decode(data, type=StatusSnapshot)
+
+
+def status_line(snapshot: StatusSnapshot) -> str:
+    """One line, for systemd."""
+    device, feed = snapshot.device, snapshot.feed
+    why = "" if snapshot.ready else f": {snapshot.reason}"
+    return f"{device.state}{why}; {len(feed.nodes)} nodes fed, {feed.units_delivered} units delivered"
+
+
+def status_text(snapshot: StatusSnapshot) -> str:
+    """One screen, for people."""
+    device, feed = snapshot.device, snapshot.feed
+    minutes = (snapshot.now_ms - snapshot.started_ms) // 60_000
+    emulated = " (EMULATED: for test networks only)" if device.emulated else ""
+    lines = [
+        f"QRNG server  {snapshot.server}",
+        f"network      {snapshot.chain}",
+        f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min",
+        f"device       {device.model or device.kind} {device.path} {device.source}".rstrip() + emulated,
+        f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
+        f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
+        f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",
+        f"randomness   {_size(device.raw_bytes)} read, {_size(device.conditioned_bytes)} conditioned, {_size(feed.stock_bytes)} in stock",
+        f"units        {feed.units_delivered} delivered, {feed.units_discarded} thrown away, {feed.attestations} attestations",
+        f"nodes        {len(feed.nodes)} fed, {feed.allowed} allowed, {feed.refused} refused, {feed.dropped} dropped",
+    ]
+    lines += [f"  {node.id}  {node.transport}  {node.units} units, wants {node.credit} more" for node in feed.nodes]
+    if snapshot.registry_trouble:
+        lines.append(f"registry     {snapshot.registry_trouble}")
+    return "\n".join(lines)
+
+
+def _size(size_bytes: int) -> str:
+    """Decimal units, three digits."""
+    value, unit = float(size_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if value < 1000 or unit == "PB":
+            break
+        value /= 1000
+    return f"{size_bytes} B" if unit == "B" else f"{value:.3g} {unit}"
