@@ -13,6 +13,7 @@ import click
 from localnet import devices, network, processes
 from localnet.layout import Layout
 from localnet.processes import Failed
+
 from qustream.errors import QuStreamError
 from qustream.model.ids import IdKind, from_text
 
@@ -171,7 +172,7 @@ def grant_user(layout: Layout, home: Path, count: int, credential: Path | None) 
     """Grant a user's directory `count` requests; returns the grant's text id."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "offer"
-        answer = network.whoami(home, "--offer", str(count), str(path), credential=credential)
+        answer = network.whoami(home, "--offer", str(count), "--offer-file", str(path), credential=credential)
         return network.grant(layout, from_text(str(answer["user"]), IdKind.USER), path.read_bytes())
 
 

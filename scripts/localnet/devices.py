@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from localnet.processes import BIN, Failed
+
 from qustream.model.entropy import UNIT_BYTES
 
 # Min-entropy credited to a byte of an unknown character device, in millibits: 4 of 8 bits, because nobody has assessed it.

@@ -9,12 +9,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from localnet.devices import CHARDEV_MILLIBITS
 from localnet.layout import Layout
 from localnet.processes import BIN, Failed
-from qustream.errors import QuStreamError
 from qustream.identity import keystore
+from qustream.identity.enrolment import decode_enrolment
+from qustream.identity.grants import GrantOffer
 from qustream.identity.signing import SigningKey
-from qustream.model.entropy import MATERIAL_BYTES
 from qustream.model.ids import IdKind, to_text
 from qustream.model.keys import PublicKey
 from qustream.model.network import NodeClass, NodeRecord, QrngServerRecord
@@ -23,10 +24,8 @@ from qustream.wire.codec import decode
 
 EPOCH_MS = 3 * 24 * 3600 * 1000  # the mission's pay epoch: a grant made now serves for three to six days
 LIFETIME_MAX_MS = 30 * 24 * 3600 * 1000
+OFFER_MAX_BYTES = 64  # a root and two numbers
 PUBLIC_KEY_MAX_BYTES = 4096  # 1,952 + 32 and a little framing
-
-# Min-entropy claimed for a byte of an unknown character device, in millibits: what /dev/hwrng sources are usually credited with, and no more.
-CHARDEV_MILLIBITS = 4000
 
 
 def create(layout: Layout) -> None:
@@ -35,7 +34,7 @@ def create(layout: Layout) -> None:
     layout.logs.mkdir(exist_ok=True)
     authority = SigningKey(secrets.token_bytes(32))
     keystore.write(layout.authority, "authority", authority.seed, _authority_passphrase(layout))
-    layout.network_key = to_text(IdKind.NODE, authority.id)
+    layout.network_key = to_text(IdKind.NETWORK, authority.id)
     writer = NetworkFileWriter.create(
         layout.network_file,
         layout.chain,
@@ -52,7 +51,7 @@ def create(layout: Layout) -> None:
 
 
 def _init_qrngd(layout: Layout, writer: NetworkFileWriter) -> str:
-    key = _init(layout, "qrngd", "server.pub", ["--chain", layout.chain])
+    key = _init(layout, "qrngd", "qrngd.pub", ["--chain", layout.chain, "--device", "emulator"])
     emulated = layout.device.startswith("emulator")
     writer.add_qrng_server(QrngServerRecord(key, "qrngd", emulated=emulated, active=True))
     layout.config("qrngd").write_text(_qrngd_config(layout))
@@ -76,7 +75,8 @@ def _init(layout: Layout, name: str, public_file: str, arguments: list[str]) -> 
     program = "qrngd" if name == "qrngd" else "qnode"
     done = subprocess.run(
         [BIN / program, "init", "--dir", layout.home(name), *arguments],
-        env={"CREDENTIALS_DIRECTORY": str(layout.new_credential(name)), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        env={"CREDENTIALS_DIRECTORY": str(layout.new_credential(name)), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise Failed(f"{program} init for {name} failed: {done.stderr.strip()}")
@@ -84,13 +84,13 @@ def _init(layout: Layout, name: str, public_file: str, arguments: list[str]) -> 
 
 
 def _qrngd_config(layout: Layout) -> str:
-    kind, _, fault = layout.device.partition(":")
-    device = (
-        f'kind = "emulator"\nfault_script = "{fault}"\n' if kind == "emulator"
-        else f'kind = "chardev"\npath = "{layout.device}"\nmin_entropy_millibits = {CHARDEV_MILLIBITS}\n'
-    )  # fmt: skip
+    kind, _, faults = layout.device.partition(":")
+    if kind == "emulator":
+        device = f'kind = "emulator"\nfaults = "{faults}"\n'
+    else:
+        device = f'kind = "chardev"\npath = "{layout.device}"\nmin_entropy_millibits = {CHARDEV_MILLIBITS}\n'
     return (
-        f'chain = "{layout.chain}"\ndata_dir = "data"\nkeystore = "server.keystore"\n'
+        f'chain = "{layout.chain}"\ndata_dir = "data"\n'
         f'listen = ["{layout.listen("qrngd")}"]\nmetrics_listen = "{layout.status_listen("qrngd")}"\n'
         f'network_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n\n[[device]]\n{device}'
     )
@@ -99,7 +99,8 @@ def _qrngd_config(layout: Layout) -> str:
 def _node_config(layout: Layout, name: str) -> str:
     return (
         f'chain = "{layout.chain}"\nnetwork_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n'
-        f'data_dir = "data"\nkeystore = "node.keystore"\nlisten = ["{layout.listen(name)}"]\nstatus_listen = "{layout.status_listen(name)}"\n'
+        f'data_dir = "data"\nkeystore = "node.keystore"\nlisten = ["{layout.listen(name)}"]\n'
+        f'status_listen = "{layout.status_listen(name)}"\n'
         f'\n[[qrngd]]\naddress = "{layout.listen("qrngd")}"\nid = "{layout.qrngd_id}"\n'
     )
 
@@ -133,13 +134,16 @@ def whoami(home: Path, *arguments: str, credential: Path | None = None) -> dict[
 def enrol(layout: Layout, enrolment: bytes) -> None:
     """Enter a user or one more device of his into the network file."""
     writer = amend(layout)
-    writer.enrol(decode(enrolment, Enrolment, max_bytes=ENROLMENT_MAX_BYTES))
+    writer.enrol(decode_enrolment(enrolment))
     writer.write()
 
 
 def grant(layout: Layout, owner: bytes, offer: bytes) -> str:
     """Enter a grant for `owner`, in force from the running epoch; returns its text id."""
     writer = amend(layout)
-    entered = writer.grant(decode(offer, GrantOffer, max_bytes=OFFER_MAX_BYTES), owner, lifetime_max_ms=LIFETIME_MAX_MS)
+    contents = writer.contents
+    epoch = (int(time.time() * 1000) - contents.genesis_ms) // contents.epoch_length_ms
+    wanted = decode(offer, GrantOffer, max_bytes=OFFER_MAX_BYTES)
+    entered = writer.grant(wanted, owner, lifetime_max_ms=LIFETIME_MAX_MS, epoch=epoch)
     writer.write()
     return to_text(IdKind.GRANT, entered.grant)

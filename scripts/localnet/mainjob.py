@@ -1,0 +1,160 @@
+"""The main job, as `scripts/run` does it: every step is a command a user could type, and is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from localnet import devices, processes
+from localnet.commands import bring_up, enrol_user, grant_user, take_down
+from localnet.layout import Layout
+from localnet.processes import BIN, Failed
+from qustream.errors import QuStreamError
+
+SAMPLE_BYTES = 8 << 20  # the file made when none is named: 8 MiB
+BASE_PORT = 7600  # beside a network that `scripts/testnet.py up` may be running
+UNITS = 6  # one block from each node
+
+
+class Steps:
+    """Prints the steps and what each took."""
+
+    def __init__(self) -> None:
+        self.took: list[tuple[str, float]] = []
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        click.echo(click.style(f"\n== {text}", bold=True))
+        started = time.monotonic()
+        yield
+        self.took.append((text, time.monotonic() - started))
+
+    def summary(self) -> None:
+        click.echo(click.style("\n== What it took", bold=True))
+        for text, seconds in self.took:
+            click.echo(f"{seconds:8.2f} s  {text}")
+
+
+class User:
+    """A user of the network with a directory and a credential of his own."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self.layout = layout
+        self.name = name
+        self.home = layout.directory / "users" / name
+        self.credential = layout.new_credential(name)
+        self.id = ""
+
+    def init(self) -> None:
+        """Make the user and enrol him; his words are nobody's business here."""
+        self.home.parent.mkdir(exist_ok=True)
+        layout = self.layout
+        self.run("init", "--network", str(layout.network_file), "--network-key", layout.network_key, "--label", "laptop", quiet=True)
+        self.id = enrol_user(layout, self.home, self.credential)
+
+    def run(self, *arguments: str, quiet: bool = False) -> None:
+        """Run `qustream` as this user; what it prints is shown."""
+        if not quiet:
+            click.echo(click.style(f"{self.name}$ qustream {' '.join(arguments)}", dim=True))
+        done = subprocess.run(
+            [BIN / "qustream", "--home", self.home, *arguments],
+            env=os.environ | {"CREDENTIALS_DIRECTORY": str(self.credential)}, capture_output=quiet, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Failed(f"qustream {arguments[0]} ended with {done.returncode} {done.stderr or ''}".rstrip())
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--device", default="emulator", show_default=True, help="emulator, auto, or a character device such as /dev/hwrng.")
+@click.option("--keep", is_flag=True, help="Leave the network's directory behind, to look at.")
+@click.option("--from", "caller", type=click.Path(path_type=Path), hidden=True, default=Path())
+def main(file: Path | None, device: str, keep: bool, caller: Path) -> None:
+    """Encrypt FILE (8 MiB of made-up bytes if none is named) to a second user over a local network, and open it again."""
+    directory = Path(tempfile.mkdtemp(prefix="qustream-run-"))
+    layout = Layout.fresh(directory)
+    layout.base_port = BASE_PORT
+    try:
+        if file is not None and not (file := caller / file).is_file():
+            raise Failed(f"{file} is not a file")
+        job(layout, file, device)
+    except (Failed, QuStreamError) as error:
+        click.echo(click.style(f"\nFAILED: {error}", fg="red"), err=True)
+        keep = True
+        sys.exit(1)
+    finally:
+        take_down(layout)
+        shutil.rmtree(layout.credentials, ignore_errors=True)
+        if keep:
+            click.echo(f"left behind: {directory}", err=True)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def job(layout: Layout, file: Path | None, device: str) -> None:
+    """The steps."""
+    steps = Steps()
+    work = layout.directory / "files"
+    work.mkdir(mode=0o700)
+    with steps.step("Choose the device"):
+        layout.device, layout.units_per_second = devices.choose(device)
+        click.echo(f"randomness comes from: {layout.device}")
+        if layout.units_per_second:
+            seconds = UNITS / layout.units_per_second
+            click.echo(f"it gives {layout.units_per_second:.3f} units/s: six keys will take about {seconds:.0f} s")
+    with steps.step("Start one QRNG server and six nodes"):
+        bring_up(layout)
+        for name in layout.daemon_names:
+            kind = "QRNG server" if name == "qrngd" else "foundation" if layout.is_foundation(name) else "community"
+            click.echo(f"{name:6} {kind:11} {layout.listen(name):18} pid {processes.pid(layout, name)}")
+    alice, bob = User(layout, "alice"), User(layout, "bob")
+    with steps.step("Enrol two users, give alice a grant of 1,024 requests"):
+        alice.init()
+        bob.init()
+        click.echo(f"alice {alice.id}\nbob   {bob.id}\ngrant {grant_user(layout, alice.home, 1024, alice.credential)}")
+    source = file or sample(work)
+    size = source.stat().st_size
+    envelope, opened = work / f"{source.name}.qs", work / f"{source.name}.opened"
+    with steps.step(f"alice encrypts {source.name} ({size:,} bytes) to bob"):
+        alice.run("encrypt", str(source), "--to", bob.id, "-o", str(envelope))
+    with steps.step("bob verifies where each key came from"):
+        bob.run("verify", str(envelope), "--blocks")
+    with steps.step("bob opens it"):
+        bob.run("open", str(envelope), "-o", str(opened))
+    with steps.step("Compare"):
+        before, after = digest(source), digest(opened)
+        click.echo(f"SHA-256 before {before}\nSHA-256 after  {after}")
+        if before != after:
+            raise Failed("the opened file differs from the original")
+        click.echo(click.style("the same", fg="green"))
+    with steps.step("Stop the network"):
+        if killed := take_down(layout):
+            raise Failed(f"{', '.join(killed)} did not stop in time")
+        click.echo("stopped")
+    steps.summary()
+
+
+def sample(folder: Path) -> Path:
+    """A file to encrypt."""
+    path = folder / "sample.bin"
+    path.write_bytes(os.urandom(SAMPLE_BYTES))
+    return path
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()
