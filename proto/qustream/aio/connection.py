@@ -132,7 +132,7 @@ class Connection:
     def __init__(self, link: Link, early: list[Event], peer: Peer, *, idle_ms: int = IDLE_MS) -> None:
         self.peer = peer
         self.peer_uid = link.peer_uid
-        self.ended_in_order = False  # whether a goodbye without a reason, from either end, ended it
+        self.end_code = ""  # why the connection ended; empty before that, and after a goodbye without a reason
         self.heard_at = trio.current_time()  # when the peer last completed a message, pings included
         self.pace: Bucket | None = None  # how many messages are read at what rate; None: as they come
         self._link = link
@@ -273,8 +273,11 @@ class Connection:
         try:
             return await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            if error is not None and group.exceptions == (error,):
+            faults = group.split(trio.Cancelled)[1]
+            if faults is not None and faults.exceptions == (error,):
                 return False  # the body's own error leaves as it is
+            if faults is not None:
+                self._link.close()  # a bug of our own: no more words
             raise
         finally:
             await self.aclose()
@@ -288,8 +291,7 @@ class Connection:
     def close_soon(self, code: str = "", detail: str = "") -> None:
         """End the connection without waiting; leaving `async with` gets the goodbye out."""
         self._engine.close(code, detail)
-        self.ended_in_order = self.ended_in_order or (self._trouble is None and not code)
-        self._end(fault("E-PEER-CLOSED", "this end closed the connection"))
+        self._end(fault("E-PEER-CLOSED", "this end closed the connection"), code)
 
     def _stop(self) -> None:
         for scope in self._stops:
@@ -348,8 +350,8 @@ class Connection:
     async def _take_all(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Closed):
-                self.ended_in_order = event.error is None
-                self._end(event.error or fault("E-PEER-CLOSED", "the peer closed the connection"))
+                error = event.error or fault("E-PEER-CLOSED", "the peer closed the connection")
+                self._end(error, error.code if event.error else "")
             elif not isinstance(event, Received):
                 continue
             elif event.channel is Channel.REQUEST:
@@ -379,9 +381,10 @@ class Connection:
 
     # -- within -------------------------------------------------------------------------------------------------------
 
-    def _end(self, error: QuStreamError) -> None:
+    def _end(self, error: QuStreamError, code: str | None = None) -> None:
         if self._trouble is None:
             self._trouble = error
+            self.end_code = error.code if code is None else code
             self._over.set()
             self._calls.fail_all(error)
         for lot in (self._something_to_send, self._room, self._arrived, self._inbox_has_room):

@@ -113,14 +113,15 @@ class Link:
         """Get the goodbye out, read what is under way, close: at most a second, also when cancelled."""
         if self._socket.fileno() < 0:
             return
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            try:
+        try:
+            with trio.move_on_after(GOODBYE_S, shield=True):
                 await self.flush()
                 self._socket.shutdown(socket.SHUT_WR)
                 await self._read_away()
-            except (QuStreamError, OSError):
-                pass  # it is gone already, which is what we want
-        self.close()
+        except (QuStreamError, OSError):
+            pass  # it is gone already, which is what we want
+        finally:
+            self.close()
 
     async def _read_away(self) -> None:
         buffer, left = _read_buffer(), GOODBYE_READ_MAX_BYTES

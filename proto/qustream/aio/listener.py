@@ -272,14 +272,12 @@ async def _run_handler(connection: Connection, seat: Seat, house: _House) -> Non
     if not connection.is_licensed:
         connection.pace = house.admission.messages(seat)
     house.stats.open += 1
-    code = ""
     try:
         async with connection:
             try:
                 await house.handler(connection)
             except QuStreamError as error:
-                code = error.code
                 await connection.aclose(error.code, error.detail)
     finally:
         house.stats.open -= 1
-        house.stats.closed[code] += 1
+        house.stats.closed[connection.end_code] += 1

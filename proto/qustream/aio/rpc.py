@@ -30,7 +30,7 @@ async def serve_requests(connection: Connection, answer: Answerer) -> None:
         nursery.start_soon(_take_requests, connection, answer, nursery)
         trouble = await connection.wait_closed()
         nursery.cancel_scope.cancel()
-    if not connection.ended_in_order:
+    if connection.end_code:
         raise trouble
 
 
