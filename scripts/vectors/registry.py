@@ -47,8 +47,10 @@ def grant_id(owner: bytes, root: bytes, epoch: int) -> bytes:
 
 
 def text() -> str:
-    hpke = msgpack.packb([MASTER.id, b"\x48" * 1216])
-    user = to_text(IdKind.USER, MASTER.id)
+    return network_text() + user_text()
+
+
+def network_text() -> str:
     return f"""# A network file as another program might write it.
 format = 1
 chain = "{CHAIN}"
@@ -74,7 +76,13 @@ name = "first light"
 emulated = false
 active = true
 key = "{key_text(SERVER)}"
+"""
 
+
+def user_text() -> str:
+    hpke = msgpack.packb([MASTER.id, b"\x48" * 1216])
+    user = to_text(IdKind.USER, MASTER.id)
+    return f"""
 [[users]]
 id = "{user}"
 label = "alice"

@@ -127,7 +127,8 @@ class NetworkFileRegistry(Registry):
     @property
     def _current(self) -> _Current:
         if self._state is None:
-            why = f": {self._trouble.code}, {self._trouble.detail}" if self._trouble else ""
+            # The code alone: this answer may reach a stranger, and the detail names files.
+            why = f": {self._trouble.code}" if self._trouble else ""
             raise fault("E-CHAIN-STALE", f"no network file has been read yet{why}")
         return self._state
 

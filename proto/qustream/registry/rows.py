@@ -22,8 +22,8 @@ from qustream.registry.contents import EnrolledUser, LicensedNode
 __all__ = ["DeviceRow", "FileRow", "GrantRow", "NodeRow", "QrngServerRow", "UserRow", "hex_from_text", "key_from_text", "key_text"]
 
 _T = TypeVar("_T")
-ED25519_BYTES = 32
-KEY_BYTES = 1984  # raw Ed25519 and ML-DSA-65 halves
+ED25519_BYTES = 32  # RFC 8032
+KEY_BYTES = 1984  # raw Ed25519 and ML-DSA-65 (FIPS 204) halves
 ClassName = Literal["foundation", "community"]
 CLASS_NAMES: dict[NodeClass, ClassName] = {NodeClass.FOUNDATION: "foundation", NodeClass.COMMUNITY: "community"}
 CLASSES = {name: node_class for node_class, name in CLASS_NAMES.items()}
