@@ -1,11 +1,15 @@
 """A small read-only HTTP/1.1 server on trio and h11, for metrics and status pages.
 
-It knows GET and HEAD, nothing of whom it serves, and every bound it keeps stands in `Limits`. A client that sends its request
-slowly, sends too much, or opens too many connections is cut off; none of it is worth a log line.
+It knows GET and HEAD, nothing of whom it serves, and every bound it keeps stands in `Limits`. A client that sends its request slowly
+or sends too much is refused or cut off. When every place is taken a newcomer gets the place of the client that has had its own
+longest, so that clients who hold connections open and say nothing cannot keep an honest one out. None of it is worth a log line.
+Refusals are JSON: `{"error": "..."}`.
 """
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +24,14 @@ __all__ = ["Answer", "Limits", "Route", "serve_http"]
 class Limits:
     """What one client, and all of them together, may take."""
 
-    connections: int = 64  # a scraper, a dashboard and some people; the rest are closed at once
+    connections: int = 64  # a scraper, a dashboard and some people; one more displaces the oldest
     requests_per_connection: int = 1000  # then the client connects again
     request_timeout_s: float = 10.0  # for a whole request to arrive: a slow-loris gets no more
     send_timeout_s: float = 10.0  # for an answer to be read
     header_bytes: int = 8192  # request line and headers
     body_bytes: int = 4096  # a body is read only to be thrown away
+    linger_s: float = 1.0  # for a client to read why it was refused
+    linger_bytes: int = 65_536  # what it may still send meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,27 @@ Route = Callable[[], Answer]
 _READ_BYTES = 4096  # one read of a socket: requests are small
 
 
+class _Places:
+    """The connections that are open, oldest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._scopes: OrderedDict[int, trio.CancelScope] = OrderedDict()
+        self._taken = 0
+
+    def take(self, scope: trio.CancelScope) -> int:
+        """Make room if there is none; returns the number of the place."""
+        while len(self._scopes) >= self._limits.connections:
+            _, oldest = self._scopes.popitem(last=False)
+            oldest.cancel()
+        self._taken += 1
+        self._scopes[self._taken] = scope
+        return self._taken
+
+    def leave(self, number: int) -> None:
+        self._scopes.pop(number, None)
+
+
 async def serve_http(
     listeners: list[trio.SocketListener],
     routes: Mapping[str, Route],
@@ -50,23 +77,19 @@ async def serve_http(
 ) -> None:
     """Serve `routes` (path without query → what to answer) until cancelled."""
     bounds = limits or Limits()
-    places = trio.CapacityLimiter(bounds.connections)
-    await trio.serve_listeners(partial(_serve_client, routes, bounds, places), listeners, task_status=task_status)
+    await trio.serve_listeners(partial(_serve_client, routes, bounds, _Places(bounds)), listeners, task_status=task_status)
 
 
-async def _serve_client(routes: Mapping[str, Route], limits: Limits, places: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
+async def _serve_client(routes: Mapping[str, Route], limits: Limits, places: _Places, stream: trio.SocketStream) -> None:
+    scope = trio.CancelScope()
+    place = places.take(scope)
     try:
-        places.acquire_nowait()
-    except trio.WouldBlock:
-        await trio.aclose_forcefully(stream)
-        return
-    try:
-        with trio.CancelScope() as scope:
+        with scope:
             await _Client(stream, limits, scope).serve(routes)
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
         pass  # the client left or does not speak HTTP
     finally:
-        places.release()
+        places.leave(place)
         await trio.aclose_forcefully(stream)
 
 
@@ -83,7 +106,7 @@ class _Client:
             try:
                 request = await self._request()
             except h11.RemoteProtocolError as error:
-                await self._refuse(error.error_status_hint)
+                await self._refuse(error.error_status_hint, "not an HTTP request this server understands")
                 return
             if request is None:
                 return
@@ -106,16 +129,23 @@ class _Client:
             elif isinstance(event, h11.Data):
                 body_bytes += len(event.data)
                 if body_bytes > self._limits.body_bytes:
-                    await self._refuse(413)
+                    await self._refuse(413, "no page here takes a body")
                     return None
             elif isinstance(event, h11.EndOfMessage):
                 return request
             else:
                 return None
 
-    async def _refuse(self, status: int) -> None:
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self._answer(Answer(status, b"refused\n"), head=False, close=True)
+    async def _refuse(self, status: int, why: str) -> None:
+        """Answer, and wait a moment for the client to read it: closing on what it still sends would destroy the answer."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        self._scope.deadline = trio.current_time() + self._limits.linger_s
+        await self._answer(_error(status, why), head=False, close=True)
+        await self._stream.send_eof()
+        left = self._limits.linger_bytes
+        while left > 0 and (got := len(await self._stream.receive_some(_READ_BYTES))):
+            left -= got
 
     async def _answer(self, answer: Answer, *, head: bool, close: bool = False) -> None:
         headers = [
@@ -124,6 +154,8 @@ class _Client:
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
         ]
+        if answer.status == 405:
+            headers.append(("Allow", "GET, HEAD"))
         if close:
             headers.append(("Connection", "close"))
         out = self._http.send(h11.Response(status_code=answer.status, headers=headers)) or b""
@@ -135,9 +167,13 @@ class _Client:
 
 def _route(routes: Mapping[str, Route], request: h11.Request) -> Answer:
     if request.method not in (b"GET", b"HEAD"):
-        return Answer(405, b"this page can only be read\n")
+        return _error(405, "this page can only be read")
     path = request.target.split(b"?", 1)[0].decode("ascii", "replace")
     route = routes.get(path)
     if route is None:
-        return Answer(404, ("pages here: " + " ".join(sorted(routes)) + "\n").encode())
+        return _error(404, "pages here: " + " ".join(sorted(routes)))
     return route()
+
+
+def _error(status: int, why: str) -> Answer:
+    return Answer(status, json.dumps({"error": why}).encode() + b"\n", "application/json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -11,25 +13,33 @@ import structlog
 __all__ = ["configure_logs", "logger"]
 
 
+class _StandardError:
+    """Writes whole lines, unbuffered. A log that cannot be written (disk full, reader gone) must not stop what it speaks of."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+
 def configure_logs(level: str) -> None:
     """Once, before anything is logged. `level`: debug, info, warning or error."""
     terminal = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(sort_keys=True)
+    ending: list[Any] = [structlog.dev.ConsoleRenderer()] if terminal else [
+        structlog.processors.ExceptionRenderer(),
+        structlog.processors.JSONRenderer(sort_keys=True),
+    ]  # fmt: skip
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            structlog.processors.ExceptionRenderer() if not terminal else structlog.processors.StackInfoRenderer(),
-            renderer,
-        ],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), *ending],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_StandardError()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """The log of the daemon `name`."""
-    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
+    """The log of the part `name` of a daemon; the name stands in every line."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
     return log
