@@ -1,0 +1,27 @@
+"""QRNG devices: one `Device` protocol, two drivers, and the one-word form in which a device is named on a command line."""
+
+from __future__ import annotations
+
+from qrngd.devices.chardev import CharacterDevice
+from qrngd.devices.device import SILENCE_LIMIT_MS, Device, reopen_delay_ms
+from qrngd.devices.emulator import EMULATOR_MIN_ENTROPY_MILLIBITS, Emulator
+from qrngd.devices.faults import parse_faults
+
+__all__ = [
+    "EMULATOR_MIN_ENTROPY_MILLIBITS",
+    "SILENCE_LIMIT_MS",
+    "CharacterDevice",
+    "Device",
+    "Emulator",
+    "device_from_text",
+    "parse_faults",
+    "reopen_delay_ms",
+]
+
+
+def device_from_text(text: str, *, min_entropy_millibits: int | None = None, sample_bits: int = 8) -> Device:
+    """`emulator`, `emulator:<fault script>`, or a path. Raises E-CONFIG; a path needs `min_entropy_millibits`."""
+    kind, colon, script = text.partition(":")
+    if kind == "emulator" and (not colon or script):
+        return Emulator(script, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)
+    return CharacterDevice(text, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)

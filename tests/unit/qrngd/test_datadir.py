@@ -60,7 +60,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize("content", [b"", b"x\n", b"-1\n", b"1.5", b"9" * 30, b"\xb2\n"])
 def test_a_damaged_number_is_not_made_up(directory: Path, content: bytes) -> None:
     (directory / "run").write_bytes(content)
-    with DataDirectory(directory) as opened, pytest.raises(OperatorFault, match="E-DATA-CORRUPT|E-FILE"):
+    with DataDirectory(directory) as opened, pytest.raises(OperatorFault, match=r"E-DATA-CORRUPT|E-FILE"):
         opened.next_run()
 
 

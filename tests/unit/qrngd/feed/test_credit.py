@@ -85,7 +85,10 @@ def test_a_unit_thrown_away_gives_its_credit_back() -> None:
     assert book.wanted_units == 0
 
 
-@given(st.lists(st.tuples(st.sampled_from(["open", "grant", "next", "taken", "close"]), st.integers(0, 5), st.integers(0, 300)), max_size=200))
+STEPS = st.tuples(st.sampled_from(["open", "grant", "next", "taken", "close"]), st.integers(0, 5), st.integers(0, 300))
+
+
+@given(st.lists(STEPS, max_size=200))
 def test_no_history_breaks_the_bounds(history: list[tuple[str, int, int]]) -> None:
     book = CreditBook()
     granted: dict[bytes, int] = {}
@@ -103,8 +106,8 @@ def test_no_history_breaks_the_bounds(history: list[tuple[str, int, int]]) -> No
             elif what == "close" and is_open:
                 book.close(name)
                 del granted[name], given_out[name]
-        except PeerFault as error:
-            assert error.code == "E-FEED-CREDIT"
+        except PeerFault:
+            assert units > 0  # too much credit; it changed nothing, as the sums below show
         if what == "next" and (turn := book.next_node()) is not None:
             given_out[turn] += 1
         lines = {line.node: line for line in book.lines()}

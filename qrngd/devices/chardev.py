@@ -1,0 +1,135 @@
+"""A device that is a stream of bytes: any character device, FIFO or file (`proto/spec/entropy-feed.md`, "Devices")."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from qrngd.devices.descriptor_file import DescriptorFile
+from qustream.errors import fault
+from qustream.model.entropy import DeviceDescriptor
+
+__all__ = ["CharacterDevice", "kind_of"]
+
+# (major, minor) of /dev/hwrng, and of the kernel's own streams: null, zero, full, random, urandom. The latter are no device; who
+# wants them says `emulator`, and the attestation says so too.
+HWRNG = (10, 183)
+KERNEL_STREAMS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)}
+_LABEL_CHARS = 64  # what a descriptor's label holds
+
+
+def kind_of(path: str, status: os.stat_result, *, is_terminal: bool) -> str:
+    """What stands at `path`: 'hwrng', 'chardev', 'fifo' or 'file'. Raises E-CONFIG for anything else."""
+    if stat.S_ISFIFO(status.st_mode):
+        return "fifo"
+    if stat.S_ISREG(status.st_mode):
+        return "file"
+    if not stat.S_ISCHR(status.st_mode):
+        raise fault("E-CONFIG", f"{path} is not a character device, a FIFO or a file")
+    number = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    if number in KERNEL_STREAMS:
+        raise fault("E-CONFIG", f"{path} is a stream of the kernel and no device; the emulator is kind = 'emulator'")
+    if is_terminal:
+        raise fault("E-CONFIG", f"{path} is a serial line, which would change the bytes; read it through a FIFO")
+    return "hwrng" if number == HWRNG else "chardev"
+
+
+class CharacterDevice:
+    """See `Device`. Keeps its place in a regular file from one `open` to the next: no byte of a file is ever used twice."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        min_entropy_millibits: int | None,
+        sample_bits: int = 8,
+        model: str = "",
+        serial: str = "",
+        nominal_rate_bps: int = 0,
+        conditioned: bool = False,
+        hwrng_folder: Path = Path("/sys/class/misc/hw_random"),
+    ) -> None:
+        """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG)."""
+        if min_entropy_millibits is None:
+            raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
+        self._path, self._hwrng_folder = path, hwrng_folder
+        self._sample_bits, self._min_entropy_millibits = sample_bits, min_entropy_millibits
+        self._model, self._serial = model or Path(path).name, serial
+        self._nominal_rate_bps, self._conditioned = nominal_rate_bps, conditioned
+        self._file: DescriptorFile | None = None
+        self._kind = ""
+        self._delivered_bytes = 0
+
+    @property
+    def pollable(self) -> bool:
+        # A FIFO to which nobody has written yet is at its end all the time, so waiting for it would return at once for ever.
+        waiting_for_writer = self._kind == "fifo" and not self._delivered_bytes
+        return self._opened.pollable and not waiting_for_writer
+
+    @property
+    def retry_after_ms(self) -> int:
+        return self._opened.retry_after_ms
+
+    @property
+    def _opened(self) -> DescriptorFile:
+        assert self._file is not None, "the device is closed"
+        return self._file
+
+    def open(self) -> DeviceDescriptor:
+        assert self._file is None, "the device is open already"
+        self._file = DescriptorFile(self._path, lock=True)
+        try:
+            self._kind = kind_of(self._path, os.fstat(self._file.fileno()), is_terminal=os.isatty(self._file.fileno()))
+            source = self.rng_current() if self._kind == "hwrng" else ""
+            if self._kind == "file":
+                os.lseek(self._file.fileno(), self._delivered_bytes, os.SEEK_SET)
+            else:
+                self._delivered_bytes = 0
+        except BaseException:
+            self.close()
+            raise
+        return DeviceDescriptor(
+            kind="chardev" if self._kind == "hwrng" else self._kind,
+            model=self._model[:_LABEL_CHARS],
+            serial=self._serial[:_LABEL_CHARS],
+            sample_bits=self._sample_bits,
+            min_entropy_millibits=self._min_entropy_millibits,
+            nominal_rate_bps=self._nominal_rate_bps,
+            conditioned=self._conditioned,
+            emulated=self._kind == "file",  # a recording is not a live device, whatever made it
+            source=source[:_LABEL_CHARS],
+        )
+
+    def rng_current(self) -> str:
+        """The kernel's name of what is behind /dev/hwrng. Raises E-DEV-ABSENT when nothing is."""
+        try:
+            name = (self._hwrng_folder / "rng_current").read_text(errors="replace").strip()
+        except OSError as error:
+            raise fault("E-DEV-ABSENT", f"rng_current cannot be read: {error.strerror}") from None
+        if name in ("", "none"):
+            raise fault("E-DEV-ABSENT", f"{self._path} has no hardware generator behind it")
+        return name
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            size = self._opened.readinto(buffer)
+            if size == 0 and len(buffer) and not (self._kind == "fifo" and not self._delivered_bytes):
+                raise fault("E-DEV-ABSENT", f"{self._path} has come to its end after {self._delivered_bytes} bytes")
+        except BaseException:
+            self.close()
+            raise
+        self._delivered_bytes += size or 0
+        return size or 0
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
+
+    def fileno(self) -> int:
+        return self._opened.fileno()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

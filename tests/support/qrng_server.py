@@ -1,0 +1,222 @@
+"""A real qrngd in a process of its own, and a node's end of its feed, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from qrngd.cli.options import KEYSTORE_KIND
+from qrngd.datadir import IDENTITY_FILE, DataDirectory
+from qrngd.status import StatusSnapshot
+from qustream.aio.connection import Connection, connect, connect_unix
+from qustream.entropy import check_attestation, check_leaf
+from qustream.identity import keystore
+from qustream.identity.signing import SigningKey, open_signed
+from qustream.model.entropy import MATERIAL_BYTES, Attestation, LeafProof
+from qustream.model.ids import IdKind, to_text
+from qustream.model.network import QrngServerRecord
+from qustream.transport.greeting import LocalHello
+from qustream.wire.codec import decode, encode
+from qustream.wire.feed import FEED_MAX_BYTES, FeedBatch, FeedCredit, FeedHealth, FeedMessage, FeedOpen, FeedUnit
+from qustream.wire.hello import Role
+
+__all__ = ["CHAIN", "NodeEnd", "Server", "Unit", "node_key"]
+
+CHAIN = "feed-test"
+PASSPHRASE = b"a passphrase for tests only"
+READY_TIMEOUT_S = 20.0  # a loaded machine; usually half a second
+DEADLINE_MS = 10_000
+
+
+def node_key(number: int) -> SigningKey:
+    return SigningKey(number.to_bytes(32, "big"))
+
+
+class Server:
+    """`with Server(folder, device=..., allow=[...]).running() as server:`; may run several times on the same data."""
+
+    def __init__(self, folder: Path, *, device: str = 'kind = "emulator"', allow: list[SigningKey] | None = None, **settings: Any) -> None:
+        self.key = SigningKey(os.urandom(32))
+        self.config = folder / "qrngd.toml"
+        self.log_path = folder / "log"
+        self.addresses: list[str] = []
+        self.pages = ""
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.data_dir = folder / "data"
+        DataDirectory.create(self.data_dir)
+        # The cheapest parameters a keystore may have: these tests are not about it.
+        keystore.write(self.data_dir / IDENTITY_FILE, KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
+        credentials = folder / "credentials"
+        credentials.mkdir()
+        (credentials / "qrngd").write_bytes(PASSPHRASE)
+        values = {"listen": ["127.9.0.1:0"], "metrics_listen": "127.9.0.1:0", "stock_units": 2} | settings
+        lines = [f'chain = "{CHAIN}"', 'data_dir = "data"', *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        lines += [f'[[allow]]\nid = "{to_text(IdKind.NODE, key.id)}"' for key in allow or []]
+        self.config.write_text("\n".join([*lines, "[[device]]", device, ""]))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "CREDENTIALS_DIRECTORY": str(self._folder / "credentials")}
+
+    @contextmanager
+    def running(self, **environment: str) -> Iterator[Server]:
+        """Start it, wait until it listens, stop it; it must stop by itself and well."""
+        self.start(**environment)
+        try:
+            yield self
+        finally:
+            code = self.stop()
+        assert code in (0, None), self.log_path.read_text()
+
+    def start(self, **environment: str) -> None:
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [Path(sys.executable).with_name("qrngd"), "run", "--config", self.config],
+                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment,
+            )  # fmt: skip
+        ends = time.monotonic() + READY_TIMEOUT_S
+        while not (found := [line for line in self.log() if line["event"] == "listening"]):
+            assert self._process.poll() is None, self.log_path.read_text()
+            assert time.monotonic() < ends, "qrngd does not come up"
+            time.sleep(0.01)
+        self.addresses, self.pages = found[0]["addresses"], found[0]["pages"]
+
+    def stop(self) -> int | None:
+        """SIGTERM; the exit code, None if it was stopped already."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.terminate()
+        try:
+            return process.wait(10)
+        finally:
+            process.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, as the out-of-memory killer would."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
+
+    def log(self) -> list[dict[str, Any]]:
+        """The whole lines of the log so far."""
+        lines = self.log_path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def page(self, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read()
+
+    def status(self) -> StatusSnapshot:
+        return StatusSnapshot.from_json(self.page("/v1/status")[1])
+
+    async def wait_for(self, state: str) -> StatusSnapshot:
+        """Until the device is in `state`."""
+        with trio.fail_after(READY_TIMEOUT_S):
+            while (snapshot := await trio.to_thread.run_sync(self.status)).device.state != state:
+                await trio.sleep(0.02)
+        return snapshot
+
+    def record(self) -> QrngServerRecord:
+        return QrngServerRecord(self.key.public, "test", emulated=True, active=True)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as it arrived, checked."""
+
+    attestation: Attestation
+    proof: LeafProof
+    unit: bytes
+
+
+@dataclass
+class NodeEnd:
+    """A node with an open connection to a server. `health`: every state that was pushed."""
+
+    server: Server
+    key: SigningKey
+    connection: Connection
+    health: list[FeedHealth] = field(default_factory=list)
+    batches: dict[bytes, Attestation] = field(default_factory=dict)
+
+    @staticmethod
+    async def dial(server: Server, key: SigningKey) -> Connection:
+        hello = LocalHello(CHAIN, (Role.NODE,))
+        if server.address.startswith("unix:"):
+            return await connect_unix(server.address.removeprefix("unix:"), hello=hello)
+        return await connect(server.address, key=key, hello=hello, expect=server.key.id)
+
+    async def open(self, credit: int) -> FeedHealth:
+        return await self.ask(FeedOpen(self.key.id, credit))
+
+    async def grant(self, units: int) -> FeedHealth:
+        return await self.ask(FeedCredit(units))
+
+    async def ask(self, message: FeedOpen | FeedCredit) -> FeedHealth:
+        answer = await self.connection.call(encode(message), deadline_ms=DEADLINE_MS)
+        health: FeedHealth = decode(answer, FeedHealth, max_bytes=FEED_MAX_BYTES)
+        return health
+
+    async def units(self, count: int, timeout_s: float = 20.0) -> list[Unit]:
+        """The next `count` units, each checked as a node checks it."""
+        found: list[Unit] = []
+        with trio.fail_after(timeout_s):
+            while len(found) < count:
+                found += await self.next_message()
+        return found
+
+    async def next_message(self) -> list[Unit]:
+        """Take one pushed message; the unit, if it was one."""
+        _, body = await self.connection.receive()
+        message = decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES)
+        if isinstance(message, FeedHealth):
+            self.health.append(message)
+        elif isinstance(message, FeedBatch):
+            attestation = open_signed(message.attestation, Attestation, self.server.key.public, "attestation")
+            check_attestation(attestation, chain=CHAIN, server=self.server.record(), at_ms=time.time_ns() // 1_000_000)
+            assert attestation.root not in self.batches
+            self.batches[attestation.root] = attestation
+        else:
+            assert isinstance(message, FeedUnit)
+            attestation = self.batches[message.root]
+            check_leaf(attestation, self.key.id, message.unit[:MATERIAL_BYTES], message.proof)
+            return [Unit(attestation, message.proof, message.unit)]
+        return []
+
+    async def is_quiet(self, seconds: float = 0.3) -> bool:
+        """Whether nothing but health arrives for so long."""
+        with trio.move_on_after(seconds):
+            while True:
+                if await self.next_message():
+                    return False
+        return True
+
+    async def until_told(self, state: str) -> FeedHealth:
+        """Until the server pushes `state`; units on the way are dropped."""
+        with trio.fail_after(20):
+            while not self.health or self.health[-1].state != state:
+                await self.next_message()
+        return self.health[-1]
