@@ -241,24 +241,28 @@ class KeyService:
                 return "acknowledge", await self._acknowledge(message, admitted)
             case RevokeBody():
                 return "revoke", await self._revoke(message, admitted)
-        assert isinstance(message, AlertsBody)
-        alerts = self._store.alerts(message.binding.user)
-        return "alerts", encode(AlertsAnswer(newest(alerts, message.since_ms, admitted.now_ms)))
+            case AlertsBody():
+                alerts = self._store.alerts(message.binding.user)
+                return "alerts", encode(AlertsAnswer(newest(alerts, message.since_ms, admitted.now_ms)))
 
     async def _key_answer(self, body: KeyBody, admitted: _Admitted) -> bytes:
         ask = self._check_key(body, admitted)
         at = index_key(body.grant, body.index)
         async with self._turns.of(at):
-            effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
-            if isinstance(effect, HandOut):
-                return await self._work(lambda: self._store.answer(at))
-            if (refusal := self._store.refusal()) is not None:
-                raise refusal
-            if trio.current_time() >= admitted.deadline_s:
-                raise fault("E-DEADLINE", "the deadline passed before a block was made")
-            # From here on a unit is spent: whether or not the asker still waits, the answer is finished, and he can fetch it.
-            with trio.CancelScope(shield=True):
-                return await self._answer_anew(body, admitted, ask, at)
+            return await self._answer_in_turn(body, admitted, ask, at)
+
+    async def _answer_in_turn(self, body: KeyBody, admitted: _Admitted, ask: Ask, at: bytes) -> bytes:
+        effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
+        if isinstance(effect, HandOut):
+            return await self._work(lambda: self._store.answer(at))
+        if (refusal := self._store.refusal()) is not None:
+            raise refusal
+        if trio.current_time() >= admitted.deadline_s:
+            raise fault("E-DEADLINE", "the deadline passed before a block was made")
+        # From here on a unit is spent: whether or not the asker still waits, the answer is finished, and he can fetch it.
+        with trio.CancelScope(shield=True):
+            return await self._answer_anew(body, admitted, ask, at)
+        raise AssertionError("a shield is not cancelled")
 
     async def _answer_anew(self, body: KeyBody, admitted: _Admitted, ask: Ask, at: bytes) -> bytes:
         issued_ms = self._clock_ms()

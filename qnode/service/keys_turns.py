@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 import trio
 
-__all__ = ["Turns"]
+__all__ = ["Turn", "Turns"]
 
 
 class Turns:
@@ -19,17 +18,31 @@ class Turns:
     def __len__(self) -> int:
         return len(self._locks)
 
-    @asynccontextmanager
-    async def of(self, key: bytes) -> AsyncIterator[None]:
-        """Wait for the turn of index `key` and have it for the length of the block."""
-        lock, users = self._locks.get(key, (trio.Lock(), 0))
-        self._locks[key] = (lock, users + 1)
+    def of(self, key: bytes) -> Turn:
+        """Wait for the turn of index `key` on entering, give it up on leaving."""
+        return Turn(self._locks, key)
+
+
+class Turn:
+    """One user of one lock; the last one takes it away."""
+
+    def __init__(self, locks: dict[bytes, tuple[trio.Lock, int]], key: bytes) -> None:
+        self._locks, self._key = locks, key
+
+    async def __aenter__(self) -> None:
+        lock, users = self._locks.get(self._key, (trio.Lock(), 0))
+        self._locks[self._key] = (lock, users + 1)
         try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[key]
-            if users > 1:
-                self._locks[key] = (lock, users - 1)
-            else:
-                del self._locks[key]
+            await lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._locks[self._key][0].release()
+        self._leave()
+
+    def _leave(self) -> None:
+        lock, users = self._locks.pop(self._key)
+        if users > 1:
+            self._locks[self._key] = (lock, users - 1)
