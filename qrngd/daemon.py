@@ -200,7 +200,7 @@ class Daemon:
         """The device drives this, not a peer, so it may be loud."""
         if change.after is DeviceState.FAILED:
             self._cutter.discard()
-        self._feed.announce(self._health())
+        self._feed.announce(FeedHealth(change.after.value, change.code, change.reason[:REASON_MAX_CHARS]))
         log = self._log.info if not change.code else self._log.error if change.after is DeviceState.FAILED else self._log.warning
         log("device", before=change.before, state=change.after, code=change.code, reason=change.reason)
         notify(STATUS=status_line(self.snapshot()))

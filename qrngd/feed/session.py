@@ -38,6 +38,8 @@ __all__ = ["OPEN_TIMEOUT_S", "SEND_TIMEOUT_S", "FeedConnection", "Parcel", "Sess
 OPEN_TIMEOUT_S = 10.0
 # For one unit of 257 KiB to find room in the transport's queue: 210 kbit/s, a five-hundredth of what a node needs to run.
 SEND_TIMEOUT_S = 10.0
+# Changes of state that wait for one node: a whole failure from live to failed, or an unplugging and the tests after it, twice over.
+NEWS_MAX = 8
 # FeedOpen is 42 bytes, FeedCredit 6: what is longer is neither.
 REQUEST_MAX_BYTES = 64
 
@@ -71,7 +73,7 @@ class Session:
         self._connection = connection
         self._scope = trio.CancelScope()
         self._trouble: QuStreamError | None = None
-        self._news: FeedHealth | None = None
+        self._news: deque[FeedHealth] = deque(maxlen=NEWS_MAX)
         self._parcels: deque[Parcel] = deque()  # bounded by the node's share of units in flight
         self._bell = Bell()
         self._last_root = b""
@@ -97,8 +99,8 @@ class Session:
         self._scope.cancel()
 
     def tell(self, health: FeedHealth) -> None:
-        """Push a state; one that was not sent yet is replaced, so a slow reader sees the latest."""
-        self._news = health
+        """Push a state. A node that reads slowly misses the oldest of many, never the latest."""
+        self._news.append(health)
         self._bell.ring()
 
     def put(self, parcel: Parcel) -> None:
@@ -129,11 +131,10 @@ class Session:
 
         Raises E-DEADLINE when the node does not read.
         """
-        while self._news is None and not self._parcels:
+        while not self._news and not self._parcels:
             await self._bell.wait()
-        if self._news is not None:
-            news, self._news = self._news, None
-            await self._send(encode(news))
+        if self._news:
+            await self._send(encode(self._news.popleft()))
             return None
         parcel = self._parcels[0]
         if parcel.root != self._last_root:
