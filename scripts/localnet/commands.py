@@ -76,7 +76,7 @@ def take_down(layout: Layout) -> list[str]:
 @click.option("--device", default="emulator", show_default=True, help="emulator, emulator:FAULTS, auto, or a character device.")
 @click.option("--base-port", default=7300, show_default=True, type=click.IntRange(1024, 65000))
 @click.option("--fresh", is_flag=True, help="Throw an earlier network in this directory away.")
-def up(directory: Path, foundation: int, community: int, device: str, base_port: int, fresh: bool) -> None:
+def up(directory: Path, *, foundation: int, community: int, device: str, base_port: int, fresh: bool) -> None:
     """Make the network if there is none, start it, and wait until it is ready."""
     if fresh and (directory / "layout.json").exists():
         processes.stop(Layout.load(directory), Layout.load(directory).daemon_names)

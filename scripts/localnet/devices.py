@@ -13,9 +13,9 @@ from localnet.processes import BIN, Failed
 
 from qustream.model.entropy import UNIT_BYTES
 
-# Min-entropy credited to a byte of an unknown character device, in millibits: 4 of 8 bits, because nobody has assessed it.
-CHARDEV_MILLIBITS = 4000
-RAW_PER_UNIT = 3 * UNIT_BYTES  # ⌈192 / (128 · ½)⌉ = 3 raw bytes for each byte out at that credit
+# Min-entropy credited to a byte of a character device nobody has assessed, in millibits: 6 of 8 bits; Linux itself credits 8.
+CHARDEV_MILLIBITS = 6000
+RAW_PER_UNIT = 2 * UNIT_BYTES  # ⌈192 / (128 · ¾)⌉ = 2 raw bytes for each byte out at that credit
 ENOUGH_UNITS_PER_SECOND = 1.0  # below this a run of six blocks would make the user wait
 MEASURE_SECONDS = 2
 CANDIDATES = ("/dev/qrandom*", "/dev/hwrng")
