@@ -10,15 +10,16 @@ import time
 from pathlib import Path
 
 import click
+
 from localnet import devices, network, processes
 from localnet.layout import Layout
 from localnet.processes import Failed
-
 from qustream.errors import QuStreamError
 from qustream.model.ids import IdKind, from_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT_DIRECTORY = ROOT / ".testnet"
+SEEN_SECONDS = 15.0  # nodes look at the network file once a second
 READY_SECONDS = 60.0  # the emulator makes a node ready in about two; a slow device gets its own ETA on top
 
 
@@ -62,6 +63,16 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
             click.echo(f"  waiting for {', '.join(left)} ({now - started:.0f} s, patience {patience:.0f} s)", err=True)
         if left:
             time.sleep(processes.POLL_SECONDS)
+
+
+def wait_seen(layout: Layout, version: int) -> None:
+    """Wait until every running node has this version of the network file, so that the next command finds it in force."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    left = [name for name in layout.node_names if processes.pid(layout, name) is not None]
+    while left := [name for name in left if int(str(processes.probe(layout, name, "/v1/status")[1].get("height", 0))) < version]:
+        if time.monotonic() > deadline:
+            raise Failed(f"{', '.join(left)} have not read version {version} of the network file; see their logs in {layout.logs}")
+        time.sleep(processes.POLL_SECONDS)
 
 
 def take_down(layout: Layout) -> list[str]:
@@ -154,7 +165,7 @@ def enrol_user(layout: Layout, home: Path, credential: Path | None) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "enrolment"
         answer = network.whoami(home, "--enrolment", str(path), credential=credential)
-        network.enrol(layout, path.read_bytes())
+        wait_seen(layout, network.enrol(layout, path.read_bytes()))
     return str(answer["user"])
 
 
@@ -173,7 +184,9 @@ def grant_user(layout: Layout, home: Path, count: int, credential: Path | None) 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "offer"
         answer = network.whoami(home, "--offer", str(count), "--offer-file", str(path), credential=credential)
-        return network.grant(layout, from_text(str(answer["user"]), IdKind.USER), path.read_bytes())
+        text, version = network.grant(layout, from_text(str(answer["user"]), IdKind.USER), path.read_bytes())
+    wait_seen(layout, version)
+    return text
 
 
 @cli.command()
@@ -185,7 +198,7 @@ def revoke(directory: Path, user: str, device: str) -> None:
     layout = load(directory)
     writer = network.amend(layout)
     writer.revoke_device(from_text(user, IdKind.USER), from_text(device, IdKind.DEVICE))
-    writer.write()
+    wait_seen(layout, writer.write())
 
 
 def load(directory: Path) -> Layout:

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import click
-from localnet.processes import BIN, Failed
 
+from localnet.processes import BIN, Failed
 from qustream.model.entropy import UNIT_BYTES
 
 # Min-entropy credited to a byte of a character device nobody has assessed, in millibits: 6 of 8 bits; Linux itself credits 8.

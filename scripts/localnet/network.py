@@ -131,19 +131,18 @@ def whoami(home: Path, *arguments: str, credential: Path | None = None) -> dict[
     return answer
 
 
-def enrol(layout: Layout, enrolment: bytes) -> None:
-    """Enter a user or one more device of his into the network file."""
+def enrol(layout: Layout, enrolment: bytes) -> int:
+    """Enter a user or one more device of his into the network file; returns the file's new version."""
     writer = amend(layout)
     writer.enrol(decode_enrolment(enrolment))
-    writer.write()
+    return writer.write()
 
 
-def grant(layout: Layout, owner: bytes, offer: bytes) -> str:
-    """Enter a grant for `owner`, in force from the running epoch; returns its text id."""
+def grant(layout: Layout, owner: bytes, offer: bytes) -> tuple[str, int]:
+    """Enter a grant for `owner`, in force from the running epoch; returns its text id and the file's new version."""
     writer = amend(layout)
     contents = writer.contents
     epoch = (int(time.time() * 1000) - contents.genesis_ms) // contents.epoch_length_ms
     wanted = decode(offer, GrantOffer, max_bytes=OFFER_MAX_BYTES)
     entered = writer.grant(wanted, owner, lifetime_max_ms=LIFETIME_MAX_MS, epoch=epoch)
-    writer.write()
-    return to_text(IdKind.GRANT, entered.grant)
+    return to_text(IdKind.GRANT, entered.grant), writer.write()
