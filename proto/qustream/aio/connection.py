@@ -94,7 +94,8 @@ async def establish(sock: socket.socket, engine: Engine | PlainEngine, *, idle_m
         while engine.peer is None:
             await link.flush()
             early += await link.read()
-            _raise_if_closed(early)
+            if engine.peer is None:
+                _raise_if_closed(early)
     except QuStreamError:
         await link.close_gently()
         raise
@@ -164,6 +165,11 @@ class Connection:
     def dropped(self) -> int:
         """Gossip messages that were not sent because their queue was full."""
         return self._engine.dropped
+
+    @property
+    def open_requests(self) -> int:
+        """Requests of the peer that have not been answered yet."""
+        return len(self._open_requests)
 
     @property
     def is_licensed(self) -> bool:

@@ -2,8 +2,8 @@
 
 The order is the defence: limits by address first (`Admission`, nothing computed), then the handshake under a deadline, then the
 handler. A remote peer can make this code count, never log and never fail: what it did wrong is in `ListenerStats`, which a daemon
-exports as metrics. A `QuStreamError` of the handler ends its connection; any other exception is our own bug and leaves `serve` as
-an ordinary exception group.
+exports as metrics. A `QuStreamError` of the handler, alone or in exception groups, ends its connection; any other exception is our
+own bug and leaves `serve` as an ordinary exception group.
 """
 
 from __future__ import annotations
@@ -276,8 +276,15 @@ async def _run_handler(connection: Connection, seat: Seat, house: _House) -> Non
         async with connection:
             try:
                 await house.handler(connection)
-            except QuStreamError as error:
+            except* QuStreamError as group:  # alone, or out of a nursery of the handler's
+                error = _first(group)
                 await connection.aclose(error.code, error.detail)
     finally:
         house.stats.open -= 1
         house.stats.closed[connection.end_code] += 1
+
+
+def _first(group: BaseExceptionGroup[QuStreamError]) -> QuStreamError:
+    """The first error in a group. Several tasks of one handler mostly tell of the same end."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -48,7 +48,10 @@ async def _take_requests(connection: Connection, answer: Answerer, nursery: trio
 async def _answer_one(connection: Connection, answer: Answerer, request: Request, places: trio.Semaphore) -> None:
     deadline_ms = min(request.deadline_ms, DEADLINE_MAX_MS)
     message = encode(Refusal(request.id, "E-DEADLINE", "the deadline passed before the request was done", 0))
-    with trio.move_on_after(deadline_ms / 1000):
+    with trio.move_on_after(deadline_ms / 1000) as scope:
+        if not deadline_ms:
+            scope.cancel()  # it waited too long already: not even begun
+        await trio.lowlevel.checkpoint()
         try:
             body = await answer(request.body, deadline_ms)
             assert len(body) <= BODY_MAX_BYTES, f"an answer of {len(body)} bytes; at most {BODY_MAX_BYTES}"

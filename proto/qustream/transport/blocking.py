@@ -212,7 +212,7 @@ class BlockingConnection:
         return bool(self._out)
 
     def _pump(self, deadline: Deadline) -> None:
-        """Wait until the socket can move bytes either way and move them, once."""
+        """Wait until the socket can move bytes either way and move them, once. Errors: what ended the connection before."""
         if self._trouble is not None:
             raise again(self._trouble)
         poll = select.poll()
@@ -229,8 +229,6 @@ class BlockingConnection:
             return
         except OSError as error:
             self._end(fault("E-PEER-CLOSED", f"the connection broke: {error.strerror}"))
-        if self._trouble is not None:
-            raise again(self._trouble)
 
     def _read(self) -> None:
         count = self._socket.recv_into(self._buffer)

@@ -27,7 +27,7 @@ from enum import Enum
 
 from qustream.errors import CODES, Family, QuStreamError, fault
 from qustream.identity.signing import SigningKey
-from qustream.transport.frames import FrameReader, SendQueues
+from qustream.transport.frames import FrameReader, SendQueues, frames_of
 from qustream.transport.greeting import LocalHello, Peer, Side, check_hello, make_hello, other
 from qustream.transport.layer import Layer, PlainLayer
 from qustream.transport.limits import (
@@ -259,7 +259,8 @@ class _Engine:
         if self._expect is not None and (key is None or key.id != self._expect):
             raise fault("E-PEER-IDENTITY", "another identity answers than the one expected")
         hello = make_hello(self._hello, self.role, self._key, self._layer.exporter)
-        self._queues.put(Channel.CONTROL, encode(hello))
+        # Past the queues, which a close may empty: the peer shall always know who closed.
+        self._layer.write(frames_of(Channel.CONTROL, encode(hello)))
 
     def _check_channel(self, channel: Channel) -> None:
         if channel is Channel.CONTROL:

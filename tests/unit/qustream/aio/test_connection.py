@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from qustream.aio.connection import INBOX_MAX_BYTES, Connection, connect
 from qustream.aio.listener import ListenerLimits, ListenerStats, serve
