@@ -1,0 +1,159 @@
+"""Bench `envelope`: encrypting and opening a file against libsodium's secretstream alone, file to file, same chunks, same file.
+
+Our side does all an envelope takes but asking the nodes: keys out of six blocks, sealing to a recipient, the sender's signatures, the
+hash the trailer signs; and opening verifies all of them. "open to a path" also syncs the file and gives it its name only when the trailer
+has verified; its other side syncs and renames too.
+
+    scripts/bench/envelope.py [--quick] [--directory D]     1 GiB, or 256 MiB; files go to D (default: the system's temporary directory)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nacl.bindings as sodium
+from report import MIN_ROUNDS, Row, compare, emit, measure
+
+from qustream.envelope import (
+    ContentKey,
+    Header,
+    HeldBlock,
+    content_key,
+    decrypt_stream,
+    encrypt_stream,
+    make_header,
+    open_to_path,
+    read_header,
+    unseal,
+    verify_sender,
+)
+from qustream.identity.hpke import HpkeKey
+from qustream.identity.signing import SigningKey
+from qustream.model.keys import DeviceCertificate
+from qustream.model.network import NodeClass
+
+FULL_BYTES, QUICK_BYTES = 1 << 30, 1 << 28
+CHUNK_BYTES = 65_536
+SEALED_BYTES = CHUNK_BYTES + sodium.crypto_secretstream_xchacha20poly1305_ABYTES
+START_BYTES = sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES
+FINAL = sodium.crypto_secretstream_xchacha20poly1305_TAG_FINAL
+NOW_MS = 1_800_000_000_000
+AT_LEAST = 0.8  # of the other side's rate
+
+
+class Bare:
+    """libsodium's secretstream and nothing else."""
+
+    def __init__(self, directory: Path, plain: Path) -> None:
+        self.key, self.plain = os.urandom(32), plain
+        self.sealed, self.opened = directory / "bare.sealed", directory / "bare.opened"
+
+    def encrypt(self) -> None:
+        state = sodium.crypto_secretstream_xchacha20poly1305_state()
+        with open(self.plain, "rb", buffering=0) as source, open(self.sealed, "wb", buffering=0) as sink:
+            sink.write(sodium.crypto_secretstream_xchacha20poly1305_init_push(state, self.key))
+            piece = source.read(CHUNK_BYTES)
+            while piece:
+                following = source.read(CHUNK_BYTES)
+                sink.write(sodium.crypto_secretstream_xchacha20poly1305_push(state, piece, None, 0 if following else FINAL))
+                piece = following
+
+    def open(self, *, sync: bool = False) -> None:
+        state = sodium.crypto_secretstream_xchacha20poly1305_state()
+        made = self.opened.with_suffix(".part")
+        with open(self.sealed, "rb", buffering=0) as source, open(made, "wb", buffering=0) as sink:
+            sodium.crypto_secretstream_xchacha20poly1305_init_pull(state, source.read(START_BYTES), self.key)
+            while piece := source.read(SEALED_BYTES):
+                sink.write(sodium.crypto_secretstream_xchacha20poly1305_pull(state, piece)[0])
+            if sync:
+                os.fsync(sink.fileno())
+        made.rename(self.opened)
+
+
+class Envelope:
+    """Ours, with random material in the place of what nodes would have sent."""
+
+    def __init__(self, directory: Path, plain: Path) -> None:
+        self.plain, self.sealed, self.opened = plain, directory / "envelope", directory / "opened"
+        self.master, self.device, self.hpke = SigningKey(os.urandom(32)), SigningKey(os.urandom(32)), HpkeKey(os.urandom(32))
+        certificate = DeviceCertificate(self.master.id, self.device.public, 0, "bench", NOW_MS - 1, NOW_MS + 1)
+        self.sender = (self.master.id, self.device, self.master.sign_noun("device-certificate", certificate))
+        self.material = os.urandom(262_270)
+        self.nodes = [os.urandom(32) for _ in range(6)]
+
+    def blocks(self) -> list[HeldBlock]:
+        classes = [NodeClass.FOUNDATION] * 3 + [NodeClass.COMMUNITY] * 3
+        same = {"material": self.material, "salt": bytes(32), "block_hash": bytes(32), "seed": bytes(126), "grant": bytes(32), "index": 0}
+        return [HeldBlock(node=node, node_class=each, **same) for node, each in zip(self.nodes, classes, strict=True)]
+
+    def encrypt(self) -> None:
+        times = {"created_ms": NOW_MS, "expires_ms": NOW_MS + 1}
+        recipients = [(self.master.id, self.hpke.public)]
+        header, key = make_header(self.blocks(), sender=self.sender, recipients=recipients, chain="bench", **times)
+        with open(self.plain, "rb", buffering=0) as source, open(self.sealed, "wb", buffering=0) as sink:
+            encrypt_stream(source, sink, header, key, self.device)
+
+    def unlock(self, header: Header) -> ContentKey:
+        verify_sender(header, self.master.public, NOW_MS)
+        secrets = unseal(header, self.master.id, self.hpke)
+        return content_key(header, secrets.client_secret, {node: (self.material, bytes(32)) for node in self.nodes})
+
+    def open(self) -> None:
+        made = self.opened.with_suffix(".part")
+        with open(self.sealed, "rb", buffering=0) as source, open(made, "wb", buffering=0) as sink:
+            header = read_header(source)
+            decrypt_stream(source, sink, header, self.unlock(header))
+        made.rename(self.opened)
+
+    def open_to_path(self) -> None:
+        with open(self.sealed, "rb", buffering=0) as source:
+            header = read_header(source)
+            open_to_path(source, self.opened, header, self.unlock(header), replace=True)
+
+
+def write_plain(path: Path, size_bytes: int) -> None:
+    with open(path, "wb") as file:
+        for _ in range(size_bytes >> 20):
+            file.write(os.urandom(1 << 20))
+
+
+def digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def row(name: str, ours: Callable[[], object], theirs: Callable[[], object], *, size_bytes: int, rounds: int) -> Row:
+    """One row. A side is any callable that handles the whole file once: a client with its nodes fits as well."""
+    times = measure(ours, theirs, rounds)
+    rates = times.ours_rate(size_bytes / 1e6), times.theirs_rate(size_bytes / 1e6)
+    return compare(name, *rates, unit="MB/s", against="libsodium secretstream, same file", at_least=AT_LEAST, cpu_s=times.cpu_s)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="256 MiB instead of 1 GiB")
+    parser.add_argument("--directory", type=Path, help="where the files go")
+    options = parser.parse_args()
+    size_bytes, rounds = (QUICK_BYTES, MIN_ROUNDS) if options.quick else (FULL_BYTES, 7)
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        directory = Path(name)
+        plain = directory / "plain"
+        write_plain(plain, size_bytes)
+        ours, bare = Envelope(directory, plain), Bare(directory, plain)
+        sides = [
+            ("encrypt", ours.encrypt, bare.encrypt),
+            ("open", ours.open, bare.open),
+            ("open to a path, synced", ours.open_to_path, lambda: bare.open(sync=True)),
+        ]
+        rows = [row(name, *pair, size_bytes=size_bytes, rounds=rounds) for name, *pair in sides]
+        assert digest(ours.opened) == digest(bare.opened) == digest(plain)
+    emit("envelope", rows, rounds)
+
+
+if __name__ == "__main__":
+    main()
