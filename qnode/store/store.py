@@ -50,6 +50,7 @@ class Store:
         self._marks_max = settings["marks_max"]
         self._notes_from = b""
         self._misread = 0
+        self._closed = False
         self._writer = Writer(directory, tables, slots, free, reserve_bytes=settings["reserve_bytes"])
         self.floor_epoch = settings["floor_epoch"]
 
@@ -91,7 +92,10 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Finish what was handed in, then let go of the directory."""
+        """Finish what was handed in, then let go of the directory. Doing it twice is no harm."""
+        if self._closed:
+            return
+        self._closed = True
         self._writer.close()
         self._tables.close()
         self._slots.close()
