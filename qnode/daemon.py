@@ -1,6 +1,6 @@
-"""The node daemon: every task of a running node, and the picture it gives of itself (`proto/spec/node.md`).
+"""The node daemon: every task of a running node (`proto/spec/node.md`).
 
-Tasks: watch the network file, one feed link a QRNG server, listen and answer, sweep what has expired, serve the status pages, tell
+Tasks: follow the network file, one feed link a QRNG server, listen and answer, sweep what has expired, serve the status pages, tell
 systemd. An error of the environment (disk, network file, QRNG server) becomes a condition in the status; an exception nobody
 foresaw is our own bug, ends the process, and the service manager starts it again.
 """
@@ -10,19 +10,19 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.metadata import version
 
 import trio
 
 from qnode.api.pages import pages
-from qnode.api.status import Condition, HeldStatus, LinkSnapshot, PeerCounts, PoolStatus, StatusSnapshot, status_line
+from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.service.counts import RequestCounts
-from qnode.service.feed import FeedLink, LinkStatus
+from qnode.service.feed import FeedLink
 from qnode.service.keys import KeyService
+from qnode.service.picture import Parts, Picture
 from qnode.service.pool import Pool
+from qnode.service.watch import NetworkWatch, known_height, remember_height
 from qnode.store import Store
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
@@ -30,28 +30,27 @@ from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, 
 from qustream.aio.logs import logger
 from qustream.aio.rpc import serve_requests
 from qustream.aio.systemd import notify, watchdog_interval_ms
-from qustream.errors import QuStreamError
+from qustream.errors import QuStreamError, fault
 from qustream.identity.sealing import derive
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
-from qustream.model.network import NodeClass, NodeRecord
 from qustream.registry import NetworkFileRegistry
-from qustream.transport.engine import Permit
+from qustream.transport.address import show_address
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import Channel
 from qustream.wire.hello import Role
 
-__all__ = ["Daemon", "now_ms", "run"]
+__all__ = ["Daemon", "now_ms", "open_registry", "open_store", "run"]
 
-REGISTRY_POLL_S = 1.0  # a revocation in the network file is in force a second later
-SWEEP_S = 5.0  # how long after its end a block's seal key may still lie on the disk
-STATUS_S = 5.0  # systemd's status line and watchdog, at least this often
+SWEEP_S = 1.0  # proto/spec/delivery.md §8: how long after its end a block's seal key may still lie on the disk
+TICK_S = 1.0  # how often readiness is looked at
+SYSTEMD_S = 5.0  # how often systemd's status line is renewed at least
 DRAIN_S = 5.0  # answers in flight at SIGTERM get this long
+DRAIN_LOOK_S = 0.02  # how often it is looked whether they are out
 LINK_LOG_S = 10.0  # one line a QRNG server in this time; the status always shows the newest state
-STALE_MS = 60_000  # proto/spec/delivery.md: a node that does not hear of revocations must not serve
 
-DEVICE_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST})
-NODE_CHANNELS = frozenset(Channel)
+NEWS_S = 0.2  # between two looks, however much changes
+# What anybody who may ask can bring about by asking; never worth a log line.
+BY_DEMAND = frozenset({"E-ENTROPY-SHORT", "E-NODE-FULL"})
 
 
 def now_ms() -> int:
@@ -63,235 +62,199 @@ class Daemon:
     """One node. Everything it needs is handed in open; `serve()` runs it."""
 
     def __init__(self, config: Config, key: SigningKey, registry: NetworkFileRegistry, store: Store) -> None:
-        self._config = config
-        self._key = key
-        self._registry = registry
-        self._store = store
+        self._config, self._key, self._registry, self._store = config, key, registry, store
         self._log = logger("qnode")
-        self._started_ms = now_ms()
         self._counts = RequestCounts()
-        self._stats = ListenerStats()
         self._pool = Pool(config.pool_units)
-        self._link_logged: dict[bytes, float] = {}
-        self._draining = False
-        self._in_flight = 0
-        self._idle = trio.Event()
         self._keys = KeyService(store=store, pool=self._pool, registry=registry, key=key, clock_ms=now_ms, counts=self._counts)
+        self._news = trio.Event()  # a link's state changed: the next tick comes at once
         self._links = [self._link(entry.address, entry.server) for entry in config.qrngd]
+        self._said_ready: bool | None = None
+        self._links_said: dict[bytes, tuple[float, str, str]] = {}
+        self._watch = NetworkWatch(
+            registry, config.network_file, config.data_dir, clock_ms=now_ms, on_change=self._network_changed
+        )  # fmt: skip
+        self._stats = ListenerStats()
+        self._connections: set[Connection] = set()
+        self._picture = Picture(
+            key.id, config.chain, Parts(registry, store, self._pool, self._links, self._counts, self._stats), clock_ms=now_ms
+        )
 
     def _link(self, address: str, server: bytes) -> FeedLink:
         return FeedLink(
-            address,
-            server,
-            pool=self._pool,
-            key=self._key,
-            hello=self._hello,
-            registry=self._registry,
-            clock_ms=now_ms,
-            on_change=self._link_changed,
-        )
+            address, server, pool=self._pool, key=self._key, hello=self._hello, registry=self._registry, clock_ms=now_ms,
+            on_change=self._tell,
+        )  # fmt: skip
+
+    def _tell(self) -> None:
+        self._news.set()
+
+    def snapshot(self) -> StatusSnapshot:
+        """How the node is, now."""
+        return self._picture.snapshot()
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT, then finish what is in flight. Errors at the start: `E-ADDRESS-IN-USE`."""
+        """Run until SIGTERM or SIGINT, then finish what is in flight. Errors, at the start alone: `E-ADDRESS-IN-USE`, `E-CONFIG`."""
         with ExitStack() as sockets:
             listening = [sockets.enter_context(open_listener(address)) for address in self._config.listen]
-            async with trio.open_nursery() as nursery:
-                if self._config.status_listen:
-                    await self._serve_pages(nursery)
-                nursery.start_soon(self._watch_registry)
-                nursery.start_soon(self._sweep)
-                for link in self._links:
-                    nursery.start_soon(link.run)
-                await nursery.start(self._listen, listening)
-                nursery.start_soon(self._report)
-                self._log.info("listening", addresses=list(self._config.listen), node=to_text(IdKind.NODE, self._key.id))
-                notify(READY="1", STATUS=status_line(self.snapshot()))
-                await self._until_told_to_stop()
-                await self._drain()
-                nursery.cancel_scope.cancel()
-        notify(STOPPING="1")
+            status = [sockets.enter_context(open_listener(a)) for a in (self._config.status_listen,) if a]
+            self._picture.addresses = tuple(_bound(sock) for sock in listening)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async with trio.open_nursery() as nursery:
+                    for task in (self._watch.run, self._sweep, *(link.run for link in self._links)):
+                        nursery.start_soon(task)
+                    for sock in status:
+                        nursery.start_soon(serve_http, [trio.SocketListener(trio.socket.from_stdlib_socket(sock))], pages(self.snapshot))
+                    await nursery.start(self._listen, listening)
+                    self._log.info(
+                        "listening", node=to_text(IdKind.NODE, self._key.id), addresses=list(self._picture.addresses),
+                        status=[_bound(sock) for sock in status],
+                    )  # fmt: skip
+                    notify(READY="1", STATUS=status_line(self.snapshot()))
+                    nursery.start_soon(self._report)
+                    await anext(signals)
+                    await self._drain()
+                    nursery.cancel_scope.cancel()
 
     async def _listen(self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[list[str]]) -> None:
-        await serve(
-            sockets,
-            key=self._key,
-            hello=self._hello,
-            handler=self._talk,
-            limits=self._limits(),
-            permit=self._permit(),
-            stats=self._stats,
-            task_status=task_status,
+        limits = ListenerLimits(
+            connections=self._config.connections,
+            connections_per_address=min(self._config.connections, self._config.connections_per_address),
         )
-
-    async def _serve_pages(self, nursery: trio.Nursery) -> None:
-        sock = trio.socket.from_stdlib_socket(open_listener(self._config.status_listen))
-        await nursery.start(serve_http, [trio.SocketListener(sock)], pages(self.snapshot))
-
-    async def _watch_registry(self) -> None:
-        """Read the network file again when it changes; a bad one keeps the old view and becomes a condition."""
-        said = ""
-        while True:
-            if await trio.to_thread.run_sync(self._registry.refresh, now_ms()):
-                self._log.info("network file", height=self._registry.height)
-            trouble = self._registry.trouble
-            if trouble is not None and str(trouble) != said:
-                self._log.warning("network file", code=trouble.code, detail=trouble.detail)
-            said = str(trouble or "")
-            await trio.sleep(REGISTRY_POLL_S)
+        await serve(
+            sockets, key=self._key, hello=self._hello, handler=self._talk, limits=limits, stats=self._stats, task_status=task_status
+        )  # fmt: skip
 
     async def _sweep(self) -> None:
+        said = ""
         while True:
             self._pool.drop_expired(now_ms())
             try:
                 await self._keys.sweep()
+                said = ""
             except QuStreamError as error:
-                self._log.error("sweep", code=error.code, detail=error.detail)
+                trouble = str(self._store.trouble or error)
+                if trouble != said:
+                    self._log.error("the store cannot be written", code=error.code, detail=trouble)
+                said = trouble
             await trio.sleep(SWEEP_S)
 
     async def _report(self) -> None:
-        """Keep systemd's status line fresh and its watchdog fed; a loop that hangs is restarted."""
-        asked = watchdog_interval_ms()
-        pause_s = min(STATUS_S, asked / 1000) if asked else STATUS_S
-        was_ready = False
+        """Log what changed, keep systemd's status line fresh and its watchdog fed; an event loop that hangs is restarted."""
+        pause_s = min(SYSTEMD_S, (watchdog_interval_ms() or SYSTEMD_S * 1000) / 1000)
+        said, told_s = "", float("-inf")
         while True:
-            snapshot = self.snapshot()
-            if snapshot.ready != was_ready:
-                reasons = [f"{c.code}: {c.detail}" for c in snapshot.conditions]
-                self._log.info("ready" if snapshot.ready else "not ready", reasons=reasons)
-                was_ready = snapshot.ready
-            notify(STATUS=status_line(snapshot), WATCHDOG="1")
-            await trio.sleep(pause_s)
+            snapshot, now_s = self._picture.tick(), trio.current_time()
+            self._log_links(now_s)
+            self._log_readiness(snapshot)
+            line = status_line(snapshot)
+            if line != said or now_s - told_s >= pause_s:
+                notify(STATUS=line, WATCHDOG="1")
+                said, told_s = line, now_s
+            await trio.sleep(NEWS_S)
+            with trio.move_on_after(min(TICK_S, pause_s) - NEWS_S):
+                await self._news.wait()
+            self._news = trio.Event()
 
-    async def _until_told_to_stop(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                self._log.info("stopping")
-                return
+    def _log_readiness(self, snapshot: StatusSnapshot) -> None:
+        """Peers that ask for much can empty the pool or fill the store: the status and the metrics say so, the log does not."""
+        stopped = [f"{c.code}: {c.detail}" for c in snapshot.conditions if c.stops and c.code not in BY_DEMAND]
+        if snapshot.ready and not self._said_ready:
+            self._said_ready = True
+            self._log.info("ready")
+        elif stopped and self._said_ready is not False:
+            self._said_ready = False
+            self._log.warning("not ready", reasons=stopped)
+
+    def _log_links(self, now_s: float) -> None:
+        """A server must not be able to fill the log by changing its mind."""
+        for link in self._links:
+            status = link.status
+            told_s, state, code = self._links_said.get(status.server, (float("-inf"), "connecting", ""))
+            if (state, code) == (status.state, status.code) or now_s - told_s < LINK_LOG_S:
+                continue
+            self._links_said[status.server] = (now_s, status.state, status.code)
+            log = self._log.warning if status.code else self._log.info
+            log("qrngd", address=status.address, state=status.state, code=status.code, reason=status.reason)
 
     async def _drain(self) -> None:
-        self._draining = True
-        if self._in_flight:
-            self._idle = trio.Event()
-            with trio.move_on_after(DRAIN_S):
-                await self._idle.wait()
+        """Take nothing new, let go out what is being answered."""
+        self._picture.is_stopping = True
+        self._log.info("stopping")
+        notify(STOPPING="1", STATUS="stopping")
+        with trio.move_on_after(DRAIN_S):
+            while any(connection.open_requests for connection in self._connections):  # noqa: ASYNC110 - no event speaks for all
+                await trio.sleep(DRAIN_LOOK_S)
+
+    def _network_changed(self) -> None:
+        """A newer network file: units of QRNG servers it has struck off would be refused by whoever checks them."""
+        struck_off = {entry.server for entry in self._config.qrngd if not self._is_active(entry.server)}
+        self._pool.drop(lambda unit: unit.server in struck_off, now_ms())
+        for link in self._links:
+            link.retry()
+        self._tell()
+
+    def _is_active(self, server: bytes) -> bool:
+        try:
+            return self._registry.qrng_server(server).active
+        except QuStreamError:
+            return False
 
     # -- connections ----------------------------------------------------------------------------------------------------
 
-    def _limits(self) -> ListenerLimits:
-        config = self._config
-        return ListenerLimits(
-            connections=config.connections, connections_per_address=min(config.connections, config.connections_per_address)
-        )
-
     def _hello(self) -> LocalHello:
-        return LocalHello(self._config.chain, (Role.NODE,), self._config.listen, self._registry.height)
-
-    def _permit(self) -> Permit:
-        """Anybody may ask; the other channels are for licensed nodes."""
-
-        def permit(peer: Peer) -> frozenset[Channel]:
-            try:
-                return NODE_CHANNELS if self._registry.node(peer.id).active else DEVICE_CHANNELS
-            except QuStreamError:
-                return DEVICE_CHANNELS
-
-        return permit
+        return LocalHello(self._config.chain, (Role.NODE,), self._picture.addresses, self._registry.height)
 
     async def _talk(self, connection: Connection) -> None:
         async def answer(body: bytes, deadline_ms: int) -> bytes:
-            self._in_flight += 1
-            try:
-                return await self._keys.answer(connection.peer, body, deadline_ms)
-            except QuStreamError as error:
-                self._counts.count_refused(error.code)
-                raise
-            finally:
-                self._in_flight -= 1
-                if self._draining and not self._in_flight:
-                    self._idle.set()
+            return await self._answer(connection.peer, body, deadline_ms)
 
-        await serve_requests(connection, answer)
-
-    # -- the picture ----------------------------------------------------------------------------------------------------
-
-    def snapshot(self) -> StatusSnapshot:
-        """How the node is, now."""
-        now = now_ms()
-        record = self._own_record()
-        conditions = tuple(self._conditions(record, now))
-        return StatusSnapshot(
-            version=version("qustream"),
-            node=to_text(IdKind.NODE, self._key.id),
-            node_class=NodeClass(record.node_class).name.lower() if record else "unlicensed",
-            chain=self._config.chain,
-            height=self._registry.height,
-            epoch=self._registry.epoch(now).number,
-            now_ms=now,
-            started_ms=self._started_ms,
-            ready=not any(c.code in STOPS_SERVICE for c in conditions) and len(self._pool) > 0,
-            conditions=conditions,
-            pool=PoolStatus(len(self._pool), self._pool.capacity, self._pool.taken, self._pool.expired),
-            held=HeldStatus(self._store.held_blocks, self._store.room_blocks),
-            links=tuple(_link_snapshot(link.status) for link in self._links),
-            peers=self._peers(),
-            answered=dict(self._counts.answered),
-            refused=dict(self._counts.refused),
-        )
-
-    def _own_record(self) -> NodeRecord | None:
+        self._connections.add(connection)
         try:
-            record = self._registry.node(self._key.id)
-        except QuStreamError:
-            return None
-        return record if record.active else None
+            await serve_requests(connection, answer)
+        finally:
+            self._connections.discard(connection)
 
-    def _conditions(self, record: NodeRecord | None, now: int) -> list[Condition]:
-        found = []
-        if self._registry.age_ms(now) > STALE_MS:
-            found.append(Condition("E-CHAIN-STALE", "the network file has not been readable for more than a minute"))
-        if (trouble := self._registry.trouble) is not None:
-            found.append(Condition(trouble.code, trouble.detail))
-        if record is None:
-            found.append(Condition("E-PEER-UNLICENSED", "the network does not list this node as licensed"))
-        found += [Condition(s.code, f"{s.address}: {s.reason}") for link in self._links if (s := link.status).code]
-        if not len(self._pool):
-            found.append(Condition("E-ENTROPY-SHORT", "no attested randomness in memory"))
-        if (trouble := self._store.trouble) is not None:
-            found.append(Condition(trouble.code, trouble.detail))
-        return found
-
-    def _peers(self) -> PeerCounts:
-        stats = self._stats
-        return PeerCounts(stats.open, stats.accepted, sum(stats.refused.values()), sum(stats.handshakes_failed.values()))
-
-    def _link_changed(self, status: LinkStatus) -> None:
-        """Say it aloud, but not more often than `LINK_LOG_S`: a server must not be able to fill the log by changing its mind."""
-        now = trio.current_time()
-        quiet = now - self._link_logged.get(status.server, -LINK_LOG_S) < LINK_LOG_S
-        if not quiet:
-            self._link_logged[status.server] = now
-        log = self._log.debug if quiet else self._log.warning if status.code else self._log.info
-        log("qrngd", address=status.address, state=status.state, code=status.code, reason=status.reason)
+    async def _answer(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
+        if self._picture.is_stopping:
+            raise fault("E-PEER-CLOSED", "this node is stopping")
+        started_s = trio.current_time()
+        try:
+            answer = await self._keys.answer(peer, body, deadline_ms)
+        except QuStreamError as error:
+            self._counts.count_refused(error.code)
+            raise
+        self._counts.count_duration((trio.current_time() - started_s) * 1000)
+        return answer
 
 
-# With one of these a key request would be refused; the others are for the operator to look at.
-STOPS_SERVICE = frozenset({"E-CHAIN-STALE", "E-PEER-UNLICENSED", "E-ENTROPY-SHORT", "E-NODE-READONLY", "E-DISK-FULL"})
+def _bound(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return show_address(host, port)
 
 
-def _link_snapshot(status: LinkStatus) -> LinkSnapshot:
-    return LinkSnapshot(to_text(IdKind.QRNG, status.server), status.address, status.state, status.code, status.reason, status.units)
+def open_registry(config: Config) -> NetworkFileRegistry:
+    """The network as the configured file describes it, never older than this node has seen it.
 
-
-def run(config: Config, key: SigningKey, *, on_open: Callable[[], None] | None = None) -> None:
-    """Open everything and run the node until it is told to stop.
-
-    Errors: `E-REGISTRY-…` when there is no good network file, `E-DATA-LOCKED`, `E-DATA-CORRUPT`, `E-DISK-FULL`, `E-ADDRESS-IN-USE`.
-    """
-    registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
+    Errors: `E-REGISTRY-…`, `E-FILE` when there is no good network file; `E-DATA-CORRUPT`."""
+    known = known_height(config.data_dir, config.chain)
+    registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, height_min=known)
     registry.load(now_ms())
-    with Store.open(config.data_dir, derive(key.seed, "node-storage"), room_blocks=config.held_blocks) as store:
-        if on_open:
-            on_open()
+    return registry
+
+
+def open_store(config: Config, key: SigningKey, *, restored_in_epoch: int | None = None) -> Store:
+    """The node's store, locked. Errors: `E-DATA-LOCKED`, `E-DATA-CORRUPT`, `E-DISK-FULL`, `E-FILE`, `E-KEYSTORE-OPEN`."""
+    storage_key = derive(key.seed, "node-storage")
+    return Store.open(config.data_dir, storage_key, room_blocks=config.held_blocks, restored_in_epoch=restored_in_epoch)
+
+
+def run(config: Config, key: SigningKey) -> None:
+    """Open everything and run the node until it is told to stop. Errors: of `open_store` and `open_registry`, `E-ADDRESS-IN-USE`."""
+    with open_store(config, key) as store:
+        registry = open_registry(config)
+        if registry.height > known_height(config.data_dir, config.chain):
+            remember_height(config.data_dir, config.chain, registry.height)
         trio.run(Daemon(config, key, registry, store).serve, strict_exception_groups=True)

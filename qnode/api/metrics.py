@@ -7,9 +7,10 @@ the QRNG servers of the configuration; nothing a peer sends becomes a label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -34,6 +35,7 @@ class _SnapshotCollector(Collector):
         labels = {"version": snapshot.version, "node": snapshot.node, "class": snapshot.node_class, "chain": snapshot.chain}
         yield InfoMetricFamily("qnode", "The node", labels)
         yield _gauge("start_time_seconds", "Unix time at which the daemon started", snapshot.started_ms / _MS_PER_S)
+        yield _counter("ready_seconds", "How long the node has been ready since it started", snapshot.ready_ms / _MS_PER_S)
         yield _gauge("ready", "1 if a key request would be answered", int(snapshot.ready))
         yield _gauge("registry_height", "Version of the network file in use", snapshot.height)
         yield _gauge("epoch", "Number of the running epoch", snapshot.epoch)
@@ -70,6 +72,9 @@ def _supply(snapshot: StatusSnapshot) -> Iterator[Metric]:
 def _requests(snapshot: StatusSnapshot) -> Iterator[Metric]:
     yield _gauge("held_blocks", "Blocks held for collection", snapshot.held.blocks)
     yield _gauge("held_capacity_blocks", "Blocks that can be held", snapshot.held.capacity)
+    yield _gauge("spent_indices", "Spent indices remembered", snapshot.held.marks)
+    yield _counter("erased_blocks", "Blocks erased", snapshot.held.erased)
+    yield _counter("corrupt_values", "Stored values that did not check", snapshot.held.corrupt)
     answered = CounterMetricFamily("qnode_requests_answered", "Requests answered, by kind", labels=["kind"])
     for kind, number in sorted(snapshot.answered.items()):
         answered.add_metric([kind], number)
@@ -78,10 +83,20 @@ def _requests(snapshot: StatusSnapshot) -> Iterator[Metric]:
     for code, number in sorted(snapshot.refused.items()):
         refused.add_metric([code], number)
     yield refused
+    yield _durations(snapshot)
     yield _gauge("peer_connections", "Open connections", snapshot.peers.open)
-    yield _counter("peer_accepted", "Connections accepted", snapshot.peers.accepted)
-    yield _counter("peer_refused", "Connections turned away by a limit", snapshot.peers.refused)
-    yield _counter("peer_handshakes_failed", "Connections whose handshake failed", snapshot.peers.handshakes_failed)
+    yield _counter("peer_accepted_connections", "Connections accepted", snapshot.peers.accepted)
+    yield _counter("peer_refused_connections", "Connections turned away by a limit", snapshot.peers.refused)
+    yield _counter("peer_displaced_connections", "Connections closed to make room for another address", snapshot.peers.displaced)
+    yield _counter("peer_failed_handshakes", "Connections whose handshake failed", snapshot.peers.handshakes_failed)
+
+
+def _durations(snapshot: StatusSnapshot) -> Metric:
+    bounds = [str(bound_ms / _MS_PER_S) for bound_ms in snapshot.durations.bounds_ms] + ["+Inf"]
+    buckets = list(zip(bounds, accumulate(snapshot.durations.counts), strict=True))
+    family = HistogramMetricFamily("qnode_request_duration_seconds", "How long answered requests took")
+    family.add_metric([], buckets, sum_value=snapshot.durations.sum_ms / _MS_PER_S)
+    return family
 
 
 class MetricsPage:

@@ -21,7 +21,7 @@ def pages(snapshot: Callable[[], StatusSnapshot]) -> Mapping[str, Route]:
 
     def readyz() -> Answer:
         now = snapshot()
-        reasons = [] if now.ready else [{"code": c.code, "detail": c.detail, "remedy": c.remedy} for c in now.conditions]
+        reasons = [{"code": c.code, "detail": c.detail, "remedy": c.remedy} for c in now.conditions if c.stops]
         return Answer(200 if now.ready else 503, msgspec.json.encode({"ready": now.ready, "reasons": reasons}), _JSON)
 
     return {

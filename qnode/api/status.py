@@ -5,39 +5,57 @@ Times are Unix ms. Counters rise from the start of the daemon. Nothing in here i
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import msgspec
 from msgspec import Struct
 
 from qustream.errors import CODES
 
-__all__ = ["Condition", "HeldStatus", "LinkSnapshot", "PeerCounts", "PoolStatus", "StatusSnapshot", "status_line", "status_text"]
+__all__ = [
+    "Condition",
+    "DurationStatus",
+    "HeldStatus",
+    "LinkSnapshot",
+    "PeerCounts",
+    "PoolStatus",
+    "StatusSnapshot",
+    "condition",
+    "status_line",
+    "status_text",
+]
 
 
 class Condition(Struct, frozen=True):
-    """Something an operator should know: a code of the error table, what is the matter, what to do."""
+    """Something an operator should know: a code of the error table, what is the matter, what to do. `stops`: with it the node
+    answers no key request."""
 
     code: str
     detail: str
+    remedy: str
+    stops: bool
 
-    @property
-    def remedy(self) -> str:
-        row = CODES.get(self.code)
-        return row.remedy if row else ""
+
+def condition(code: str, detail: str, *, stops: bool = False) -> Condition:
+    """A condition with the remedy its code has."""
+    row = CODES[code]
+    return Condition(code, detail or row.meaning, row.remedy, stops)
 
 
 class LinkSnapshot(Struct, frozen=True):
-    """A QRNG server this node takes units from."""
+    """A QRNG server this node takes units from. `since_ms`: when it got into `state`."""
 
     server: str
     address: str
     state: str
     code: str
     reason: str
+    since_ms: int
     units: int
 
 
 class PoolStatus(Struct, frozen=True):
-    """Units in memory."""
+    """Units in memory; used; thrown away unused."""
 
     units: int
     capacity: int
@@ -46,10 +64,13 @@ class PoolStatus(Struct, frozen=True):
 
 
 class HeldStatus(Struct, frozen=True):
-    """Blocks on disk."""
+    """Blocks on disk, spent indices remembered, blocks erased, stored values that did not check."""
 
     blocks: int
     capacity: int
+    marks: int
+    erased: int
+    corrupt: int
 
 
 class PeerCounts(Struct, frozen=True):
@@ -58,20 +79,40 @@ class PeerCounts(Struct, frozen=True):
     open: int
     accepted: int
     refused: int
+    displaced: int
     handshakes_failed: int
 
 
+class DurationStatus(Struct, frozen=True):
+    """How long answers took: `counts[i]` of them at most `bounds_ms[i]` and more than the bound before; the last count has none."""
+
+    bounds_ms: tuple[int, ...]
+    counts: tuple[int, ...]
+    sum_ms: float
+
+    def quantile_ms(self, share: float) -> int | None:
+        """The bound below which `share` of the answers were; None if there were none, or it is beyond the last bound."""
+        wanted = share * sum(self.counts)
+        for bound_ms, below in zip(self.bounds_ms, accumulate(self.counts), strict=False):
+            if below and below >= wanted:
+                return bound_ms
+        return None
+
+
 class StatusSnapshot(Struct, frozen=True):
-    """Everything. `ready`: a key request would be answered; else `conditions` says why not."""
+    """Everything. `ready`: a key request would be answered; else the conditions that stop it say why. `ready_ms`: how long it has
+    been ready, all told."""
 
     version: str
     node: str
     node_class: str
+    addresses: tuple[str, ...]
     chain: str
     height: int
     epoch: int
     now_ms: int
     started_ms: int
+    ready_ms: int
     ready: bool
     conditions: tuple[Condition, ...]
     pool: PoolStatus
@@ -80,6 +121,7 @@ class StatusSnapshot(Struct, frozen=True):
     peers: PeerCounts
     answered: dict[str, int]
     refused: dict[str, int]
+    durations: DurationStatus
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -92,32 +134,47 @@ class StatusSnapshot(Struct, frozen=True):
 
 def status_line(snapshot: StatusSnapshot) -> str:
     """One line, for systemd."""
-    state = "ready" if snapshot.ready else "; ".join(f"{c.code} {c.detail}" for c in snapshot.conditions) or "starting"
+    state = "ready" if snapshot.ready else "; ".join(f"{c.code} {c.detail}" for c in snapshot.conditions if c.stops)
     return f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held"
 
 
 def status_text(snapshot: StatusSnapshot) -> str:
     """One screen, for people."""
-    minutes = (snapshot.now_ms - snapshot.started_ms) // 60_000
-    pool, peers = snapshot.pool, snapshot.peers
+    pool, held, peers = snapshot.pool, snapshot.held, snapshot.peers
+    up_ms = snapshot.now_ms - snapshot.started_ms
     lines = [
         f"node        {snapshot.node} ({snapshot.node_class})",
+        f"addresses   {', '.join(snapshot.addresses)}",
         f"network     {snapshot.chain}, version {snapshot.height} of the network file, epoch {snapshot.epoch}",
-        f"version     {snapshot.version}, up {minutes // 60} h {minutes % 60} min",
+        f"version     {snapshot.version}, up {_duration(up_ms)}, ready for {_duration(snapshot.ready_ms)} of it",
         f"state       {'ready' if snapshot.ready else 'NOT READY'}",
-        f"randomness  {pool.units} of {pool.capacity} units in memory, {pool.taken} used, {pool.expired} expired unused",
-        f"blocks      {snapshot.held.blocks} of {snapshot.held.capacity} held",
-        f"answered    {_counts(snapshot.answered)}",
+        f"randomness  {pool.units} of {pool.capacity} units in memory, {pool.taken} used, {pool.expired} thrown away unused",
+        f"blocks      {held.blocks} of {held.capacity} held, {held.erased} erased, {held.marks} spent indices remembered",
+        f"answered    {_counts(snapshot.answered)}{_speed(snapshot.durations)}",
         f"refused     {_counts(snapshot.refused)}",
-        f"peers       {peers.open} connected, {peers.accepted} accepted, {peers.refused} refused, {peers.handshakes_failed} handshakes failed",
+        f"peers       {peers.open} connected, {peers.accepted} accepted, {peers.refused} turned away, "
+        f"{peers.displaced} displaced, {peers.handshakes_failed} failed handshakes",
     ]
     for link in snapshot.links:
         why = f": {link.code} {link.reason}".rstrip() if link.code else ""
-        lines.append(f"qrngd       {link.address} {link.server[:16]}… {link.state}{why}, {link.units} units")
-    for condition in snapshot.conditions:
-        lines.append(f"condition   {condition.code}: {condition.detail}. Remedy: {condition.remedy}.")
+        since = _duration(snapshot.now_ms - link.since_ms)
+        lines.append(f"qrngd       {link.address} {link.server[:14]}… {link.state} for {since}{why}, {link.units} units")
+    for found in snapshot.conditions:
+        lines.append(f"{'STOPPED BY' if found.stops else 'condition '}  {found.code}: {found.detail}. Remedy: {found.remedy}.")
     return "\n".join(lines)
 
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()) if number) or "none"
+
+
+def _speed(durations: DurationStatus) -> str:
+    half, most = durations.quantile_ms(0.5), durations.quantile_ms(0.99)
+    return f"; half within {half} ms, 99 % within {most} ms" if half is not None and most is not None else ""
+
+
+def _duration(duration_ms: int) -> str:
+    minutes = max(0, duration_ms) // 60_000
+    if minutes < 1:
+        return f"{max(0, duration_ms) // 1000} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes // 1440} days"
