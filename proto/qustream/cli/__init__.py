@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import click
 
-from qustream.cli.files import encrypt, inspect, open_file, revoke, verify
+from qustream.cli.context import Here
+from qustream.cli.examine import inspect, revoke, verify
+from qustream.cli.files import encrypt, open_file
 from qustream.cli.identity import init, whoami
-from qustream.errors import Family, QuStreamError
+from qustream.errors import Family, QuStreamError, fault
 
 __all__ = ["main"]
 
 # sysexits.h: EX_TEMPFAIL says that trying later may help, EX_CONFIG that something here must be changed first.
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+# What shells report of a program that ended by a signal: 128 and the signal's number.
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +37,7 @@ INTERRUPTED = 130
 @click.pass_context
 def cli(context: click.Context, home: Path, passphrase_file: Path | None) -> None:
     """Encrypt files with one-time keys made of quantum randomness."""
-    context.obj = (home.expanduser(), passphrase_file)
+    context.obj = Here(home.expanduser(), passphrase_file)
 
 
 for command in (init, whoami, encrypt, open_file, verify, inspect, revoke):
@@ -41,12 +46,27 @@ for command in (init, whoami, encrypt, open_file, verify, inspect, revoke):
 
 def main() -> None:
     """Run a command. Exit 0: done; 1: refused or wrong; 2: usage; 75: try later; 78: change something here first."""
+    # As Ctrl-C does: what was begun is tidied up on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        cli()
+        code = cli(standalone_mode=False)
     except QuStreamError as error:
-        click.echo(f"qustream: {error}", err=True)
-        sys.exit({Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1))
+        code = _failed(error)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("qustream: interrupted", err=True)
+        code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; writing the rest would only fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
+    except OSError as error:
+        code = _failed(fault("E-FILE", f"{error.filename or 'standard input or output'}: {error.strerror}"))
+    sys.exit(code)
+
+
+def _failed(error: QuStreamError) -> int:
+    click.echo(f"qustream: {error}", err=True)
+    return {Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1)

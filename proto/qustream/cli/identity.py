@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import click
 
+from qustream.cli.context import Here
 from qustream.cli.screen import moment
-from qustream.client.client import Client
-from qustream.client.settings import CREDENTIAL, write_config
+from qustream.client.client import Client, now_ms
+from qustream.client.settings import write_config
 from qustream.errors import QuStreamError
-from qustream.identity import files, keystore
+from qustream.identity import files
 from qustream.identity.user import UserHome
 from qustream.identity.words import new_words
-from qustream.model.ids import IdKind, from_text, to_text
+from qustream.model.ids import IdKind, to_text
+from qustream.registry import NetworkFileRegistry
 from qustream.wire.codec import encode
 
 __all__ = ["init", "whoami"]
 
-WORDS_MAX_CHARACTERS = 512  # 24 words of at most 8 letters
+WORDS_MAX_CHARACTERS = 1024  # 24 words of at most 8 letters, with room for odd spacing
+PUBLIC_MODE = 0o644  # what others are to be given may be read by others
 
 
 @click.command()
@@ -34,16 +36,14 @@ WORDS_MAX_CHARACTERS = 512  # 24 words of at most 8 letters
     "--stripe", type=click.IntRange(0, 255), default=0, show_default=True, help="With --restore: the number of this device, from 0."
 )
 @click.pass_obj
-def init(
-    settings: tuple[Path, Path | None], /, *, network_file: Path, network_key: str, label: str, count: str, restore: bool, stripe: int
-) -> None:
+def init(here: Here, /, *, network_file: Path, network_key: str, label: str, count: str, restore: bool, stripe: int) -> None:
     """Make a user, or a further device of one. The words are shown once and stored nowhere."""
-    home, passphrase_file = settings
-    from_text(network_key, IdKind.NETWORK)
-    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
+    network_file = network_file.expanduser().resolve()
+    NetworkFileRegistry(network_file, network_key).load(now_ms())  # a wrong file or key is found before anything is made
+    passphrase = here.new_passphrase()
     words = _asked_words() if restore else new_words(int(count))
-    user = UserHome.create(home, words, label, passphrase, stripe=stripe, now_ms=time.time_ns() // 1_000_000)
-    write_config(home, network_file.resolve(), network_key)
+    user = UserHome.create(here.home, words, label, passphrase, stripe=stripe, now_ms=now_ms())
+    write_config(here.home, network_file, network_key)
     if not restore:
         click.echo("These words are you. Write them down and keep them safe: they are shown now and never again.\n", err=True)
         click.echo(f"    {words}\n", err=True)
@@ -53,7 +53,7 @@ def init(
 
 def _asked_words() -> str:
     if sys.stdin.isatty():
-        return str(click.prompt("Your words", hide_input=True))
+        return str(click.prompt("Your words", hide_input=True, err=True))
     return sys.stdin.readline(WORDS_MAX_CHARACTERS).strip()
 
 
@@ -65,49 +65,47 @@ def _asked_words() -> str:
 @click.option("--stripes", type=click.IntRange(1, 256), help="How many devices share the grant (default: up to this one).")
 @click.pass_obj
 def whoami(
-    settings: tuple[Path, Path | None],
-    /,
-    *,
-    as_json: bool,
-    enrolment: Path | None,
-    count: int | None,
-    offer_file: Path | None,
-    stripes: int | None,
+    here: Here, /, *, as_json: bool, enrolment: Path | None, count: int | None, offer_file: Path | None, stripes: int | None
 ) -> None:
     """Who this device is to the network, and what it has left."""
-    home, passphrase_file = settings
-    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
     if (count is None) != (offer_file is None):
         raise click.UsageError("--offer and --offer-file go together")
-    user = UserHome.load(home, passphrase)
+    passphrase = here.passphrase()
+    user = UserHome.load(here.home, passphrase)
     if enrolment:
-        files.replace(enrolment, encode(user.enrolment()), mode=0o644)
+        files.replace(enrolment, encode(user.enrolment()), mode=PUBLIC_MODE)
     if count and offer_file:
-        files.replace(offer_file, encode(user.new_grant_offer(count, time.time_ns() // 1_000_000, stripes=stripes)), mode=0o644)
+        files.replace(offer_file, encode(user.new_grant_offer(count, now_ms(), stripes=stripes)), mode=PUBLIC_MODE)
     answer: dict[str, object] = {
         "user": to_text(IdKind.USER, user.user),
         "device": to_text(IdKind.DEVICE, user.device.id),
         "label": user.label,
         "stripe": user.stripe,
         "certificate_expires_ms": user.expires_ms,
-        **_on_the_network(home, passphrase),
+        **_on_the_network(here.home, passphrase),
     }
     click.echo(json.dumps(answer, indent=1) if as_json else _text(answer))
 
 
 def _on_the_network(home: Path, passphrase: bytes) -> dict[str, object]:
-    """Grants and alerts, as far as the network can be asked now."""
+    """Enrolment, grants and alerts, as far as the network can be asked now; `trouble`: why not farther."""
+    answer: dict[str, object] = {"enrolled": False, "grants": [], "alerts": [], "trouble": ""}
     try:
-        client = Client.from_home(home, passphrase=passphrase)
-        grants = [{"grant": to_text(IdKind.GRANT, g.grant), "epoch": g.epoch, "left": left} for g, left in client.grants()]
-        client.registry.user(client.home.user)
+        with Client.from_home(home, passphrase=passphrase) as client:
+            listed = {entry.device: entry.revoked for entry in client.registry.user(client.home.user).devices}
+            answer["enrolled"] = listed.get(client.home.device.id) is False
+            if listed.get(client.home.device.id):
+                answer["trouble"] = "this device is revoked"
+            grants = client.grants()
+            answer["grants"] = [{"grant": to_text(IdKind.GRANT, grant.grant), "epoch": grant.epoch, "left": left} for grant, left in grants]
+            if answer["enrolled"]:
+                answer["alerts"] = [
+                    {"code": a.code, "device": to_text(IdKind.DEVICE, a.device), "at_ms": a.at_ms, "times": a.times}
+                    for a in client.alerts()
+                ]
     except QuStreamError as error:
-        return {"network": str(error), "grants": [], "alerts": []}
-    try:
-        alerts = [{"code": a.code, "device": to_text(IdKind.DEVICE, a.device), "at_ms": a.at_ms, "times": a.times} for a in client.alerts()]
-    except QuStreamError as error:
-        return {"network": str(error), "grants": grants, "alerts": []}
-    return {"network": "enrolled", "grants": grants, "alerts": alerts}
+        answer["trouble"] = str(error)
+    return answer
 
 
 def _text(answer: dict[str, object]) -> str:
@@ -118,7 +116,7 @@ def _text(answer: dict[str, object]) -> str:
     lines = [
         f"user     {answer['user']}",
         f"device   {answer['device']} ({answer['label']}, number {answer['stripe']}), certificate until {moment(expires_ms)} UTC",
-        f"network  {answer['network']}",
+        f"network  {'enrolled' if answer['enrolled'] else 'not enrolled'}{'; ' if answer['trouble'] else ''}{answer['trouble']}",
     ]
     lines += [f"grant    {g['grant']}: {g['left']} requests left on this device" for g in grants] or ["grant    none that is good now"]
     lines += [f"ALERT    {moment(a['at_ms'])} UTC {a['code']}: device {a['device']}, {a['times']} times" for a in alerts]

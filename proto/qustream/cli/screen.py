@@ -15,9 +15,12 @@ from qustream.envelope import Progress
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass
 
-__all__ = ["blocks_table", "duration", "moment", "progress_bar", "short", "size_text"]
+__all__ = ["blocks_table", "clean", "duration", "moment", "progress_bar", "short", "size_text"]
 
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # in milliseconds
+# The last instant `datetime` knows: an envelope may name a later one.
+LATEST_MS = 253_402_300_799_999
+TEXT_MAX_CHARACTERS = 40  # of what the network says, in a table
 
 
 def duration(text: str) -> int:
@@ -35,38 +38,38 @@ def short(kind: IdKind, raw: bytes) -> str:
 
 def moment(at_ms: int) -> str:
     """A time, UTC, to the second."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(min(at_ms, LATEST_MS) // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size_text(size_bytes: int) -> str:
     """Decimal units, three digits."""
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
+    value, unit = float(size_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
             break
-        value /= 1000
+        value, unit = value / 1000, larger
     return f"{size_bytes} B" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def clean(text: str) -> str:
+    """Text from the network, shortened, without anything a terminal could obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:TEXT_MAX_CHARACTERS]
 
 
 def blocks_table(blocks: Sequence[BlockReport]) -> str:
     """Where each block came from, one line each."""
     lines = [f"{'class':10}  {'node':15}  {'operator':16}  {'QRNG server':15}  attested device"]
     for block in sorted(blocks, key=lambda b: (b.node_class, b.node)):
-        start = f"{NodeClass(block.node_class).name.lower():10}  {short(IdKind.NODE, block.node):15}  {_clean(block.operator):16}  "
+        start = f"{NodeClass(block.node_class).name.lower():10}  {short(IdKind.NODE, block.node):15}  {clean(block.operator):16}  "
         if block.doubt:
             lines.append(start + f"origin NOT verified: {block.doubt}")
             continue
         emulated = " (EMULATOR)" if block.emulated else ""
         lines.append(
-            start + f"{short(IdKind.QRNG, block.server):15}  {_clean(block.device)}{emulated}, "
+            start + f"{short(IdKind.QRNG, block.server):15}  {clean(block.device)}{emulated}, "
             f"{block.samples} samples healthy {moment(block.attested_from_ms)} to {moment(block.attested_to_ms)[11:]} UTC"
         )
     return "\n".join(lines)
-
-
-def _clean(text: str) -> str:
-    """Text from the network, without anything a terminal could obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:40]
 
 
 @contextlib.contextmanager

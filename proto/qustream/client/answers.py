@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from qustream import block
-from qustream.entropy import check_attestation, check_leaf
+from qustream.entropy import CLOCK_SKEW_MAX_MS, check_attestation, check_leaf
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import open_signed
 from qustream.model.entropy import Attestation
-from qustream.model.network import NodeRecord
+from qustream.model.network import NodeRecord, QrngServerRecord
 from qustream.registry import Registry
 from qustream.wire.codec import decode
 from qustream.wire.keys import Acknowledged, Alert, AlertsAnswer, Erasure, KeyAnswer, Receipt, RevokeAnswer
 from qustream.wire.rpc import BODY_MAX_BYTES
 
 __all__ = ["CheckedBlock", "Expected", "Provenance", "check_acknowledged", "check_alerts", "check_erasure", "check_key_answer"]
+
+# An answer may be a repeated one, ten minutes old (delivery.md), by a clock as wrong as one may be.
+REPLAY_MAX_MS = 600_000 + CLOCK_SKEW_MAX_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,14 @@ class CheckedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What was asked: the answer must be to this. `block_hash`: of the envelope's header, when a block is collected."""
+    """What was asked: the answer must be to this. `lifetime_ms`: of a block that was just asked for; `block_hash`: of the envelope's
+    header, when a block is collected."""
 
     grant: bytes
     index: int
     seed: bytes = field(repr=False)
+    _: KW_ONLY
+    lifetime_ms: int | None = None
     block_hash: bytes | None = None
 
 
@@ -66,7 +72,7 @@ def check_key_answer(data: bytes, *, node: NodeRecord, expected: Expected, regis
     if expected.block_hash is not None and block_hash != expected.block_hash:
         raise fault("E-ANSWER-INVALID", "another block than the envelope names")
     receipt = open_signed(answer.receipt, Receipt, node.key, "receipt")
-    _check_receipt(receipt, node, expected, block_hash, registry.chain)
+    _check_receipt(receipt, node, expected, block_hash=block_hash, chain=registry.chain, at_ms=at_ms)
     material = block.open(answer.block, expected.seed)
     provenance, doubt = None, None
     try:
@@ -80,7 +86,9 @@ def check_key_answer(data: bytes, *, node: NodeRecord, expected: Expected, regis
 
 def _provenance(answer: KeyAnswer, material: bytes, receipt: Receipt, *, node: NodeRecord, registry: Registry, at_ms: int) -> Provenance:
     attestation = decode(answer.attestation.body, Attestation, max_bytes=len(answer.attestation.body))
-    server = registry.qrng_server(attestation.server)
+    server = _server(registry, attestation.server)
+    if server is None:
+        raise fault("E-ATTESTATION", "its QRNG server is not registered")
     open_signed(answer.attestation, Attestation, server.key, "attestation")
     check_attestation(attestation, chain=registry.chain, server=server, at_ms=at_ms)
     leaf = check_leaf(attestation, node.key.id, material, answer.proof)
@@ -89,7 +97,16 @@ def _provenance(answer: KeyAnswer, material: bytes, receipt: Receipt, *, node: N
     return Provenance(server=attestation.server, server_name=server.name, attestation=attestation, leaf=leaf)
 
 
-def _check_receipt(receipt: Receipt, node: NodeRecord, expected: Expected, block_hash: bytes, chain: str) -> None:
+def _server(registry: Registry, server: bytes) -> QrngServerRecord | None:
+    try:
+        return registry.qrng_server(server)
+    except QuStreamError as error:
+        if error.code == "E-REGISTRY-UNKNOWN":  # the node's doing, not this user's
+            return None
+        raise
+
+
+def _check_receipt(receipt: Receipt, node: NodeRecord, expected: Expected, *, block_hash: bytes, chain: str, at_ms: int) -> None:
     wrong = [
         name
         for name, holds in (
@@ -99,7 +116,8 @@ def _check_receipt(receipt: Receipt, node: NodeRecord, expected: Expected, block
             ("index", receipt.index == expected.index),
             ("seed", receipt.seed_hash == hashlib.sha256(expected.seed).digest()),
             ("block", receipt.block_hash == block_hash),
-            ("lifetime", receipt.expires_ms >= receipt.issued_ms),
+            ("lifetime", expected.lifetime_ms in (None, receipt.expires_ms - receipt.issued_ms)),
+            ("time", expected.lifetime_ms is None or -REPLAY_MAX_MS <= receipt.issued_ms - at_ms <= CLOCK_SKEW_MAX_MS),
         )
         if not holds
     ]

@@ -1,8 +1,8 @@
-"""Operations over several nodes, without input or output (`proto/spec/client.md`).
+"""Operations over several nodes, without input or output (`proto/spec/client.md`, "Asking").
 
-An operation says which nodes to ask (`start`), is told each result as it comes (`completed`), and may then want to ask others. The
-blocking client drives it with threads, the trio client with tasks; what is asked, what counts as an answer and when to give up is
-decided here, once.
+An operation says which nodes to ask (`start`), is told each result as it comes (`completed`) and when nothing has come for a while
+(`waited`), and may then want to ask others. The blocking client drives it with threads, the trio client with tasks; whom to ask, what
+counts as an answer and when to give up is decided here, once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,31 @@ from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass, NodeRecord
 from qustream.transport.greeting import Peer
 
-__all__ = ["Ask", "Gather", "Operation", "Quorum", "Suspect", "Tell"]
+__all__ = ["HEDGE_MS", "Ask", "Gather", "Operation", "Quorum", "Result", "Suspect", "Tell"]
 
 _T = TypeVar("_T")
+Result = bytes | QuStreamError
+
+# An honest node answers in milliseconds, one beyond a satellite within a second: after two, the next rank is asked as well.
+HEDGE_MS = 2_000
+# Refusals that speak of the asker, not of the node: when all that fail in a class say the same one, it is the answer.
+ABOUT_THE_ASKER = frozenset(
+    {
+        "E-DEVICE-EXPIRED",
+        "E-DEVICE-REVOKED",
+        "E-DEVICE-UNKNOWN",
+        "E-GRANT-EXPIRED",
+        "E-GRANT-RUID",
+        "E-GRANT-SPENT",
+        "E-GRANT-UNKNOWN",
+        "E-LIFETIME",
+        "E-NOT-HELD",
+        "E-NOT-RECIPIENT",
+        "E-REGISTRY-UNKNOWN",
+        "E-REQUEST-EXPIRED",
+        "E-REQUEST-INVALID",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +68,31 @@ class Suspect:
     is_fault: bool
 
     def __str__(self) -> str:
-        return f"{to_text(IdKind.NODE, self.node)[:16]}… {self.code} ({self.detail})"
+        return f"{to_text(IdKind.NODE, self.node)[:14]}… {self.code} ({self.detail})"
+
+
+def _suspect(ask: Ask, result: Result, error: QuStreamError) -> Suspect:
+    """A refusal is a node's right, a broken connection may be nobody's fault; an answer that does not check is the node's."""
+    is_fault = isinstance(result, bytes) and isinstance(error, PeerFault)
+    return Suspect(ask.id, error.code, error.detail or error.row.meaning, is_fault)
 
 
 class Operation(ABC):
-    """What a driver runs."""
+    """What a driver runs. `patience_ms`: after so long without a result the driver calls `waited`, again and again; None: never."""
+
+    patience_ms: int | None = None
 
     @abstractmethod
     def start(self) -> list[Ask]:
         """The nodes to ask first."""
 
     @abstractmethod
-    def completed(self, ask: Ask, result: bytes | QuStreamError) -> list[Ask]:
+    def completed(self, ask: Ask, result: Result) -> list[Ask]:
         """Take the answer, refusal or failure of one ask; returns further nodes to ask."""
+
+    def waited(self) -> list[Ask]:
+        """Nothing has come for `patience_ms`; returns further nodes to ask, or makes the operation be over."""
+        return []
 
     @property
     @abstractmethod
@@ -68,14 +102,16 @@ class Operation(ABC):
 
 @dataclass
 class Quorum(Generic[_T]):
-    """The nodes of one class, in the order in which to ask them, of which `need` must answer well."""
+    """The nodes of one class, in the order in which to ask them, of which `need` must answer well. `hedges`: nodes asked beyond
+    what is needed, because others took long."""
 
     node_class: NodeClass
     candidates: Sequence[NodeRecord]
     need: int
     answers: dict[bytes, _T] = field(default_factory=dict)
-    suspects: list[Suspect] = field(default_factory=list)
+    failed: dict[bytes, Suspect] = field(default_factory=dict)
     asked: int = 0
+    hedges: int = 0
 
     @property
     def is_met(self) -> bool:
@@ -83,30 +119,52 @@ class Quorum(Generic[_T]):
 
     @property
     def is_lost(self) -> bool:
-        return not self.is_met and self.asked == len(self.candidates) and self.under_way == 0
+        """Whether not even good answers of all who may still answer would do."""
+        return len(self.candidates) - len(self.failed) < self.need
 
     @property
     def under_way(self) -> int:
-        return self.asked - len(self.answers) - len(self.suspects)
+        return self.asked - len(self.answers) - len(self.failed)
 
     def more(self) -> Sequence[NodeRecord]:
         """The next nodes to ask, so that as many are under way as are still needed."""
-        missing = self.need - len(self.answers) - self.under_way
+        missing = self.need + self.hedges - len(self.answers) - self.under_way
         chosen = self.candidates[self.asked : self.asked + max(0, missing)]
         self.asked += len(chosen)
         return chosen
 
+    def hedge(self) -> Sequence[NodeRecord]:
+        """One node beyond what is needed, if the class still waits and has one."""
+        if not self.is_met and self.asked < len(self.candidates):
+            self.hedges += 1
+        return self.more()
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Nodes that failed, and those that had not answered yet."""
+        asked = [node.key.id for node in self.candidates[: self.asked]]
+        silent = [node for node in asked if node not in self.answers and node not in self.failed]
+        return (*self.failed.values(), *(Suspect(node, "E-DEADLINE", "no answer yet when this was decided", False) for node in silent))
+
     def short(self) -> QuStreamError:
-        """Why the class cannot serve, with each node's own reason."""
+        """Why the class cannot serve, with each node's own reason; in one word where all who failed say the same of the asker."""
         name = NodeClass(self.node_class).name.lower()
-        reasons = "; ".join(map(str, self.suspects)) or "no node of this class is assigned"
-        return fault("E-CLASS-SHORT", f"{len(self.answers)} of the {self.need} {name} nodes needed have answered: {reasons}")
+        have = f"{len(self.answers)} of the {self.need} {name} nodes needed"
+        said = {(suspect.code, suspect.is_fault) for suspect in self.failed.values()}
+        code, is_fault = said.pop() if len(said) == 1 else ("", False)
+        if code in ABOUT_THE_ASKER and not is_fault:
+            details = dict.fromkeys(suspect.detail for suspect in self.failed.values())
+            return fault(code, f"{have} gave a block, the others refuse: {'; '.join(details)}")
+        reasons = "; ".join(map(str, self.suspects)) or f"the registry has {len(self.candidates)} of different operators to be asked"
+        return fault("E-CLASS-SHORT", f"{have} have answered: {reasons}")
 
 
 class Gather(Operation, Generic[_T]):
-    """Get `need` good answers from each class, asking the next rank for every node that fails.
+    """Get `need` good answers from each class, asking the next rank for every node that fails or is slow.
 
     `check` turns a node's bytes into an answer or raises; what it raises makes the node a suspect."""
+
+    patience_ms = HEDGE_MS
 
     def __init__(
         self, quorums: Iterable[Quorum[_T]], *, ask: Callable[[NodeRecord], Ask], check: Callable[[NodeRecord, bytes], _T]
@@ -114,35 +172,34 @@ class Gather(Operation, Generic[_T]):
         self.quorums = {quorum.node_class: quorum for quorum in quorums}
         self._ask = ask
         self._check = check
+        self._left = False
 
     def start(self) -> list[Ask]:
-        return [self._ask(node) for quorum in self.quorums.values() for node in quorum.more()]
+        return [] if self.is_over else [self._ask(node) for quorum in self.quorums.values() for node in quorum.more()]
 
-    def completed(self, ask: Ask, result: bytes | QuStreamError) -> list[Ask]:
+    def completed(self, ask: Ask, result: Result) -> list[Ask]:
         quorum = self.quorums[ask.node.node_class]
-        error = result if isinstance(result, QuStreamError) else None
-        if isinstance(result, bytes):
-            try:
-                quorum.answers[ask.id] = self._check(ask.node, result)
-            except QuStreamError as bad:
-                error = bad
-        if error is not None:
-            # A refusal is the node's right; only an answer that does not check is a fault of the node.
-            is_fault = isinstance(result, bytes) and isinstance(error, PeerFault)
-            quorum.suspects.append(Suspect(ask.id, error.code, error.detail or error.row.meaning, is_fault))
+        if quorum.is_met:
+            return []  # of two that were asked at once, the slower
+        try:
+            if isinstance(result, QuStreamError):
+                raise result
+            quorum.answers[ask.id] = self._check(ask.node, result)
+        except QuStreamError as error:
+            quorum.failed[ask.id] = _suspect(ask, result, error)
         return [] if self.is_over else [self._ask(node) for node in quorum.more()]
 
-    def ask_more(self, node_class: NodeClass) -> list[Ask]:
-        """Ask one node more of a class than was needed so far; nothing when none is left."""
-        quorum = self.quorums[node_class]
-        if quorum.asked < len(quorum.candidates):
-            quorum.need += 1
-        return [self._ask(node) for node in quorum.more()]
+    def waited(self) -> list[Ask]:
+        if any(quorum.is_lost for quorum in self.quorums.values()):
+            self._left = True
+            return []
+        return [self._ask(node) for quorum in self.quorums.values() for node in quorum.hedge()]
 
     @property
     def is_over(self) -> bool:
+        """When every class has enough, or one cannot get enough any more and all its nodes have said why or had time to."""
         quorums = self.quorums.values()
-        return all(q.is_met for q in quorums) or any(q.is_lost for q in quorums)
+        return all(q.is_met for q in quorums) or any(q.is_lost and (self._left or not q.under_way) for q in quorums)
 
     @property
     def answers(self) -> dict[bytes, _T]:
@@ -153,35 +210,60 @@ class Gather(Operation, Generic[_T]):
         return tuple(suspect for quorum in self.quorums.values() for suspect in quorum.suspects)
 
     def require(self) -> dict[bytes, _T]:
-        """The answers. Errors: `E-CLASS-SHORT` naming the class and each of its nodes' reasons."""
-        for quorum in self.quorums.values():
+        """The answers. Errors: `E-CLASS-SHORT` naming the class and each of its nodes' reasons, or what all of them say of the asker."""
+        for quorum in sorted(self.quorums.values(), key=lambda quorum: not quorum.is_lost):
             if not quorum.is_met:
                 raise quorum.short()
         return self.answers
 
 
 class Tell(Operation, Generic[_T]):
-    """Ask each of these nodes once and keep what each says."""
+    """Ask each of these nodes once and keep what each says; with `patience_ms`, until nothing has come for so long."""
 
-    def __init__(self, nodes: Sequence[NodeRecord], *, ask: Callable[[NodeRecord], Ask], check: Callable[[NodeRecord, bytes], _T]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[NodeRecord],
+        *,
+        ask: Callable[[NodeRecord], Ask],
+        check: Callable[[NodeRecord, bytes], _T],
+        patience_ms: int | None = None,
+    ) -> None:
         self._nodes = nodes
         self._ask = ask
         self._check = check
+        self._left = False
+        self.patience_ms = patience_ms
         self.answers: dict[bytes, _T] = {}
         self.errors: dict[bytes, QuStreamError] = {}
+        self._suspects: list[Suspect] = []
 
     def start(self) -> list[Ask]:
         return [self._ask(node) for node in self._nodes]
 
-    def completed(self, ask: Ask, result: bytes | QuStreamError) -> list[Ask]:
+    def completed(self, ask: Ask, result: Result) -> list[Ask]:
         try:
             if isinstance(result, QuStreamError):
                 raise result
             self.answers[ask.id] = self._check(ask.node, result)
         except QuStreamError as error:
             self.errors[ask.id] = error
+            self._suspects.append(_suspect(ask, result, error))
+        return []
+
+    def waited(self) -> list[Ask]:
+        self._left = True
+        for node in self._nodes:
+            if node.key.id not in self.answers:
+                self.errors.setdefault(node.key.id, fault("E-DEADLINE", f"no answer within {self.patience_ms} ms"))
         return []
 
     @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Nodes that answered badly, and those that did not answer."""
+        named = {suspect.node for suspect in self._suspects}
+        silent = (Suspect(node, e.code, e.detail or e.row.meaning, False) for node, e in self.errors.items() if node not in named)
+        return (*self._suspects, *silent)
+
+    @property
     def is_over(self) -> bool:
-        return len(self.answers) + len(self.errors) == len(self._nodes)
+        return self._left or len(self.answers) + len(self.errors) == len(self._nodes)

@@ -1,105 +1,66 @@
-"""Drives an operation with threads and blocking connections."""
+"""Drives operations with threads, and flows of them to their end (`proto/spec/client.md`, "Asking")."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from typing import TypeVar
 
 from qustream.client.asking import Ask, Operation
-from qustream.errors import QuStreamError, fault
-from qustream.identity.signing import SigningKey
-from qustream.transport.blocking import BlockingConnection, connect
-from qustream.transport.greeting import LocalHello
-from qustream.wire.hello import Role
+from qustream.client.connections import Connections
+from qustream.client.flows import Flow
+from qustream.errors import QuStreamError
 
-__all__ = ["LOST", "ThreadDriver"]
+__all__ = ["ThreadDriver"]
 
-# Ten nodes are assigned to a request; each may be working while another is asked.
-THREADS_MAX = 10
-# The connection broke or the time ran out with the request perhaps served: the same request is repeated once, and gets the same bytes.
-LOST = frozenset({"E-PEER-CLOSED", "E-DEADLINE"})
+_T = TypeVar("_T")
+# What came of an ask; an exception that is no `QuStreamError` is our own bug.
+_Done = tuple[Ask, bytes | BaseException]
 
 
 class ThreadDriver:
-    """Connections to nodes, one each, kept while the driver lives. A context manager."""
+    """One thread an ask, ten at most for an operation. Threads left over when an operation is over end by themselves within the
+    timeouts, and hold up neither the caller nor the end of the program."""
 
-    def __init__(self, key: SigningKey, chain: str, timeout_ms: int) -> None:
-        self._key = key
-        self._hello = LocalHello(chain, (Role.DEVICE,))
-        self._timeout_ms = timeout_ms
-        self._connections: dict[bytes, BlockingConnection] = {}
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="qustream")
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def follow(self, flow: Flow[_T]) -> _T:
+        """Run a flow to its end and return its result. Whatever happens, Ctrl-C included, the flow tidies up after itself."""
+        with contextlib.closing(flow):
+            while True:
+                try:
+                    operation = next(flow)
+                except StopIteration as done:
+                    result: _T = done.value
+                    return result
+                self.run(operation)
 
     def run(self, operation: Operation) -> None:
-        """Run `operation` until it is over and nothing is under way that could still matter."""
-        running: dict[Future[bytes], Ask] = {}
-        asks = operation.start()
-        while True:
-            running |= {self._threads.submit(self._ask, ask): ask for ask in asks}
-            if not running or operation.is_over:
-                return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            asks = [further for future in done for further in operation.completed(running.pop(future), _result(future))]
-
-    def _ask(self, ask: Ask) -> bytes:
-        try:
-            return self._ask_once(ask)
-        except QuStreamError as error:
-            if error.code not in LOST:
-                raise
-        self._drop(ask.id)
-        return self._ask_once(ask)
-
-    def _ask_once(self, ask: Ask) -> bytes:
-        connection = self._connection(ask)
-        try:
-            body = ask.request(connection.peer)
-            return connection.call(body, deadline_ms=self._timeout_ms, max_answer_bytes=ask.max_answer_bytes)
-        except QuStreamError:
-            self._drop(ask.id)  # a refusal leaves the connection whole, but nothing is lost by a new one
-            raise
-
-    def _connection(self, ask: Ask) -> BlockingConnection:
-        with self._lock:
-            if ask.id in self._connections:
-                return self._connections[ask.id]
-        trouble = fault("E-PEER-UNREACHABLE", "the registry lists no address for this node")
-        for address in ask.node.addresses:
+        """Run `operation` until it is over."""
+        done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        under_way = self._begin(operation.start(), done)
+        patience_s = operation.patience_ms / 1000 if operation.patience_ms is not None else None
+        while under_way and not operation.is_over:
             try:
-                made = connect(address, key=self._key, hello=self._hello, expect=ask.id, timeout_ms=self._timeout_ms)
-            except QuStreamError as error:
-                trouble = error
+                ask, result = done.get(timeout=patience_s)
+            except queue.Empty:
+                under_way += self._begin(operation.waited(), done)
                 continue
-            with self._lock:
-                return self._connections.setdefault(ask.id, made)
-        raise trouble
+            under_way -= 1
+            if not isinstance(result, bytes | QuStreamError):
+                raise result
+            under_way += self._begin(operation.completed(ask, result), done)
 
-    def _drop(self, node: bytes) -> None:
-        with self._lock:
-            connection = self._connections.pop(node, None)
-        if connection:
-            connection.close()
+    def _begin(self, asks: Sequence[Ask], done: queue.SimpleQueue[_Done]) -> int:
+        for ask in asks:
+            threading.Thread(target=self._ask, args=(ask, done), name="qustream-ask", daemon=True).start()
+        return len(asks)
 
-    def close(self) -> None:
-        """Say goodbye on every connection, without making the caller wait for a slow one."""
-        with self._lock:
-            connections, self._connections = list(self._connections.values()), {}
-        for connection in connections:
-            self._threads.submit(connection.close)
-        self._threads.shutdown(wait=False)
-
-    def __enter__(self) -> ThreadDriver:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _result(future: Future[bytes]) -> bytes | QuStreamError:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, QuStreamError):
-        return error
-    raise error
+    def _ask(self, ask: Ask, done: queue.SimpleQueue[_Done]) -> None:
+        try:
+            done.put((ask, self._connections.ask(ask)))
+        except BaseException as error:
+            done.put((ask, error))

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
+from typing import TypedDict
 
 from qustream.client.answers import CheckedBlock, Expected, check_acknowledged, check_alerts, check_erasure, check_key_answer
 from qustream.client.asking import Ask, Gather, Quorum, Tell
 from qustream.client.reports import ErasureReport, Revoked
 from qustream.client.requests import KeyOrder, Requests
-from qustream.envelope import ClientSecrets, Header, HeldBlock, VerifiedSender, verify_sender
+from qustream.envelope import RECIPIENTS_MAX, ClientSecrets, Header, HeldBlock, Sender, VerifiedSender, verify_sender
 from qustream.errors import QuStreamError, fault
 from qustream.identity.enrolment import open_hpke_statement
 from qustream.identity.user import UserHome
+from qustream.model.entropy import R_BYTES
 from qustream.model.ids import IdKind, from_text, to_text
 from qustream.model.network import Grant, NodeClass, NodeRecord
 from qustream.registry import Registry
 from qustream.wire.keys import BLOCK_SEED_BYTES, Alert, Erasure
 
-__all__ = ["Plan", "SenderVerdict"]
+__all__ = ["About", "Plan", "SenderVerdict"]
 
 PER_CLASS = 3  # blocks an envelope is made of, a class
 TO_OPEN = 2  # blocks that open it, a class
 GRANT_EPOCHS = 2  # a grant serves in its epoch and the next
 ALERT_NODES = 5  # asked for alerts, a class: enough that one silent node hides nothing
 DEFAULT_LIFETIME_MS = 7 * 24 * 3600 * 1000  # a week to collect, if the grant paid for that long
+LIFETIME_MIN_MS = 1000  # less is a mistake of units: the envelope would be gone before it is written
+# Acknowledging, giving back and asking for alerts are courtesies: whoever does not answer in this time is not waited for.
+FAREWELL_MS = 3_000
+
+_DICE = SystemRandom()
+
+
+class About(TypedDict):
+    """What an envelope says of itself: the arguments that `make_header` and `seal_pad` share."""
+
+    sender: Sender
+    recipients: Sequence[tuple[bytes, bytes]]
+    chain: str
+    created_ms: int
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +67,53 @@ class Plan:
 
     def recipients(self, to: Sequence[str | bytes]) -> list[tuple[bytes, bytes]]:
         """User id and HPKE key of each recipient. Errors: `E-ID-TEXT`, `E-REGISTRY-UNKNOWN`, `E-REQUEST-INVALID` when there is none."""
-        users = [from_text(one, IdKind.USER) if isinstance(one, str) else one for one in to]
-        if not users:
-            raise fault("E-REQUEST-INVALID", "an envelope needs at least one recipient")
-        records = [(user, self.registry.user(user)) for user in dict.fromkeys(users)]
+        users = dict.fromkeys(from_text(one, IdKind.USER) if isinstance(one, str) else one for one in to)
+        if not 1 <= len(users) <= RECIPIENTS_MAX:
+            raise fault("E-REQUEST-INVALID", f"an envelope has 1 to {RECIPIENTS_MAX} recipients, not {len(users)}")
+        records = [(user, self.registry.user(user)) for user in users]
         return [(user, open_hpke_statement(record.hpke, record.master)) for user, record in records]
 
     def order(self, recipients: Sequence[tuple[bytes, bytes]], lifetime_ms: int | None) -> KeyOrder:
         """Choose a grant and reserve its next index, on disk, before anybody is asked.
 
-        Errors: `E-GRANT-UNKNOWN` without a usable grant, `E-GRANT-EXHAUSTED`, `E-LIFETIME`, `E-DEVICE-EXPIRED`.
+        Errors: `E-GRANT-UNKNOWN` without a usable grant, `E-GRANT-EXHAUSTED`, `E-LIFETIME`, `E-REQUEST-INVALID`, `E-DEVICE-EXPIRED`,
+        `E-CLASS-SHORT` when the network has not got enough nodes.
         """
+        if lifetime_ms is not None and lifetime_ms < LIFETIME_MIN_MS:
+            raise fault("E-REQUEST-INVALID", f"a lifetime is at least {LIFETIME_MIN_MS // 1000} s")
         self.home.require_valid(self.clock_ms())
-        exhausted: QuStreamError | None = None
+        why = fault("E-GRANT-UNKNOWN", self._no_grant())
         for grant in self.usable_grants():
             lifetime = min(DEFAULT_LIFETIME_MS, grant.lifetime_max_ms) if lifetime_ms is None else lifetime_ms
             if lifetime > grant.lifetime_max_ms:
-                raise fault("E-LIFETIME", f"the grant paid for at most {grant.lifetime_max_ms // 1000} s")
+                why = fault("E-LIFETIME", f"{lifetime // 1000} s, where the grant paid for at most {grant.lifetime_max_ms // 1000} s")
+                continue
+            self._require_nodes(grant)
             try:
                 index = self.home.next_index(grant.grant)
             except QuStreamError as error:
                 if error.code != "E-GRANT-EXHAUSTED":
                     raise
-                exhausted = error
+                why = error
                 continue
             ruid, path = self.home.ruid(grant.grant, index)
             return KeyOrder(grant.grant, index, ruid, path, tuple(user for user, _ in recipients), lifetime)
-        raise exhausted or fault("E-GRANT-UNKNOWN", "this user has no grant that is good now")
+        raise why
+
+    def _no_grant(self) -> str:
+        try:
+            self.registry.user(self.home.user)
+        except QuStreamError as error:
+            if error.code == "E-REGISTRY-UNKNOWN":
+                return "the network does not know this user yet: have the enrolment enrolled, then a grant given"
+            raise
+        return "this device has no grant that is good now"
+
+    def _require_nodes(self, grant: Grant) -> None:
+        """Whom an index is assigned to differs, how many there are to choose from does not: without enough nodes no index is spent."""
+        for node_class, nodes in self.registry.assignment(grant, 0).items():
+            if len(nodes) < PER_CLASS:
+                raise Quorum[CheckedBlock](node_class, nodes, PER_CLASS).short()
 
     def usable_grants(self) -> list[Grant]:
         """This device's grants that are good now, the one that ends first in front."""
@@ -101,21 +139,19 @@ class Plan:
             return self._requests.key(node, order, seeds[node.key.id])
 
         def check(node: NodeRecord, data: bytes) -> CheckedBlock:
-            expected = Expected(order.grant, order.index, seeds[node.key.id])
+            expected = Expected(order.grant, order.index, seeds[node.key.id], lifetime_ms=order.lifetime_ms)
             block = check_key_answer(data, node=node, expected=expected, registry=self.registry, at_ms=self.clock_ms())
-            if any(
-                block.provenance and other.provenance and block.provenance.leaf == other.provenance.leaf
-                for other in gather.answers.values()
-            ):
-                raise fault("E-ANSWER-INVALID", "the same unit that another node used")
+            # A leaf names its node, so it is the randomness itself that tells two units apart.
+            if any(_same_randomness(block, other) for other in gather.answers.values()):
+                raise fault("E-ANSWER-INVALID", "made of the same randomness as another node's block")
             return block
 
         gather = Gather((Quorum(c, nodes, PER_CLASS) for c, nodes in assigned.items()), ask=ask, check=check)
         return gather
 
-    def held_blocks(self, order: KeyOrder, blocks: dict[bytes, CheckedBlock]) -> tuple[list[HeldBlock], int]:
-        """The blocks in the form the envelope takes, and when the first of them expires (Unix ms)."""
-        held = [
+    def held_blocks(self, order: KeyOrder, blocks: Mapping[bytes, CheckedBlock]) -> list[HeldBlock]:
+        """The blocks in the form the envelope takes; their material is a copy, which the envelope overwrites."""
+        return [
             HeldBlock(
                 node=node,
                 node_class=NodeClass(block.node.node_class),
@@ -128,7 +164,29 @@ class Plan:
             )
             for node, block in blocks.items()
         ]
-        return held, min(block.expires_ms for block in blocks.values())
+
+    def about(self, recipients: Sequence[tuple[bytes, bytes]], blocks: Mapping[bytes, CheckedBlock]) -> About:
+        """What the envelope made of these blocks says of itself; it expires with the first of them."""
+        return {
+            "sender": (self.home.user, self.home.device, self.home.certificate),
+            "recipients": recipients,
+            "chain": self.registry.chain,
+            "created_ms": self.clock_ms(),
+            "expires_ms": min(block.expires_ms for block in blocks.values()),
+        }
+
+    def discard(self, nodes: Sequence[NodeRecord], order: KeyOrder) -> Tell[Erasure]:
+        """Give back blocks of which no envelope was made, so that they take no room until they expire."""
+        return self._erase(nodes, order.grant, order.index, patience_ms=FAREWELL_MS)
+
+    def _erase(self, nodes: Sequence[NodeRecord], grant: bytes, index: int, *, patience_ms: int | None) -> Tell[Erasure]:
+        chain = self.registry.chain
+        return Tell(
+            nodes,
+            ask=lambda node: self._requests.revoke(node, grant, index),
+            check=lambda node, data: check_erasure(data, node=node, grant=grant, index=index, chain=chain),
+            patience_ms=patience_ms,
+        )
 
     # -- opening --------------------------------------------------------------------------------------------------------
 
@@ -143,8 +201,19 @@ class Plan:
             raise fault("E-ENVELOPE-SENDER", "the device that signed is not one of the sender's")
         return SenderVerdict(sender, entry.revoked)
 
-    def gather_held(self, header: Header, secrets: ClientSecrets, *, need: int = TO_OPEN) -> Gather[CheckedBlock]:
-        """Collect `need` blocks of each class, the third when one fails."""
+    def gather_held(self, header: Header, secrets: ClientSecrets) -> Gather[CheckedBlock]:
+        """Collect two blocks of each class, the third when one fails."""
+        ask, check = self._collecting(header, secrets)
+        return Gather((Quorum(c, self._known(header, c), TO_OPEN) for c in NodeClass), ask=ask, check=check)
+
+    def collect_each(self, header: Header, secrets: ClientSecrets, *, besides: Collection[bytes] = ()) -> Tell[CheckedBlock]:
+        """Collect the block of every node of an envelope, but for those in `besides`."""
+        ask, check = self._collecting(header, secrets)
+        return Tell([node for node in self.nodes_of(header) if node.key.id not in besides], ask=ask, check=check)
+
+    def _collecting(
+        self, header: Header, secrets: ClientSecrets
+    ) -> tuple[Callable[[NodeRecord], Ask], Callable[[NodeRecord, bytes], CheckedBlock]]:
         core = header.core
         hashes = {block.node: block.block_hash for block in core.blocks}
 
@@ -152,14 +221,14 @@ class Plan:
             return self._requests.collect(node, core.grant, core.index)
 
         def check(node: NodeRecord, data: bytes) -> CheckedBlock:
-            expected = Expected(core.grant, core.index, secrets.seeds[node.key.id], hashes[node.key.id])
+            expected = Expected(core.grant, core.index, secrets.seeds[node.key.id], block_hash=hashes[node.key.id])
             return check_key_answer(data, node=node, expected=expected, registry=self.registry, at_ms=core.created_ms)
 
-        return Gather((Quorum(c, self._known(header, c), need) for c in NodeClass), ask=ask, check=check)
+        return ask, check
 
     def explained(self, header: Header, error: QuStreamError) -> QuStreamError:
         """A failure to gather, in the words of what most likely happened: after its end an envelope is expired, not short of nodes."""
-        if error.code == "E-CLASS-SHORT" and self.clock_ms() >= header.core.expires_ms:
+        if error.code in ("E-CLASS-SHORT", "E-NOT-HELD") and self.clock_ms() >= header.core.expires_ms:
             return fault("E-ENVELOPE-EXPIRED", "the nodes have erased the blocks of this envelope")
         return error
 
@@ -171,6 +240,7 @@ class Plan:
             nodes,
             ask=lambda node: self._requests.acknowledge(node, grant, index, collected=collected),
             check=lambda node, data: check_acknowledged(data),
+            patience_ms=FAREWELL_MS,
         )
 
     def revoke(self, header: Header) -> Tell[Erasure]:
@@ -178,11 +248,7 @@ class Plan:
         core = header.core
         if core.sender != self.home.user:
             raise fault("E-ENVELOPE-SENDER", f"only its sender, {to_text(IdKind.USER, core.sender)}, can revoke an envelope")
-        return Tell(
-            self.nodes_of(header),
-            ask=lambda node: self._requests.revoke(node, core.grant, core.index),
-            check=lambda node, data: check_erasure(data, node=node, grant=core.grant, index=core.index, chain=core.chain),
-        )
+        return self._erase(self.nodes_of(header), core.grant, core.index, patience_ms=None)
 
     def revoked(self, header: Header, told: Tell[Erasure]) -> Revoked:
         """What a revocation achieved."""
@@ -196,12 +262,21 @@ class Plan:
         return Revoked(tuple(reports), any(count >= TO_OPEN for count in erased.values()))
 
     def alerts(self, since_ms: int) -> Tell[tuple[Alert, ...]]:
-        """Ask one active node of each class and operator, at most five a class, what it has noticed."""
-        nodes = []
+        """Ask what nodes have noticed: of each class five that are active, of different operators, others every time."""
+        nodes: list[NodeRecord] = []
         for node_class in NodeClass:
-            by_operator = {node.operator: node for node in self.registry.nodes(node_class) if node.active}
-            nodes += list(by_operator.values())[:ALERT_NODES]
-        return Tell(nodes, ask=lambda node: self._requests.alerts(node, since_ms), check=lambda node, data: check_alerts(data))
+            by_operator: dict[str, list[NodeRecord]] = {}
+            for node in self.registry.nodes(node_class):
+                if node.active:
+                    by_operator.setdefault(node.operator, []).append(node)
+            operators = _DICE.sample(sorted(by_operator), min(ALERT_NODES, len(by_operator)))
+            nodes += (_DICE.choice(by_operator[operator]) for operator in operators)
+        return Tell(
+            nodes,
+            ask=lambda node: self._requests.alerts(node, since_ms),
+            check=lambda node, data: check_alerts(data),
+            patience_ms=FAREWELL_MS,
+        )
 
     def nodes_of(self, header: Header) -> list[NodeRecord]:
         """The nodes of an envelope's blocks that the registry still knows."""
@@ -216,3 +291,7 @@ class Plan:
                 if error.code != "E-REGISTRY-UNKNOWN":
                     raise
         return known
+
+
+def _same_randomness(one: CheckedBlock, other: CheckedBlock) -> bool:
+    return memoryview(one.material)[:R_BYTES] == memoryview(other.material)[:R_BYTES]

@@ -68,6 +68,7 @@ class Report:
 
     sender: bytes
     sender_device: bytes
+    sender_device_label: str
     sender_device_revoked: bool
     created_ms: int
     expires_ms: int

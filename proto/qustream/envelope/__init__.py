@@ -4,9 +4,10 @@ Sending: `make_header` and `encrypt_stream`, or `seal_pad`. Opening: `read_heade
 nodes, `content_key`, `open_to_path`.
 """
 
+from qustream.envelope.behind import write_all
 from qustream.envelope.content import ContentKey
 from qustream.envelope.files import file_in_making, open_to_path
-from qustream.envelope.header import PAD_MAX_BYTES, RECIPIENTS_MAX, BlockReference, EnvelopeCore, Header, read_header
+from qustream.envelope.header import PAD_MAX_BYTES, RECIPIENTS_MAX, BlockReference, EnvelopeCore, Header, read_exactly, read_header
 from qustream.envelope.pad import seal_pad
 from qustream.envelope.recipient import Blocks, ClientSecrets, VerifiedSender, content_key, unseal, verify_sender
 from qustream.envelope.sender import HeldBlock, Recipients, Sender, make_header
@@ -33,9 +34,11 @@ __all__ = [
     "file_in_making",
     "make_header",
     "open_to_path",
+    "read_exactly",
     "read_header",
     "seal_pad",
     "unseal",
     "verify_content",
     "verify_sender",
+    "write_all",
 ]

@@ -1,0 +1,42 @@
+"""What every command needs first: the user's directory, its passphrase, a client."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from qustream.client.client import Client
+from qustream.client.settings import CREDENTIAL, find_home_passphrase
+from qustream.errors import QuStreamError
+from qustream.identity import keystore
+
+__all__ = ["Here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The directory of `--home`, and the file of `--passphrase-file` if there is one."""
+
+    home: Path
+    passphrase_file: Path | None
+
+    def passphrase(self) -> bytes:
+        """Of the keystore that is there. Errors: `E-SECRET-MISSING`, `E-KEYSTORE-MODE`, `E-FILE`, `E-CONFIG`."""
+        return find_home_passphrase(self.home, self.passphrase_file)
+
+    def new_passphrase(self) -> bytes:
+        """For a keystore to be made: as `passphrase`, but typed twice if it has to be typed."""
+        try:
+            return keystore.find_passphrase(CREDENTIAL, file=self.passphrase_file, prompt=False)
+        except QuStreamError as error:
+            if error.code != "E-SECRET-MISSING" or not sys.stdin.isatty():
+                raise
+        typed: str = click.prompt("Choose a passphrase for this device", hide_input=True, confirmation_prompt=True, err=True)
+        return typed.encode()
+
+    def client(self) -> Client:
+        """A client of the user. Errors: those of `Client.from_home`."""
+        return Client.from_home(self.home, passphrase=self.passphrase())
