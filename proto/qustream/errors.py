@@ -42,7 +42,7 @@ CODES: dict[str, CodeRow] = {
     "E-TLS-GROUP": CodeRow(_P, "key exchange other than X25519MLKEM768", "use OpenSSL 3.5 or later on both sides"),
     "E-TLS-RECORD": CodeRow(_P, "a protected record that does not verify", "connect again; if it repeats, the path alters bytes"),
     "E-TLS-CERTIFICATE": CodeRow(_P, "not a well-formed QuStream certificate", "connect with a QuStream identity"),
-    "E-PEER-IDENTITY": CodeRow(_P, "the peer is not who was expected", "check the node's address in the registry"),
+    "E-PEER-IDENTITY": CodeRow(_P, "the peer is not who was expected", "check that the id and the address belong together"),
     "E-PEER-UNLICENSED": CodeRow(_P, "a node channel without a licensed node id", "activate a licence for this node first"),
     "E-PEER-CHAIN": CodeRow(_P, "the peer belongs to another network", "check the chain id in the configuration"),
     "E-PEER-VERSION": CodeRow(_P, "no protocol version in common", "upgrade the older of the two sides"),
@@ -53,26 +53,22 @@ CODES: dict[str, CodeRow] = {
     # identity
     "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),
     "E-KEYSTORE-MODE": CodeRow(_O, "a secret file others can read", "chmod 600 the file"),
-    "E-KEYSTORE-EXISTS": CodeRow(
-        _O, "a keystore is there already", "choose another directory; existing keys are never overwritten"
-    ),
+    "E-KEYSTORE-EXISTS": CodeRow(_O, "a keystore is there already", "choose another directory; existing keys are never overwritten"),
     "E-ID-TEXT": CodeRow(_O, "not a valid identifier", "copy the identifier again, whole"),
     "E-PASSPHRASE-WORDS": CodeRow(_O, "not a valid passphrase", "check the spelling and order of the words"),
     "E-SIGNATURE": CodeRow(_P, "a signature does not verify", "do not trust the message; fetch it again from its origin"),
     # registry
-    "E-REGISTRY-SIGNATURE": CodeRow(
-        _O, "the network file is not signed by the pinned key", "fetch the file again or correct network_key"
-    ),
+    "E-REGISTRY-SIGNATURE": CodeRow(_O, "the network file is not signed by the pinned key", "fetch the file again or correct network_key"),
     "E-REGISTRY-VERSION": CodeRow(_O, "the network file is older than the one in use", "install the newest network file"),
-    "E-REGISTRY-CHAIN": CodeRow(
-        _O, "the network file is of another network", "correct chain or network_file in the configuration"
-    ),
+    "E-REGISTRY-CHAIN": CodeRow(_O, "the network file is of another network", "correct chain or network_file in the configuration"),
     "E-REGISTRY-FORMAT": CodeRow(_O, "the network file is not well-formed", "fetch the file again"),
     "E-REGISTRY-UNKNOWN": CodeRow(_O, "the network does not know this name", "check the identifier, or have it enrolled"),
     # entropy and block
     "E-ENTROPY-SHORT": CodeRow(_U, "no attested randomness in the pool", "try again shortly; operator: see the qrngd status"),
     "E-ATTESTATION": CodeRow(_P, "an attestation that does not hold", "refuse the block; report the QRNG server"),
-    "E-ATTESTATION-STALE": CodeRow(_P, "an attestation past its expiry", "take a fresh unit"),
+    "E-ATTESTATION-STALE": CodeRow(
+        _P, "an attestation past its expiry", "take a fresh unit; operator: compare the clocks of node and QRNG server"
+    ),
     "E-ATTESTATION-DEVICE": CodeRow(_P, "a device this network does not accept", "emulated devices serve test networks only"),
     "E-PROOF": CodeRow(_P, "a Merkle proof that does not lead to its root", "refuse the block; report the node"),
     "E-BLOCK-SIZE": CodeRow(_P, "a block of the wrong size", "fetch the block again"),
@@ -80,7 +76,7 @@ CODES: dict[str, CodeRow] = {
     "E-BLOCK-AMBIGUOUS": CodeRow(_P, "two segment layouts fit this seed", "take a fresh unit"),
     "E-SCATTER-SHORT": CodeRow(_U, "the scatter bytes ran out", "take a fresh unit"),
     # key requests
-    "E-REQUEST-EXPIRED": CodeRow(_P, "a request outside its time", "check the clock of the device"),
+    "E-REQUEST-EXPIRED": CodeRow(_P, "a request outside its time", "check the clock of this machine, then the node's"),
     "E-REQUEST-NODE": CodeRow(_P, "a request signed for another node or channel", "sign a request for this node on this channel"),
     "E-REQUEST-INVALID": CodeRow(_P, "a request that contradicts itself", "build requests with the SDK"),
     "E-GRANT-UNKNOWN": CodeRow(_P, "no such grant", "buy a grant, or wait until it is final"),
@@ -95,14 +91,16 @@ CODES: dict[str, CodeRow] = {
     "E-DEVICE-REVOKED": CodeRow(_P, "a revoked device", "use another device of the user"),
     "E-DEVICE-EXPIRED": CodeRow(_P, "the device certificate has expired", "renew it with the user's master key"),
     "E-LIFETIME": CodeRow(_P, "a lifetime above what the grant paid for", "ask for a shorter lifetime"),
-    "E-ANSWER-INVALID": CodeRow(
-        _P, "a node answered with something that does not check", "another node is asked; report this one"
+    "E-ANSWER-INVALID": CodeRow(_P, "a node answered with something that does not check", "another node is asked; report this one"),
+    "E-CHAIN-STALE": CodeRow(
+        _U, "the node's view of the network is too old", "ask another node; operator: see the network file and the clock"
     ),
-    "E-CHAIN-STALE": CodeRow(_U, "the node's view of the network is too old", "ask another node"),
     "E-NOT-HELD": CodeRow(_P, "the node holds no such block", "it expired, was revoked, or was collected"),
     "E-NOT-RECIPIENT": CodeRow(_P, "this user is not named as a recipient", "ask the sender to name you"),
     "E-NODE-FULL": CodeRow(_U, "the node has no room for another block", "ask another node"),
-    "E-NODE-READONLY": CodeRow(_U, "the node cannot write to its disk", "operator: free disk space; user: ask another node"),
+    "E-NODE-READONLY": CodeRow(
+        _U, "the node cannot write to its disk", "ask another node; operator: see what qnode status says of the disk"
+    ),
     # envelope
     "E-ENVELOPE-FORMAT": CodeRow(_P, "not a QuStream envelope", "check that the file is whole"),
     "E-ENVELOPE-TRUNCATED": CodeRow(_P, "the envelope ends early", "fetch the file again"),
@@ -115,22 +113,28 @@ CODES: dict[str, CodeRow] = {
     "E-DEV-LOCKED": CodeRow(_O, "another process holds the QRNG device", "stop the other process (rngd?)"),
     "E-DEV-READ": CodeRow(_O, "the QRNG device fails to deliver", "check the cable and the device's own status"),
     "E-DEV-HEALTH": CodeRow(
-        _O, "the QRNG device fails its health tests", "run qrngd selftest; replace the device if it fails again"
+        _O, "the QRNG device fails its health tests", "it is tested again by itself; if it fails often, stop qrngd and run qrngd selftest"
     ),
     "E-DEV-LATCHED": CodeRow(
         _O,
         "a permanent health failure is latched",
         "examine the device, then restart qrngd to run a full start-up test",
     ),
-    "E-FEED-REFUSED": CodeRow(_P, "this node is not on the feed's allow-list", "add the node id to the qrngd configuration"),
+    "E-FEED-REFUSED": CodeRow(
+        _P, "this node is not on the feed's allow-list", "license the node, or list it (on a Unix socket its user id) at the QRNG server"
+    ),
     "E-FEED-CREDIT": CodeRow(_P, "more credit than a node may have outstanding", "grant at most 256 units at a time"),
     "E-FEED-STOPPED": CodeRow(_U, "the QRNG server has stopped its feed", "see the reason in qrngd status"),
     # operation
     "E-CONFIG": CodeRow(_O, "the configuration is not valid", "correct the named key"),
-    "E-DATA-LOCKED": CodeRow(_O, "another daemon uses this data directory", "stop it, or choose another directory"),
-    "E-DATA-CORRUPT": CodeRow(_O, "stored data does not check", "restore the directory from a backup"),
+    "E-DATA-LOCKED": CodeRow(_O, "another daemon uses this data directory", "stop the other one; never run one key on two directories"),
+    "E-DATA-CORRUPT": CodeRow(
+        _O, "stored data does not check", "keep the directory as it is and see the runbook; an old copy would use spent numbers again"
+    ),
     "E-DISK-FULL": CodeRow(_O, "the disk is full", "free space; the node serves nothing new until then"),
-    "E-ADDRESS-IN-USE": CodeRow(_O, "the address to listen on is taken", "choose another address or stop the other program"),
+    "E-ADDRESS-IN-USE": CodeRow(
+        _O, "the address to listen on is taken", "stop the other program, or choose another address of this machine"
+    ),
     "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
     "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
 }
