@@ -28,7 +28,7 @@ SOURCE = "/dev/urandom"
 # The most one read gives: four batches of the pipeline.
 READ_MAX_BYTES = 4 << 20
 # Chances are drawn for blocks of this many places, each from (seed, block number), so that any part can be drawn alone.
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 12
 _SLOW_NAP_MS = 5  # the rhythm of a slow device; short enough for smooth displays
 _Bytes: TypeAlias = NDArray[np.uint8]
 

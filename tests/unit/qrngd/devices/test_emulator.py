@@ -1,0 +1,171 @@
+"""The emulator: each fault does what its script says, however the stream is read, and the pipeline notices."""
+
+from __future__ import annotations
+
+import ssl
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qrngd.devices.emulator import Emulator
+from qrngd.health.state import DeviceState
+from qrngd.pipeline import Conditioned, Pipeline
+from qustream.errors import OperatorFault
+
+WINDOW = 65_536
+
+
+def opened(script: str = "", sample_bits: int = 8) -> Emulator:
+    device = Emulator(script, sample_bits=sample_bits)
+    device.open()
+    return device
+
+
+def read_all(device: Emulator, size: int, step: int = 1 << 20) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    parts: list[bytes] = []
+    while (missing := size - sum(map(len, parts))) > 0:
+        parts.append(device.read(min(step, missing)))
+    return np.frombuffer(b"".join(parts), dtype=np.uint8)
+
+
+def test_it_says_what_it_is() -> None:
+    descriptor = Emulator("stuck+torn").open()
+    assert (descriptor.kind, descriptor.model, descriptor.serial) == ("emulator", "urandom", "stuck+torn")
+    assert (descriptor.emulated, descriptor.conditioned, descriptor.source) == (True, True, "/dev/urandom")
+    assert (descriptor.sample_bits, descriptor.min_entropy_millibits) == (8, 7000)
+    assert Emulator(sample_bits=1).open().min_entropy_millibits == 875
+    assert len(Emulator("+".join(["correlated"] * 16)).open().serial) == 64
+
+
+def test_without_faults_bytes_come_and_differ() -> None:
+    device = opened()
+    first, second = device.read(4096), device.read(4096)
+    assert len(first) == 4096
+    assert first != second
+    assert len(device.read(100_000_000)) == 4 << 20, "one read is bounded"
+
+
+def test_stuck_from_its_byte_on() -> None:
+    raw = read_all(opened("stuck@bytes=1000,length=500,value=85"), 4000, step=333)
+    assert (raw[1000:1500] == 85).all()
+    assert (raw[:1000] == 85).sum() < 50
+    assert (raw[1500:] == 85).sum() < 50
+
+
+def test_biased_bytes_are_the_same_for_a_seed_however_they_are_read() -> None:
+    def hit(script: str, step: int) -> set[int]:
+        return set(np.flatnonzero(read_all(opened(script), 200_000, step) == 0).tolist())
+
+    script = "biased@bytes=100,permille=300,seed=5"
+    sure = hit(script, 1 << 20) & hit(script, 1 << 20)  # a byte is 0 by chance in both once in 65,536
+    assert 0.27 < len(sure) / 200_000 < 0.33
+    assert len(sure - hit(script, 777)) < 20
+    assert len(sure & hit("biased@bytes=100,permille=300,seed=6", 1 << 20)) < 0.4 * len(sure)
+
+
+@settings(max_examples=15)
+@given(lag=st.integers(1, 200), start=st.integers(0, 500), step=st.integers(7, 3000))
+def test_correlated_bytes_repeat_what_stands_a_lag_before(lag: int, start: int, step: int) -> None:
+    raw = read_all(opened(f"correlated@bytes={start},lag={lag},permille=1000"), 3000, step)
+    start = max(start, lag)
+    assert (raw[start:] == raw[start - lag : -lag]).all()
+
+
+def test_correlated_by_chance() -> None:
+    raw = read_all(opened("correlated@lag=3,permille=250,seed=1"), 100_000, step=5000)
+    assert 0.24 < (raw[3:] == raw[:-3]).mean() < 0.27
+    assert (raw[1:] == raw[:-1]).mean() < 0.01
+
+
+def test_torn_reads_are_short_and_lose_nothing() -> None:
+    device = opened("torn@most=100,length=5000+stuck@value=7")
+    sizes = [len(device.read(4096)) for _ in range(40)]
+    assert all(1 <= size <= 100 for size in sizes)
+    assert len(set(sizes)) > 5
+    again = opened("torn@most=100,length=5000")
+    assert [len(again.read(4096)) for _ in range(40)] == sizes
+
+
+def test_slow_gives_its_rate() -> None:
+    now = [0]
+    device = Emulator("slow@bytes=1000,rate=50000,length=2000", clock_ms=lambda: now[0])
+    device.open()
+    assert len(device.read(4096)) == 1000
+    assert device.read(4096) == b""
+    assert device.retry_after_ms > 0
+    now[0] += 10
+    assert len(device.read(4096)) == 500
+    assert device.read(4096) == b""
+    now[0] += 1000
+    assert len(device.read(4096)) == 1500
+    assert len(device.read(4096)) == 4096
+
+
+def test_vanish_and_return() -> None:
+    device = opened("vanish@bytes=1000,opens=2+stuck@bytes=1100,value=9")
+    assert len(device.read(4096)) == 1000
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.read(4096)
+    for _ in range(2):
+        with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+            device.open()
+    device.open()
+    raw = np.frombuffer(device.read(200), dtype=np.uint8)
+    assert (raw[100:] == 9).all()
+    assert (raw[:100] != 9).any()
+    device.close()
+    device.close()
+
+
+def test_widths_without_a_meaning_are_refused() -> None:
+    with pytest.raises(OperatorFault, match="E-CONFIG"):
+        Emulator(sample_bits=5)
+
+
+def run_through_pipeline(script: str, size: int, sample_bits: int = 8) -> Pipeline:
+    device = Emulator(script, sample_bits=sample_bits)
+    descriptor = device.open()
+    pipeline = Pipeline(descriptor, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
+    pipeline.opened(descriptor)
+    place = delivered = 0
+    while place < size and pipeline.state is not DeviceState.FAILED:
+        raw = device.read(size - place)
+        place += len(raw)
+        delivered += sum(len(event.data) for event in pipeline.feed(raw) if isinstance(event, Conditioned))
+    assert delivered == pipeline.measured.conditioned_bytes
+    assert 8 * (delivered + pipeline.measured.seed_bytes) == pipeline.measured.credited_bits
+    return pipeline
+
+
+# Each from the middle of window 5 on; the window after it is full of the fault and must fail at the latest.
+@pytest.mark.parametrize(
+    "script",
+    [
+        "stuck@bytes=350000",
+        "stuck@bytes=350000,value=170+torn@most=9999",
+        "biased@bytes=350000,permille=150",
+        "correlated@bytes=350000,permille=250",
+        "correlated@bytes=350000,permille=500,lag=64",
+        "correlated@bytes=350000,permille=1000,lag=128",
+    ],
+)
+def test_a_fault_is_found_in_the_first_window_it_fills_and_nothing_of_it_is_credited(script: str) -> None:
+    pipeline = run_through_pipeline(script, 40 * WINDOW)
+    assert pipeline.state is DeviceState.FAILED
+    assert pipeline.code == "E-DEV-LATCHED"
+    assert pipeline.measured.windows_passed in (4, 5), "windows 1 to 4, and 5 if the fault's half of it was too short"
+    assert pipeline.measured.windows_startup == 1
+
+
+def test_stuck_is_found_in_the_window_in_which_it_begins() -> None:
+    assert run_through_pipeline("stuck@bytes=350000", 40 * WINDOW).measured.windows_passed == 4
+
+
+@pytest.mark.parametrize("sample_bits", [1, 8, 16])
+def test_a_sound_stream_in_torn_reads_passes(sample_bits: int) -> None:
+    pipeline = run_through_pipeline("torn@most=30000", 5 * 131_072, sample_bits)
+    assert pipeline.state is DeviceState.LIVE
+    assert pipeline.measured.windows_discarded == 0
+    assert pipeline.measured.windows_passed == 5 * 131_072 // pipeline.layout.window_bytes - 1
