@@ -31,9 +31,11 @@ ROOM_BLOCKS = 4096
 MARKS_MAX = 4_000_000
 # Below this much free space nothing new is stored: acknowledging and erasing need pages too.
 RESERVE_BYTES = 64 * 1024 * 1024
-# LMDB reserves addresses, not disk: half as much again for pages that wait for reuse, and a page for each mark that gets an erasure.
+# LMDB reserves addresses, not disk: half as much again for pages that wait for reuse; a quarter of the marks with an erasure; the batch
+# that is being written, and alerts.
 ANSWER_MAP_BYTES = 3 * 278_528 // 2
-MARK_MAP_BYTES = 1500
+MARK_MAP_BYTES = 2048
+BASE_MAP_BYTES = 256 * 1024 * 1024
 # One sweep's share of a batch: at 1,000 erasures a second a sweep of them holds the writer for ~0.2 s.
 SWEEP_MAX_MARKS = 256
 # Users whose alerts one sweep looks through.
@@ -73,7 +75,7 @@ class Store:
         held = DataDirectory(directory)
         opened: list[Tables | SlotFile] = []
         try:
-            map_bytes = room_blocks * ANSWER_MAP_BYTES + marks_max * MARK_MAP_BYTES
+            map_bytes = BASE_MAP_BYTES + room_blocks * ANSWER_MAP_BYTES + marks_max * MARK_MAP_BYTES
             tables = Tables.open(str(directory), map_bytes, Vault(storage_key))
             opened.append(tables)
             slots = open_slots(directory, tables, room_blocks, restored_in_epoch)
