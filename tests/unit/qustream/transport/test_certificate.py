@@ -99,6 +99,13 @@ def test_a_long_certificate_is_refused_unread() -> None:
     assert "at most" in refused(bytes(CERTIFICATE_MAX_BYTES + 1))
 
 
+def test_extensions_no_parser_knows_are_refused_calmly() -> None:
+    """A general name of a type that X.400 alone uses: the parser raises an exception of its own kind."""
+    oid = x509.ObjectIdentifier("2.5.29.17")
+    der = build(extension=x509.UnrecognizedExtension(oid, bytes.fromhex("3006a304a0023000")))
+    assert "cannot be read" in refused(der)
+
+
 def test_what_is_no_certificate_is_refused() -> None:
     der = build()
     for bad in (b"", b"\x30", der[:-1], der[:100], der + b"\0", b"\0" * 5000):
