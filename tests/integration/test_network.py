@@ -45,7 +45,7 @@ def test_a_file_goes_from_alice_to_bob(alice: User, bob: User, letter: Path, tmp
     blocks = done.json["blocks"]
     assert len(blocks) == 6
     assert len({block["node"] for block in blocks}) == 6
-    assert [block["node_class"] for block in blocks].count(1) == 3
+    assert [block["node_class"] for block in blocks].count("foundation") == 3
     assert all(block["emulated"] and not block["doubt"] and block["samples"] > 0 for block in blocks)
     assert letter.read_bytes()[:27] not in envelope.read_bytes()
     opened = bob("open", envelope, "-o", tmp_path / "opened.txt", "--json")
