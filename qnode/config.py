@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.ids import IdKind, from_text
+from qustream.transport.address import Address, parse_address
 
 __all__ = ["Config", "QrngServerConfig", "load_config"]
 
-_ADDRESSES = Meta(min_length=1, max_length=8)
-_GIB = 1 << 30
-# A node serves all day from this many held blocks of 262.5 KB each: 4,096 of them are 1.1 GB.
-_HELD_MAX_BLOCKS = 1_000_000
+_ADDRESSES = Meta(min_length=1, max_length=8)  # as many as the registry has for a node
+_HELD_MAX_BLOCKS = 1_000_000  # 279 GB; more disks are more nodes
+UNIX = "unix:"
 
 
 class QrngServerConfig(settings.Section, frozen=True):
-    """`[[qrngd]]`: a QRNG server this node takes units from; `id` is its qr1… text."""
+    """`[[qrngd]]`: a QRNG server this node takes units from; `address` is host:port or unix:path, `id` its qr1… text."""
 
     address: str
     id: str
@@ -43,11 +45,13 @@ class Config(settings.Section, frozen=True):
     keystore: Path
     status_listen: str = ""
     passphrase_file: Path | None = None
-    # 2.1 MB of units in memory; at one request a second a refill every eight.
+    # 2.1 MB of units in memory; at one request a second a refill every eight. The most a QRNG server lets a node ask for is 256.
     pool_units: Annotated[int, Meta(ge=1, le=256)] = 8
+    # 1.1 GB of disk; at a day's lifetime about three requests a minute.
     held_blocks: Annotated[int, Meta(ge=16, le=_HELD_MAX_BLOCKS)] = 4096
     # An operator's own machine; every TLS connection takes about 100 KB.
     connections: Annotated[int, Meta(ge=4, le=20_000)] = 512
+    # An office behind one address, but no more than an eighth of the places.
     connections_per_address: Annotated[int, Meta(ge=1, le=20_000)] = 64
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -58,25 +62,35 @@ class Config(settings.Section, frozen=True):
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the file at `path`. Raises `E-CONFIG`, `E-FILE`."""
+    """Read and check the file at `path`. Relative paths, that of a Unix socket too, are taken from its folder.
+
+    Raises `E-CONFIG`, `E-FILE`."""
     config = settings.load(path, Config)
     try:
-        _check(config)
+        return _checked(config, path.resolve().parent)
     except QuStreamError as error:
         raise fault("E-CONFIG", f"{path}: {error.detail}") from None
-    return config
 
 
-def _check(config: Config) -> None:
+def _checked(config: Config, folder: Path) -> Config:
     for number, address in enumerate(config.listen):
-        _check_address(f"listen[{number}]", address)
+        _check_listen(f"listen[{number}]", address)
     if config.status_listen:
-        _check_address("status_listen", config.status_listen)
-    for number, entry in enumerate(config.qrngd):
-        _check_text(f"qrngd[{number}].id", entry.id, IdKind.QRNG)
-        if not entry.address.startswith("unix:"):
-            _check_address(f"qrngd[{number}].address", entry.address)
+        _check_listen("status_listen", config.status_listen)
     _check_text("network_key", config.network_key, IdKind.NETWORK)
+    servers = tuple(_checked_server(f"qrngd[{n}]", entry, folder) for n, entry in enumerate(config.qrngd))
+    for number, entry in enumerate(servers):
+        if entry.id in {other.id for other in servers[:number]}:
+            raise fault("E-CONFIG", f"qrngd[{number}].id: this server is listed already; a node has one link to each")
+    return replace(config, qrngd=servers)
+
+
+def _checked_server(key: str, entry: QrngServerConfig, folder: Path) -> QrngServerConfig:
+    _check_text(f"{key}.id", entry.id, IdKind.QRNG)
+    if entry.address.startswith(UNIX):
+        entry = replace(entry, address=f"{UNIX}{folder / entry.address.removeprefix(UNIX)}")
+    _address(f"{key}.address", entry.address)
+    return entry
 
 
 def _check_text(key: str, text: str, kind: IdKind) -> None:
@@ -86,7 +100,16 @@ def _check_text(key: str, text: str, kind: IdKind) -> None:
         raise fault("E-CONFIG", f"{key}: {error.detail}") from None
 
 
-def _check_address(key: str, address: str) -> None:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 0xFFFF:
-        raise fault("E-CONFIG", f"{key}: {address!r} is not host:port")
+def _check_listen(key: str, address: str) -> None:
+    """A machine listens on its own addresses, which are numbers."""
+    try:
+        ipaddress.ip_address(_address(key, address).host)
+    except ValueError:
+        raise fault("E-CONFIG", f"{key}: {address!r}: a numeric address is needed, such as 0.0.0.0:7400") from None
+
+
+def _address(key: str, address: str) -> Address:
+    try:
+        return parse_address(address)
+    except QuStreamError as error:
+        raise fault("E-CONFIG", f"{key}: {error.detail}") from None

@@ -135,6 +135,7 @@ CODES: dict[str, CodeRow] = {
     "E-ADDRESS-IN-USE": CodeRow(
         _O, "the address to listen on is taken", "stop the other program, or choose another address of this machine"
     ),
+    "E-CLOCK": CodeRow(_O, "the clock of this machine is wrong", "set it, and keep it set by a time service"),
     "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
     "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
 }

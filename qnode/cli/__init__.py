@@ -1,4 +1,4 @@
-"""The command `qnode`: init, run, status, doctor, wait."""
+"""The command `qnode`: init, run, status, doctor, wait, id, restore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from qnode.cli.doctor import doctor
 from qnode.cli.init import init
-from qnode.cli.run import run
+from qnode.cli.run import identity, restore, run
 from qnode.cli.status import status, wait
 from qustream.errors import Family, QuStreamError
 
@@ -25,7 +25,7 @@ def cli() -> None:
     """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
 
 
-for command in (init, run, status, doctor, wait):
+for command in (init, run, status, doctor, wait, identity, restore):
     cli.add_command(command)
 
 

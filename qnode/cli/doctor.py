@@ -1,7 +1,12 @@
-"""`qnode doctor`: everything a node needs, tried one by one before it runs, or beside it."""
+"""`qnode doctor`: everything a node needs, tried one by one before it runs, or beside it.
+
+Beside a running node nothing is disturbed: what only one process may have (the data directory, the addresses, the feed of a
+QRNG server) is then judged by what the running node says.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -9,130 +14,245 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from qnode.cli.options import config_option, open_key
-from qnode.config import Config, load_config
-from qustream.errors import QuStreamError, fault
+from qnode.api.status import LinkSnapshot, StatusSnapshot
+from qnode.cli.options import config_option, fetch, open_key
+from qnode.config import Config, QrngServerConfig, load_config
+from qustream.errors import CODES, QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
+from qustream.model.network import NodeClass
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import parse_address
 from qustream.transport.blocking import connect
+from qustream.transport.engine import Closed, Engine
 from qustream.transport.greeting import LocalHello
+from qustream.wire.codec import decode, encode
+from qustream.wire.feed import FeedHealth, FeedOpen
 from qustream.wire.hello import Role
 
 __all__ = ["doctor"]
 
-BLOCK_FOOTPRINT_BYTES = 270_336  # a held block in whole LMDB pages
-SPARE_BYTES = 64 << 20  # LMDB's own pages, logs
+BLOCK_FOOTPRINT_BYTES = 278_528  # a held block in whole LMDB pages
+SPARE_BYTES = 128 << 20  # what the store keeps free for erasures, and LMDB's own pages
 CONNECT_TIMEOUT_MS = 5_000  # a QRNG server on the same site answers in milliseconds
 CLOCK_EARLIEST_MS = 1_767_225_600_000  # 2026-01-01: before this code was written
+HANDSHAKE_FLIGHTS_MAX = 10  # TLS and both Hellos take four
+HEALTH_MAX_BYTES = 2048  # a state, a code and a sentence of 256 characters
+
+
+class Finding(NamedTuple):
+    """What a check found: a trouble, or a note for somebody who wonders what was checked."""
+
+    name: str
+    trouble: QuStreamError | None
+    note: str = ""
 
 
 @click.command()
 @config_option
 def doctor(config_path: Path) -> None:
-    """Check configuration, keys, disk, network file, addresses and QRNG servers. Exit 1 when something is wrong."""
+    """Check configuration, keys, clock, disk, network file, addresses and QRNG servers. Exit 1 when something is wrong."""
     failures = 0
-    for name, trouble in _checks(config_path):
+    for name, trouble, note in _findings(config_path):
         failures += trouble is not None
-        click.echo(f"ok    {name}" if trouble is None else f"FAIL  {name}: {trouble}")
+        click.echo(f"FAIL  {name}: {trouble}" if trouble else f"ok    {name}{': ' + note if note else ''}")
     click.echo(f"{failures} of the checks failed" if failures else "everything a node needs is in order")
     sys.exit(1 if failures else 0)
 
 
-def _checks(path: Path) -> Iterator[tuple[str, QuStreamError | None]]:
-    try:
-        config = load_config(path)
-    except QuStreamError as error:
-        yield "configuration", error
-        return
-    yield "configuration", None
-    key: SigningKey | None = None
-    try:
-        key = open_key(config, prompt=sys.stdin.isatty())
-        yield f"keystore: {to_text(IdKind.NODE, key.id)}", None
-    except QuStreamError as error:
-        yield "keystore", error
-    yield "clock", _tried(_clock)
-    yield "data directory", _tried(lambda: _disk(config))
-    registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
-    trouble = _tried(lambda: registry.load(_now_ms()))
-    yield "network file", trouble
-    if key is None:
-        return
-    if trouble is None:
-        yield "licence", _tried(lambda: _licence(registry, config, key))
-    for address in (*config.listen, config.status_listen):
-        if address:
-            yield f"address {address}", _tried(lambda address=address: _address(address))  # type: ignore[misc]
-    for entry in config.qrngd:
-        yield f"QRNG server {entry.address}", _tried(lambda entry=entry: _server(entry.address, entry.server, config, key))  # type: ignore[misc]
+def _findings(path: Path) -> Iterator[Finding]:
+    found = _tried("configuration", lambda: str(path) if load_config(path) else "")
+    yield found
+    if found.trouble is None:
+        yield from _Examination(load_config(path)).findings()
 
 
-def _tried(check: Callable[[], object]) -> QuStreamError | None:
+def _tried(name: str, check: Callable[[], str]) -> Finding:
     try:
-        check()
+        return Finding(name, None, check())
     except QuStreamError as error:
-        return error
-    return None
+        return Finding(name, error)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _clock() -> None:
-    if _now_ms() < CLOCK_EARLIEST_MS:
-        raise fault("E-REQUEST-EXPIRED", "the clock of this machine stands before this version was made")
+class _Examination:
+    """The checks of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
+        self._key: SigningKey | None = None
+        self._running: StatusSnapshot | None = None
+
+    def findings(self) -> Iterator[Finding]:
+        yield _tried("keystore", self._keystore)
+        self._running = self._running_node()
+        yield _tried("cryptography", self._cryptography)
+        yield _tried("clock", self._clock)
+        yield _tried("data directory", self._directory)
+        yield _tried("disk space", self._space)
+        network = _tried("network file", self._network)
+        yield network
+        if network.trouble is None and self._key is not None:
+            yield _tried("licence", self._licence)
+        for address in self._config.listen:
+            yield _tried(f"address {address}", lambda address=address: self._listen(address))  # type: ignore[misc]
+        if address := self._config.status_listen:
+            yield _tried(f"status address {address}", lambda: self._status_listen(address))
+        for entry in self._config.qrngd:
+            yield _tried(f"QRNG server {entry.address}", lambda entry=entry: self._server(entry))  # type: ignore[misc]
+        if self._running is not None:
+            yield _tried("running node", self._readiness)
+
+    # -- this machine ---------------------------------------------------------------------------------------------------
+
+    def _keystore(self) -> str:
+        self._key = open_key(self._config)
+        return to_text(IdKind.NODE, self._key.id)
+
+    def _cryptography(self) -> str:
+        """A whole handshake of the transport's profile, from this process to itself."""
+        key, hello = self._key or SigningKey(os.urandom(32)), LocalHello(self._config.chain, (Role.NODE,))
+        ends = [Engine("client", key=key, hello=hello), Engine("server", key=key, hello=hello)]
+        for end in ends:
+            end.start()
+        for turn in range(HANDSHAKE_FLIGHTS_MAX):
+            speaks, hears = ends[turn % 2], ends[1 - turn % 2]
+            for event in hears.receive(speaks.data_to_send()):
+                if isinstance(event, Closed) and event.error is not None:
+                    raise event.error
+        if ends[0].peer is None or ends[1].peer is None:
+            raise fault("E-TLS-HANDSHAKE", "a handshake with this very process does not come to its end")
+        return "TLS 1.3, X25519MLKEM768, ML-DSA-65"
+
+    def _clock(self) -> str:
+        if _now_ms() < CLOCK_EARLIEST_MS:
+            raise fault("E-CLOCK", "it stands before this version was made")
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+
+    def _directory(self) -> str:
+        folder = self._config.data_dir
+        if not folder.is_dir():
+            raise fault("E-FILE", f"{folder} is not there; qnode init makes it")
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise fault("E-FILE", f"{folder} may not be read and written by this user")
+        if not self._is_locked():
+            return f"{folder}, free"
+        if self._running is None:
+            raise fault("E-DATA-LOCKED", f"a process that is not this node with its status address works in {folder}")
+        return f"{folder}, in use by this node"
+
+    def _is_locked(self) -> bool:
+        try:
+            handle = os.open(self._config.data_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def _space(self) -> str:
+        folder, blocks = self._config.data_dir, self._config.held_blocks
+        if not folder.is_dir():
+            raise fault("E-FILE", f"{folder} is not there")
+        used = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+        need, free = blocks * BLOCK_FOOTPRINT_BYTES + SPARE_BYTES - used, shutil.disk_usage(folder).free
+        if free < need:
+            raise fault("E-DISK-FULL", f"{folder}: {free >> 20} MiB are free, held_blocks = {blocks} may need {need >> 20} MiB more")
+        return f"{free >> 20} MiB free, {blocks} held blocks may need {max(0, need) >> 20} MiB more"
+
+    # -- the network ----------------------------------------------------------------------------------------------------
+
+    def _network(self) -> str:
+        registry = self._registry
+        registry.load(_now_ms())
+        nodes = sum(len(registry.nodes(node_class)) for node_class in NodeClass)
+        try:
+            epoch = registry.epoch(_now_ms()).number
+        except QuStreamError as error:
+            raise fault("E-CLOCK", error.detail) from None
+        return f"version {registry.height}, {nodes} nodes, epoch {epoch}"
+
+    def _licence(self) -> str:
+        assert self._key is not None, "the licence is looked up by the key"
+        record, listen = self._registry.node(self._key.id), self._config.listen
+        if not record.active:
+            raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")
+        everywhere = {parse_address(a).port for a in listen if a.startswith(("0.0.0.0:", "[::]:"))}
+        if not any(a in listen or parse_address(a).port in everywhere for a in record.addresses):
+            shown = ", ".join(record.addresses) or "no address"
+            raise fault("E-CONFIG", f"listen: the network tells others to connect to {shown}, which does not lead here")
+        return f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}"
+
+    # -- addresses ------------------------------------------------------------------------------------------------------
+
+    def _listen(self, address: str) -> str:
+        if self._running is not None and address in self._running.addresses:
+            return "in use by this node"
+        return _check_free(address)
+
+    def _status_listen(self, address: str) -> str:
+        return "in use by this node" if self._running is not None else _check_free(address)
+
+    def _server(self, entry: QrngServerConfig) -> str:
+        if self._running is not None:
+            return _of_link(entry, self._running.links)
+        if self._key is None:
+            raise fault("E-SECRET-MISSING", "not tried without this node's key")
+        hello, expect = LocalHello(self._config.chain, (Role.NODE,)), entry.server
+        with connect(entry.address, key=self._key, hello=hello, expect=expect, timeout_ms=CONNECT_TIMEOUT_MS) as connection:
+            answer = connection.call(encode(FeedOpen(self._key.id, 0)), deadline_ms=CONNECT_TIMEOUT_MS, max_answer_bytes=HEALTH_MAX_BYTES)
+        health = decode(answer, FeedHealth, max_bytes=HEALTH_MAX_BYTES)
+        reason = "".join(c if c.isprintable() else "?" for c in health.reason)
+        if health.code in CODES:
+            raise fault(health.code, f"its device: {reason}")
+        return f"its device is {health.state if health.state.isalpha() else '?'}: {reason}"
+
+    # -- the running node -----------------------------------------------------------------------------------------------
+
+    def _running_node(self) -> StatusSnapshot | None:
+        """What answers at the status address, if it is this node."""
+        if not self._config.status_listen or self._key is None:
+            return None
+        try:
+            snapshot = StatusSnapshot.from_json(fetch(f"http://{self._config.status_listen}/v1/status")[1])
+        except (QuStreamError, ValueError):
+            return None
+        return snapshot if snapshot.node == to_text(IdKind.NODE, self._key.id) else None
+
+    def _readiness(self) -> str:
+        assert self._running is not None, "asked of a running node alone"
+        for stopping in (c for c in self._running.conditions if c.stops and c.code in CODES):
+            raise fault(stopping.code, stopping.detail)
+        return "ready"
 
 
-def _disk(config: Config) -> None:
-    folder = config.data_dir
-    if not folder.is_dir():
-        raise fault("E-FILE", f"{folder} is not there; qnode init makes it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise fault("E-FILE", f"{folder} may not be written")
-    used = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    need = config.held_blocks * BLOCK_FOOTPRINT_BYTES + SPARE_BYTES - used
-    if (free := shutil.disk_usage(folder).free) < need:
-        raise fault("E-DISK-FULL", f"{folder}: {free >> 20} MiB are free, {config.held_blocks} held blocks need {need >> 20} MiB more")
+def _of_link(entry: QrngServerConfig, links: tuple[LinkSnapshot, ...]) -> str:
+    for link in links:
+        if link.server == entry.id:
+            if link.code in CODES:
+                raise fault(link.code, link.reason)
+            return f"{link.state}, {link.units} units since this node started"
+    raise fault("E-CONFIG", "the running node does not know this server; restart it to take the new configuration")
 
 
-def _licence(registry: NetworkFileRegistry, config: Config, key: SigningKey) -> None:
-    record = registry.node(key.id)
-    if not record.active:
-        raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")
-    if not set(record.addresses) & set(config.listen) and not any(a.startswith(("0.0.0.0:", "[::]:")) for a in config.listen):
-        raise fault("E-CONFIG", f"the network tells others to connect to {', '.join(record.addresses)}, and none of these is in `listen`")
-
-
-def _address(address: str) -> None:
-    """Free, or served already (by this node, if it runs)."""
+def _check_free(address: str) -> str:
     where = parse_address(address)
     with socket.socket(socket.AF_INET6 if ":" in where.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((where.host, where.port))
-        except PermissionError:
-            raise fault("E-ADDRESS-IN-USE", f"{address} needs privileges to listen on") from None
         except OSError as error:
-            if not _answers(where.host, where.port):
-                raise fault("E-ADDRESS-IN-USE", f"{address}: {error.strerror}") from None
-
-
-def _answers(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
-
-
-def _server(address: str, server: bytes, config: Config, key: SigningKey) -> None:
-    if address.startswith("unix:"):
-        if not Path(address.removeprefix("unix:")).is_socket():
-            raise fault("E-PEER-UNREACHABLE", f"no socket at {address.removeprefix('unix:')}")
-        return
-    hello = LocalHello(config.chain, (Role.NODE,))
-    connect(address, key=key, hello=hello, expect=server, timeout_ms=CONNECT_TIMEOUT_MS).close()
+            raise fault("E-ADDRESS-IN-USE", f"{address}: {error.strerror}") from None
+    return "free"

@@ -1,16 +1,18 @@
-"""`qnode run`: the daemon."""
+"""`qnode run`: the daemon. `qnode id`: whose it is. `qnode restore`: after a backup has been put back."""
 
 from __future__ import annotations
 
-import sys
+import base64
 from pathlib import Path
 
 import click
 
 from qnode.cli.options import config_option, open_key
 from qnode.config import load_config
+from qustream.model.ids import IdKind, to_text
+from qustream.wire.codec import encode
 
-__all__ = ["run"]
+__all__ = ["identity", "restore", "run"]
 
 
 @click.command()
@@ -23,4 +25,27 @@ def run(config_path: Path) -> None:
 
     config = load_config(config_path)
     configure_logs(config.log_level)
-    daemon.run(config, open_key(config, prompt=sys.stdin.isatty()))
+    daemon.run(config, open_key(config))
+
+
+@click.command(name="id")
+@config_option
+@click.option("--public", is_flag=True, help="The whole public key in base64, as the network file wants it.")
+def identity(config_path: Path, public: bool) -> None:
+    """Print the node's id (qn1…)."""
+    key = open_key(load_config(config_path))
+    click.echo(base64.b64encode(encode(key.public)).decode() if public else to_text(IdKind.NODE, key.id))
+
+
+@click.command()
+@config_option
+def restore(config_path: Path) -> None:
+    """Take over a data directory that was put back from a backup. The blocks it held are gone, for a backup does not hold their
+    keys; and as it does not know what was spent after it was made, the node serves only grants of epochs still to come."""
+    from qnode import daemon
+
+    config = load_config(config_path)
+    key = open_key(config)
+    epoch = daemon.open_registry(config).epoch(daemon.now_ms()).number
+    with daemon.open_store(config, key, restored_in_epoch=epoch) as store:
+        click.echo(f"restored; {store.marks} spent indices are remembered, grants are served from epoch {store.floor_epoch} on")

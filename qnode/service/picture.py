@@ -122,7 +122,7 @@ class Picture:
         try:
             registry.epoch(now_ms)
         except QuStreamError as error:
-            found.append(condition(error.code, error.detail, stops=True))
+            found.append(condition("E-CLOCK", error.detail, stops=True))
         if (trouble := registry.trouble) is not None:
             found.append(condition(trouble.code, trouble.detail))
         if record is None:
