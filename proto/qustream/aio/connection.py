@@ -23,6 +23,7 @@ from types import TracebackType
 import trio
 
 from qustream.aio.admission import Bucket
+from qustream.aio.deadline import Deadline
 from qustream.aio.link import Link, dial
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
@@ -63,11 +64,10 @@ async def connect(
     where = parse_address(address)
     if where.path:
         return await connect_unix(where.path, hello=hello, timeout_ms=timeout_ms, permit=permit, idle_ms=idle_ms)
-    with _deadline(timeout_ms, "no connection within the deadline"):
+    with Deadline(timeout_ms, "no connection within the deadline"):
         sock = await dial(where)
         engine = Engine("client", key=key, hello=hello, expect=expect, permit=permit)
         return await establish(sock, engine, idle_ms=idle_ms)
-    raise AssertionError("unreachable")
 
 
 async def connect_unix(
@@ -79,10 +79,9 @@ async def connect_unix(
     idle_ms: int = IDLE_MS,
 ) -> Connection:
     """Connect to the Unix socket at `path`. Errors: as `connect`."""
-    with _deadline(timeout_ms, "no connection within the deadline"):
+    with Deadline(timeout_ms, "no connection within the deadline"):
         sock = await dial(parse_address(f"unix:{path}"))
         return await establish(sock, PlainEngine("client", hello=hello, permit=permit), idle_ms=idle_ms)
-    raise AssertionError("unreachable")
 
 
 async def establish(sock: socket.socket, engine: Engine | PlainEngine, *, idle_ms: int = IDLE_MS) -> Connection:
@@ -109,22 +108,6 @@ def _raise_if_closed(events: list[Event]) -> None:
     for event in events:
         if isinstance(event, Closed):
             raise event.error or fault("E-PEER-CLOSED", "the peer closed the connection during the handshake")
-
-
-class _deadline:  # noqa: N801 - reads as a keyword
-    """`trio.fail_after` with our own error. Errors: `E-DEADLINE`."""
-
-    def __init__(self, timeout_ms: float, detail: str) -> None:
-        self._scope = trio.move_on_after(timeout_ms / 1000)
-        self._detail = detail
-
-    def __enter__(self) -> None:
-        self._scope.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught:
-            raise fault("E-DEADLINE", self._detail)
 
 
 class Connection:
@@ -232,7 +215,7 @@ class Connection:
 
         number, request = self._calls.open(body, deadline_ms, on_answer)
         try:
-            with _deadline(deadline_ms, "no answer within the deadline"):
+            with Deadline(deadline_ms, "no answer within the deadline"):
                 await self.send(Channel.REQUEST, request)
                 await answered.wait()
         finally:
