@@ -1,7 +1,7 @@
 """Work that follows one step behind in a second thread: hashing and writing while the cipher goes on.
 
-Cipher, hash and file calls all release the interpreter's lock, so on two cores the slower of the two threads sets the pace. The
-buffers go round and round: fresh memory for every chunk would cost as much in page faults as the hash itself.
+Hash and file calls release the interpreter's lock, so on two cores the slower of the two threads sets the pace. The buffers go round and
+round: fresh memory for every chunk would cost as much in page faults as the hash itself.
 """
 
 from __future__ import annotations
@@ -43,11 +43,17 @@ class Buffer:
         self._view = memoryview(self._data)
         self.filled = 0
 
-    def add(self, piece: bytes) -> None:
-        """Copy `piece` behind what is there; it must fit."""
-        end = self.filled + len(piece)
-        self._view[self.filled : end] = piece
+    def room(self, size_bytes: int) -> memoryview:
+        """The next `size_bytes`, to be written into; they count as filled. They must fit."""
+        start, end = self.filled, self.filled + size_bytes
+        if end > len(self._data):
+            raise ValueError("the buffer has not that much room")
         self.filled = end
+        return self._view[start:end]
+
+    def add(self, piece: bytes) -> None:
+        """Copy `piece` behind what is there."""
+        self.room(len(piece))[:] = piece
 
     def take(self) -> memoryview:
         """What was added; the buffer counts as empty again, and is overwritten by the next `add`."""

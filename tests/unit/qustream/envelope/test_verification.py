@@ -33,7 +33,7 @@ def test_no_edit_holds(world: Any, kind: str) -> None:
     envelope = getattr(world, kind)(b"hello")
     front = len(read_header(BytesIO(envelope)).raw)
     for at in range(front, len(envelope), 7):
-        with pytest.raises(QuStreamError, match="E-ENVELOPE-(SENDER|TRUNCATED)"):
+        with pytest.raises(QuStreamError, match=r"E-ENVELOPE-(SENDER|TRUNCATED)"):
             checked(envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :])
         with pytest.raises(QuStreamError, match="E-ENVELOPE-TRUNCATED"):
             checked(envelope[:at])
