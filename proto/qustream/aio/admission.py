@@ -30,9 +30,13 @@ class ListenerLimits:
     # New connections of one address: at most so many at once, refilled by so many a second (a twentieth of a core).
     burst_per_address: int = 128
     rate_per_address_per_s: int = 32
-    # Messages of all unlicensed peers of one address together; above it they are read more slowly. A node answers about as many.
-    message_burst_per_address: int = 1024
-    message_rate_per_address_per_s: int = 1024
+    # New connections of all addresses together: half a core at most, so that those who are in are still served in a flood.
+    burst: int = 512
+    rate_per_s: int = 256
+    # TLS records and messages of all unlicensed peers of one address together; above it they are read more slowly. A request is one of
+    # each: a node answers about as many.
+    work_burst_per_address: int = 2048
+    work_rate_per_address_per_s: int = 2048
     # An honest handshake takes two round trips; ten seconds let a satellite do it.
     handshake_ms: int = 10_000
     # No whole message for so long, pings included: gone.
@@ -88,7 +92,7 @@ class _Address:
         self.seats: set[Seat] = set()
         self.handshakes = 0
         self.connects = Bucket(limits.burst_per_address, limits.rate_per_address_per_s, now_s)
-        self.messages = Bucket(limits.message_burst_per_address, limits.message_rate_per_address_per_s, now_s)
+        self.work = Bucket(limits.work_burst_per_address, limits.work_rate_per_address_per_s, now_s)
 
 
 def address_key(host: str) -> str:
@@ -107,8 +111,9 @@ def address_key(host: str) -> str:
 class Admission:
     """The places of one listener."""
 
-    def __init__(self, limits: ListenerLimits) -> None:
+    def __init__(self, limits: ListenerLimits, now_s: float) -> None:
         self._limits = limits
+        self._connects = Bucket(limits.burst, limits.rate_per_s, now_s)
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._taken = 0
 
@@ -121,6 +126,8 @@ class Admission:
             return "handshakes_per_address"
         if not address.connects.take(now_s):
             return "rate_per_address"
+        if not self._connects.take(now_s):
+            return "rate"
         if self._taken >= limits.connections and not self._displace_for(address):
             return "connections"
         seat = Seat(key, displace)
@@ -144,9 +151,9 @@ class Admission:
         address.seats.remove(seat)
         self._taken -= 1
 
-    def messages(self, seat: Seat) -> Bucket:
+    def work(self, seat: Seat) -> Bucket:
         """What all unlicensed peers of the seat's address share."""
-        return self._addresses[seat.key].messages
+        return self._addresses[seat.key].work
 
     def _displace_for(self, newcomer: _Address) -> bool:
         greediest = max(self._addresses.values(), key=lambda address: len(address.seats))

@@ -32,7 +32,7 @@ from qustream.transport.address import parse_address
 from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
 from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import CHANNEL_LIMITS, REQUESTS_MAX, REQUESTS_MAX_BYTES, STALL_MS, Channel
+from qustream.transport.limits import CHANNEL_LIMITS, PACED_READ_BYTES, READ_BYTES, REQUESTS_MAX, REQUESTS_MAX_BYTES, STALL_MS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
@@ -118,7 +118,7 @@ class Connection:
         self.peer_uid = link.peer_uid
         self.end_code = ""  # why the connection ended; empty before that, and after a goodbye without a reason
         self.heard_at = trio.current_time()  # when the peer last completed a message, pings included
-        self.pace: Bucket | None = None  # how many messages are read at what rate; None: as they come
+        self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
         self._link = link
         self._engine = link.engine
         self._early = early
@@ -182,9 +182,13 @@ class Connection:
 
     def _try_send(self, channel: Channel, body: bytes) -> bool:
         self._check_alive()
-        sent = self._engine.send(channel, body)
-        self._something_to_send.unpark_all()
-        return sent
+        try:
+            return self._engine.send(channel, body)
+        except QuStreamError as error:
+            self._end(error)
+            raise
+        finally:
+            self._something_to_send.unpark_all()
 
     async def receive(self) -> tuple[Channel, bytes]:
         """The next message of consensus, gossip or bulk. Errors: whatever ended the connection, after what came before it."""
@@ -252,6 +256,9 @@ class Connection:
             raise LocalMisuse("a connection is entered once")
         self._tasks = trio.open_nursery()
         nursery = await self._tasks.__aenter__()
+        for event in self._early:  # a goodbye right behind the Hello: whoever asks next must hear its reason
+            if isinstance(event, Closed):
+                self._closed_by(event)
         nursery.start_soon(self._read_all)
         nursery.start_soon(self._send_all)
         return self
@@ -304,13 +311,13 @@ class Connection:
     async def _read_until_closed(self) -> None:
         while self._trouble is None:
             events: list[Event] = []
-            heard = self._engine.heard
+            heard, work = self._engine.heard, self._engine.work
             with trio.move_on_after(self._idle_s / 3) as quiet:
-                events = await self._link.read()
+                events = await self._link.read(READ_BYTES if self.pace is None else PACED_READ_BYTES)
             self._something_to_send.unpark_all()
             await self._take_all(events)
+            await self._keep_pace(self._engine.work - work)
             if self._engine.heard != heard:
-                await self._keep_pace(self._engine.heard - heard)
                 self.heard_at = trio.current_time()
             elif trio.current_time() - self.heard_at >= self._idle_s:
                 raise fault("E-PEER-CLOSED", "the peer fell silent")
@@ -318,10 +325,10 @@ class Connection:
                 self._engine.ping(0)
                 self._something_to_send.unpark_all()
 
-    async def _keep_pace(self, messages: int) -> None:
-        """Whoever sends faster than allowed is read more slowly."""
+    async def _keep_pace(self, work: int) -> None:
+        """Whoever makes us work more than allowed is read more slowly."""
         if self.pace is not None:
-            wait_s = self.pace.spend(messages, trio.current_time())
+            wait_s = self.pace.spend(work, trio.current_time())
             if wait_s:
                 await trio.sleep(wait_s)
 
@@ -339,8 +346,7 @@ class Connection:
     async def _take_all(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Closed):
-                error = event.error or fault("E-PEER-CLOSED", "the peer closed the connection")
-                self._end(error, error.code if event.error else "")
+                self._closed_by(event)
             elif not isinstance(event, Received):
                 continue
             elif event.channel is Channel.REQUEST:
@@ -369,6 +375,10 @@ class Connection:
         self._arrived.unpark_all()
 
     # -- within -------------------------------------------------------------------------------------------------------
+
+    def _closed_by(self, event: Closed) -> None:
+        error = event.error or fault("E-PEER-CLOSED", "the peer closed the connection")
+        self._end(error, error.code if event.error else "")
 
     def _end(self, error: QuStreamError, code: str | None = None) -> None:
         if self._trouble is None:

@@ -73,12 +73,13 @@ class Link:
         self.engine = engine
         self._socket = sock
         self._stall_s = stall_s
+        self._closing = False
         self._out = memoryview(b"")
 
-    async def read(self) -> list[Event]:
+    async def read(self, most_bytes: int = READ_BYTES) -> list[Event]:
         """Wait for bytes, take them, and return what they mean. Errors: `E-PEER-CLOSED`."""
         await self._wait(trio.lowlevel.wait_readable)
-        buffer = _read_buffer()
+        buffer = _read_buffer()[:most_bytes]
         try:
             count = self._socket.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
@@ -110,9 +111,11 @@ class Link:
         raise fault("E-PEER-CLOSED", "the peer does not read")
 
     async def close_gently(self) -> None:
-        """Get the goodbye out, read what is under way, close: at most a second, also when cancelled."""
-        if self._socket.fileno() < 0:
+        """Get the goodbye out, read what is under way, close: at most a second, also when cancelled. Returns at once if another task
+        is at it."""
+        if self._closing or self._socket.fileno() < 0:
             return
+        self._closing = True
         try:
             with trio.move_on_after(GOODBYE_S, shield=True):
                 await self.flush()

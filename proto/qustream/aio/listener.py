@@ -122,7 +122,7 @@ async def serve(
     def engine() -> Engine:
         return Engine("server", key=key, hello=hello() if callable(hello) else hello, permit=permit)
 
-    house = _House(engine, handler, limits, Admission(limits), stats or ListenerStats())
+    house = _House(engine, handler, limits, Admission(limits, trio.current_time()), stats or ListenerStats())
     wanted = [listen] if isinstance(listen, str) else listen
     sockets = [open_listener(one) if isinstance(one, str) else one for one in wanted]
     await _serve_sockets(sockets, house, task_status)
@@ -148,7 +148,7 @@ async def serve_unix(
     def engine() -> PlainEngine:
         return PlainEngine("server", hello=hello() if callable(hello) else hello, permit=permit)
 
-    house = _House(engine, handler, limits, Admission(limits), stats or ListenerStats())
+    house = _House(engine, handler, limits, Admission(limits, trio.current_time()), stats or ListenerStats())
     sock = _open_unix_listener(Path(path), mode)
     try:
         await _serve_sockets([sock], house, task_status)
@@ -270,7 +270,7 @@ async def _run_handler(connection: Connection, seat: Seat, house: _House) -> Non
     seat.heard_at = lambda: connection.heard_at
     seat.kept = connection.is_licensed
     if not connection.is_licensed:
-        connection.pace = house.admission.messages(seat)
+        connection.pace = house.admission.work(seat)
     house.stats.open += 1
     try:
         async with connection:

@@ -117,6 +117,7 @@ class _Engine:
         self.state = State.IDLE
         self.peer: Peer | None = None
         self.heard = 0  # whole messages of the peer, of every channel: its signs of life
+        self.work = 0  # what the peer made us do: a TLS record or a message counts one
         self.dropped = 0  # gossip messages that found their queue full
         self._layer = layer
         self._key = key
@@ -153,6 +154,7 @@ class _Engine:
         try:
             chunks = self._layer.receive(data)
             self._secure_if_ready()
+            self.work += len(chunks)
             for chunk in chunks:
                 for channel, body in self._reader.feed(chunk):
                     self._take(channel, body, events)
@@ -183,6 +185,9 @@ class _Engine:
             raise fault("E-PEER-CLOSED", "the connection is closed")
         if self.state is not State.OPEN:
             raise LocalMisuse("a message before the connection is open")
+        if self._layer.worn:
+            self.close()
+            raise fault("E-PEER-CLOSED", "the connection carried as much as its keys may: connect again")
         limit = CHANNEL_LIMITS[channel].message_max_bytes
         if channel is Channel.CONTROL:
             raise LocalMisuse("the control channel belongs to the engine")
@@ -247,8 +252,8 @@ class _Engine:
             return True
         if channel is Channel.GOSSIP:
             self.dropped += 1
-        elif channel in (Channel.CONSENSUS, Channel.CONTROL):
-            self.close("E-PEER-LIMIT", f"the peer does not take what is sent on {channel.name.lower()}")
+        elif channel is Channel.CONSENSUS:
+            self.close("E-PEER-LIMIT", "the peer does not take what is sent on consensus")
         return False
 
     def _secure_if_ready(self) -> None:
@@ -272,6 +277,7 @@ class _Engine:
 
     def _take(self, channel: Channel, body: bytes, events: list[Event]) -> None:
         self.heard += 1
+        self.work += 1
         if channel is Channel.CONTROL:
             self._take_control(body, events)
         else:
@@ -289,8 +295,8 @@ class _Engine:
             events.append(self._greet(message))
         elif self.state is not State.OPEN:
             raise fault("E-FRAME-ORDER", f"a {type(message).__name__} before the Hello")
-        elif isinstance(message, Ping):
-            self._enqueue(Channel.CONTROL, encode(Pong(message.number)))
+        elif isinstance(message, Ping) and not self._enqueue(Channel.CONTROL, encode(Pong(message.number))):
+            raise fault("E-PEER-LIMIT", "the peer makes us answer and does not read the answers")
 
     def _greet(self, message: Hello) -> Established:
         layer = self._layer

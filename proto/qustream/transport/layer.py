@@ -10,14 +10,19 @@ __all__ = ["Layer", "PlainLayer"]
 
 
 class Layer(Protocol):
-    """Bytes of the network on one side, plaintext on the other. `ready`: the other end is known and plaintext may pass;
-    `ended`: it said that nothing more comes; `peer_key`, `exporter`: what binds the channel to its ends."""
+    """Bytes of the network on one side, plaintext on the other.
+
+    `ready`: the other end is known and plaintext may pass; `ended`: it said that nothing more comes; `worn`: the keys have protected
+    as much as they may; `peer_key`, `exporter`: what binds the channel to its ends.
+    """
 
     ready: bool
     ended: bool
     peer_key: PublicKey | None
     exporter: bytes
 
+    @property
+    def worn(self) -> bool: ...
     def start(self) -> None: ...
     def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
     def write(self, plaintext: bytes) -> None: ...
@@ -34,6 +39,11 @@ class PlainLayer:
         self.peer_key: PublicKey | None = None
         self.exporter = b""
         self._out: list[bytes] = []
+
+    @property
+    def worn(self) -> bool:
+        """There are no keys."""
+        return False
 
     def start(self) -> None:
         """Nothing to agree on."""

@@ -54,6 +54,8 @@ ALL_CHANNELS = frozenset(Channel)
 COALESCE_BYTES = 256 * KIB
 # What one read takes from the socket, so that a sender's coalesced write is one read.
 READ_BYTES = 256 * KIB
+# A stranger's records may be of one byte: 16 KiB of these are 4 ms of work, and then others have their turn.
+PACED_READ_BYTES = 16 * KIB
 # The largest honest flight is 10.3 KiB of handshake, 16 KiB of Hello; four times that.
 HANDSHAKE_MAX_BYTES = 64 * KIB
 # TLS answers key updates by itself. A peer that makes us owe it more than this does not read.

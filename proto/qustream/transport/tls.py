@@ -33,6 +33,9 @@ CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 # The largest TLS record's plaintext, and what a record adds to it: header, type, tag.
 RECORD_BYTES = 16384
 RECORD_OVERHEAD_BYTES = 22
+# RFC 8446 §5.5: AES-GCM keeps its margin for 2^24.5 records under one key, which is 390 GB of full ones. OpenSSL does not change keys by
+# itself and Python cannot ask it to, so a connection ends in order before that.
+RECORDS_MAX = 1 << 24
 # What TLS has to say by itself fits into one such read, but for the server's first flight.
 OWED_READ_BYTES = 4096
 # OpenSSL's SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets without exporting it: a write would end after one record.
@@ -101,8 +104,14 @@ class TlsLayer:
         self._judged: QuStreamError | None = None
         self.ready = False
         self.ended = False
+        self._records = 0
         self.peer_key: PublicKey | None = None
         self.exporter = b""
+
+    @property
+    def worn(self) -> bool:
+        """Whether our sending key has protected as many records as it should."""
+        return self._records >= RECORDS_MAX
 
     def start(self) -> None:
         """The client speaks first."""
@@ -190,6 +199,7 @@ class TlsLayer:
         """Protect `plaintext`; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
         if self._broken:
             return
+        self._records += len(plaintext) // RECORD_BYTES + 1
         sent = self._connection.send(plaintext)
         assert sent == len(plaintext)  # a memory buffer takes all, since partial writes are off
         self._drain(len(plaintext) + len(plaintext) // RECORD_BYTES * RECORD_OVERHEAD_BYTES + OWED_READ_BYTES)

@@ -13,7 +13,7 @@ class House:
     """An admission and what it displaced."""
 
     def __init__(self, limits: ListenerLimits = LIMITS) -> None:
-        self.admission = Admission(limits)
+        self.admission = Admission(limits, 0.0)
         self.displaced: list[str] = []
 
     def come(self, key: str, now_s: float = 0.0, *, shaken: bool = True, heard_at: float = 0.0) -> Seat | str:
@@ -60,6 +60,14 @@ def test_an_address_connects_so_often() -> None:
     house.admission.leave(seated(house.come("a", 100.5)))
     assert house.come("a", 100.6) == "rate_per_address"
     seated(house.come("b", 100.6))
+
+
+def test_all_addresses_together_connect_so_often() -> None:
+    house = House(ListenerLimits(burst=5, rate_per_s=1))
+    for number in range(5):
+        house.admission.leave(seated(house.come(f"bot {number}", 10.0)))
+    assert house.come("bot 6", 10.5) == "rate"
+    seated(house.come("bot 7", 11.0))
 
 
 def test_a_flood_from_one_address_gives_way_to_another_address() -> None:
@@ -110,7 +118,7 @@ def test_remembered_addresses_are_bounded_and_those_with_connections_stay() -> N
     for number in range(100):
         house.admission.leave(seated(house.come(f"passer {number}")))
     assert len(house.admission._addresses) <= LIMITS.addresses
-    house.admission.messages(keeper)
+    house.admission.work(keeper)
 
 
 def test_addresses_count_by_what_one_owner_holds() -> None:

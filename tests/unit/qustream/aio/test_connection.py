@@ -400,7 +400,7 @@ async def test_a_peer_that_takes_nothing_is_given_up() -> None:
 
 
 async def test_who_sends_too_fast_is_read_more_slowly() -> None:
-    limits = ListenerLimits(message_burst_per_address=20, message_rate_per_address_per_s=100)
+    limits = ListenerLimits(work_burst_per_address=40, work_rate_per_address_per_s=200)
     async with trio.open_nursery() as nursery:
         handler = answering(double)
         bound = await nursery.start(partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=handler, limits=limits))

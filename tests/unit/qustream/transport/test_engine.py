@@ -392,8 +392,7 @@ def test_a_reflected_hello_proves_nothing() -> None:
 def test_a_peer_that_makes_us_answer_and_does_not_read_is_closed() -> None:
     link = opened(tls())
     inject(link.alice, control(Ping(1)) * 1000)
-    link.at_bob += link.bob.receive(link.alice.data_to_send())
-    assert link.bob.is_closed
+    assert closed_code(link.bob.receive(link.alice.data_to_send())) == "E-PEER-LIMIT"
     assert closed_code(link.run().at_alice) == "E-PEER-LIMIT"
 
 
@@ -472,6 +471,19 @@ def test_an_endless_handshake_is_refused() -> None:
         events += link.bob.receive(flood)
     assert closed_code(events) in ("E-WIRE-OVERSIZE", "E-TLS-HANDSHAKE")
     assert link.bob.is_closed
+
+
+def test_a_connection_whose_keys_are_worn_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = opened(tls())
+    monkeypatch.setattr("qustream.transport.tls.RECORDS_MAX", link.alice._layer._records + 2)
+    for number in range(2):
+        assert link.alice.send(Channel.BULK, bytes([number]))
+        link.run()
+    assert link.alice.has_room(Channel.BULK, 1)
+    with pytest.raises(QuStreamError, match="connect again") as caught:
+        link.alice.send(Channel.BULK, b"one too many")
+    assert caught.value.code == "E-PEER-CLOSED"
+    assert link.run().at_bob == [Received(Channel.BULK, b"\0"), Received(Channel.BULK, b"\1"), Closed(None)]
 
 
 def test_reprs_show_the_state_and_no_secret() -> None:
