@@ -156,14 +156,16 @@ def test_revoked_is_revoked(alice: User, bob: User, letter: Path, tmp_path: Path
 
 def test_a_revoked_device_is_refused_and_the_user_is_told(network: Network, bob: User, letter: Path) -> None:
     dave = network.user("dave")
-    who = dave("whoami", "--json").json
-    network.testnet("revoke", who["user"], who["device"])
-    for _ in range(50):
-        refused = dave("encrypt", letter, "--to", bob.id, "-o", letter.with_suffix(".never"))
-        if refused.code:
-            break
-    assert refused.code != 0
+    second = network.user("dave-s-second", words=dave.words, requests=0)
+    assert second.id == dave.id
+    device = dave("whoami", "--json").json["device"]
+    network.testnet("revoke", dave.id, device)
+    refused = dave("encrypt", letter, "--to", bob.id, "-o", letter.with_suffix(".never"))
+    assert refused.code == 1
     assert "E-DEVICE-REVOKED" in refused.err
+    alerts = second("whoami", "--json").json["alerts"]
+    assert {"E-DEVICE-REVOKED"} == {alert["code"] for alert in alerts}
+    assert {device} == {alert["device"] for alert in alerts}
 
 
 def test_an_unregistered_device_is_refused(network: Network, bob: User, letter: Path) -> None:

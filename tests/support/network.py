@@ -29,9 +29,15 @@ class Finished:
         return value
 
 
-def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout_s: float = 120) -> Finished:
+def run(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "", timeout_s: float = 120) -> Finished:
     done = subprocess.run(
-        [str(a) for a in arguments], env=os.environ | (env or {}), capture_output=True, text=True, timeout=timeout_s, check=False
+        [str(a) for a in arguments],
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=timeout_s,
+        check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -49,12 +55,15 @@ class Network:
             assert done.code == 0, f"testnet {command}: {done.err}"
         return done
 
-    def user(self, name: str, *, requests: int = 64) -> User:
-        """A user of his own, enrolled and with a grant."""
+    def user(self, name: str, *, requests: int = 64, words: str = "") -> User:
+        """A user of his own, enrolled and with a grant; with `words`, a second device of whoever has these words."""
         user = User(self, name)
-        made = user("init", "--network", self.directory / "network.toml", "--network-key", self.layout["network_key"], "--label", name)
+        restore = ("--restore", "--stripe", "1") if words else ()
+        where = ("--network", self.directory / "network.toml", "--network-key", self.layout["network_key"])
+        made = user("init", *where, "--label", name, *restore, stdin=words)
         assert made.code == 0, made.err
         user.id = made.out.strip()
+        user.words = next((line.strip() for line in made.err.splitlines() if len(line.split()) == 12 and line.startswith("    ")), words)
         self.testnet("enrol", user.home, "--credential", user.credential)
         if requests:
             self.testnet("grant", user.home, "--credential", user.credential, "--count", str(requests))
@@ -79,9 +88,10 @@ class User:
         (self.credential / "qustream").write_text(f"the passphrase of {name}")
         (self.credential / "qustream").chmod(0o600)
         self.id = ""
+        self.words = ""
 
-    def __call__(self, *arguments: str | Path) -> Finished:
-        return run(BIN / "qustream", "--home", self.home, *arguments, env={"CREDENTIALS_DIRECTORY": str(self.credential)})
+    def __call__(self, *arguments: str | Path, stdin: str = "") -> Finished:
+        return run(BIN / "qustream", "--home", self.home, *arguments, env={"CREDENTIALS_DIRECTORY": str(self.credential)}, stdin=stdin)
 
 
 def start_network(directory: Path, base_port: int, *arguments: str) -> Network:
