@@ -45,7 +45,8 @@ from qustream.model.entropy import UNIT_BYTES, Attestation
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import show_address
-from qustream.transport.greeting import LocalHello
+from qustream.transport.greeting import LocalHello, Peer
+from qustream.transport.limits import UNKNOWN_PEER_CHANNELS, Channel
 from qustream.wire.feed import FeedHealth
 from qustream.wire.hello import Role
 
@@ -55,6 +56,7 @@ REGISTRY_POLL_S = 1.0  # a node that loses its licence loses its feed a second l
 STATUS_S = 5.0  # systemd's status line and watchdog, at least this often
 # A node has one connection, and one more while it replaces that; strangers cost a handshake each and no more than these places.
 CONNECTIONS_MAX = 2 * NODES_MAX
+FEED_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST, Channel.BULK})
 REASON_MAX_CHARS = 256  # of FeedHealth
 
 
@@ -145,7 +147,9 @@ class Daemon:
         limits = ListenerLimits(connections=CONNECTIONS_MAX, connections_per_address=CONNECTIONS_MAX)
         addresses: list[str] = []
         if sockets:
-            serve_tls = partial(serve, key=self._key, hello=self._hello, handler=self._talk, limits=limits, stats=self._stats)
+            serve_tls = partial(
+                serve, key=self._key, hello=self._hello, handler=self._talk, limits=limits, permit=self._permit, stats=self._stats
+            )  # fmt: skip
             addresses += await nursery.start(serve_tls, sockets)
         if self._config.unix is not None:
             serve_local = partial(serve_unix, hello=self._hello, limits=limits, stats=self._stats)
@@ -154,6 +158,10 @@ class Daemon:
 
     def _hello(self) -> LocalHello:
         return LocalHello(self._config.chain, (Role.QRNG_SERVER,), self._config.listen, self._allow.height)
+
+    def _permit(self, peer: Peer) -> frozenset[Channel]:
+        """A node on the allow-list keeps its place however many strangers come; those get to hear that they are refused."""
+        return FEED_CHANNELS if peer.id in self._allow else UNKNOWN_PEER_CHANNELS
 
     async def _talk(self, connection: Connection) -> None:
         await self._feed.serve(connection, peer=connection.peer.id, transport="tls")

@@ -19,7 +19,7 @@ from qrngd.status import DeviceStatus, FeedStatus, StatusSnapshot
 __all__ = ["CONTENT_TYPE", "MetricsPage"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_MS_PER_S = 1000
+_MS_PER_S = 1000  # a second, for metrics in base units
 
 
 class _SnapshotCollector(Collector):

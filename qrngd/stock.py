@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from qrngd.pipeline import Conditioned, Measurement
 from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
 
-__all__ = ["Span", "Stock"]
+__all__ = ["Span", "Stock", "wipe"]
+
+_ZEROS = memoryview(bytes(UNIT_BYTES))
+
+
+def wipe(data: memoryview | bytearray) -> None:
+    """Overwrite with zeros."""
+    view = memoryview(data)
+    for start in range(0, len(view), UNIT_BYTES):
+        piece = view[start : start + UNIT_BYTES]
+        piece[:] = _ZEROS[: len(piece)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +74,18 @@ class Stock:
     def cut(self) -> tuple[bytearray, Span]:
         """The oldest `UNIT_BYTES` bytes and what stands behind them. There must be a whole unit in stock."""
         assert self.units, "cut without a unit in stock"
-        unit = bytearray(UNIT_BYTES)
+        pieces: list[memoryview] = []
+        left = UNIT_BYTES
         span: Span | None = None
-        filled = 0
-        while filled < UNIT_BYTES:
+        while left:
             chunk = self._chunks[0]
-            piece = self._take(chunk, UNIT_BYTES - filled)
-            unit[filled : filled + len(piece)] = piece
-            piece[:] = bytes(len(piece))
-            filled += len(piece)
+            piece = self._take(chunk, left)
+            pieces.append(piece)
+            left -= len(piece)
             span = chunk.span if span is None else span.joined(chunk.span)
+        unit = bytearray().join(pieces)
+        for piece in pieces:
+            wipe(piece)
         assert span is not None
         return unit, span
 
@@ -90,7 +102,7 @@ class Stock:
         self.dropped_bytes += size_bytes
         while size_bytes:
             piece = self._take(self._chunks[0], size_bytes)
-            piece[:] = bytes(len(piece))
+            wipe(piece)
             size_bytes -= len(piece)
 
     def _take(self, chunk: _Chunk, most: int) -> memoryview:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from qrngd.pipeline import Measurement
-from qrngd.stock import Span
+from qrngd.stock import Span, wipe
 from qustream.entropy import build_batch
 from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, Attestation, Conditioning, HealthReport, LeafProof
@@ -38,7 +38,7 @@ class CutUnit(Generic[_Owner]):
 
     def wipe(self) -> None:
         """Overwrite the randomness."""
-        self.unit[:] = bytes(len(self.unit))
+        wipe(self.unit)
 
     def __repr__(self) -> str:
         return f"<CutUnit {self.sequence} for {self.node.hex()[:12]}>"

@@ -141,12 +141,12 @@ class FeedService:
             await session.answer(number, self._health)
 
     async def _deliver(self, session: Session) -> None:
-        while not session.closed:
-            unit = await session.send_next()
-            if unit is not None:
-                self._book.taken(session.node)
-                self.counts.delivered += 1
-                self.changed.ring()
+        def delivered(unit: CutUnit[Session]) -> None:
+            self._book.taken(unit.node)
+            self.counts.delivered += 1
+            self.changed.ring()
+
+        await session.deliver(delivered)
 
     def _close(self, session: Session) -> None:
         if session.closed:

@@ -14,11 +14,11 @@ node does alone is logged above debug.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import trio
 
@@ -63,7 +63,7 @@ class Parcel:
 
 
 class Session:
-    """The open feed of one node. `news` and `parcels` are filled by the feed and emptied by `send_all`."""
+    """The open feed of one node. `news` and `parcels` are filled by the feed and emptied by `deliver`."""
 
     def __init__(self, node: bytes, connection: FeedConnection, *, transport: str, since_ms: int) -> None:
         self.node = node
@@ -72,6 +72,7 @@ class Session:
         self.closed = False
         self._connection = connection
         self._scope = trio.CancelScope()
+        self._reading = trio.CancelScope()  # one scope with a moving deadline: a new one for each message would cost more than sending it
         self._trouble: QuStreamError | None = None
         self._news: deque[FeedHealth] = deque(maxlen=NEWS_MAX)
         self._parcels: deque[Parcel] = deque()  # bounded by the node's share of units in flight
@@ -123,14 +124,23 @@ class Session:
 
     async def answer(self, number: int, health: FeedHealth) -> None:
         """Answer a request with the state of the device. Raises E-DEADLINE when the node does not read."""
-        with _deadline():
+        with trio.move_on_after(SEND_TIMEOUT_S) as scope:
             await self._connection.answer(number, encode(Response(number, encode(health))))
+        if scope.cancelled_caught:
+            raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
 
-    async def send_next(self) -> CutUnit[Session] | None:
-        """Send what is due, waiting for something if nothing is; return the unit that was delivered, if it was one.
+    async def deliver(self, delivered: Callable[[CutUnit[Session]], None]) -> None:
+        """Send what is due for ever; `delivered` is called for each unit the transport took. Raises E-DEADLINE if nobody reads."""
+        with self._reading:
+            while not self.closed:
+                unit = await self._send_next()
+                if unit is not None:
+                    delivered(unit)
+        if self._reading.cancelled_caught:
+            raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
 
-        Raises E-DEADLINE when the node does not read.
-        """
+    async def _send_next(self) -> CutUnit[Session] | None:
+        """Send what is due, waiting for something if nothing is; return the unit that was delivered, if it was one."""
         while not self._news and not self._parcels:
             await self._bell.wait()
         if self._news:
@@ -140,7 +150,8 @@ class Session:
         if parcel.root != self._last_root:
             await self._send(encode(FeedBatch(parcel.attestation)))
             self._last_root = parcel.root
-        await self._send(encode(FeedUnit(parcel.root, parcel.proof, bytes(parcel.unit.unit))))
+        # The encoder takes any buffer; a copy as `bytes` first would cost as much as the encoding.
+        await self._send(encode(FeedUnit(parcel.root, parcel.proof, cast(bytes, parcel.unit.unit))))
         if self.closed:  # meanwhile; everything is wiped and counted
             return None
         self._parcels.popleft()
@@ -148,8 +159,9 @@ class Session:
         return parcel.unit
 
     async def _send(self, body: bytes) -> None:
-        with _deadline():
-            await self._connection.send(Channel.BULK, body)
+        self._reading.deadline = trio.current_time() + SEND_TIMEOUT_S
+        await self._connection.send(Channel.BULK, body)
+        self._reading.deadline = math.inf
 
     def close(self) -> int:
         """Wipe what is still here; return how many units that were."""
@@ -162,14 +174,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.node.hex()[:12]} {self.transport}>"
-
-
-@contextmanager
-def _deadline() -> Iterator[None]:
-    with trio.move_on_after(SEND_TIMEOUT_S) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
 
 
 async def receive_open(connection: FeedConnection) -> tuple[int, FeedOpen]:
