@@ -325,12 +325,14 @@ class Pipeline:
         seeds = -(-macs.size // (SEED_BYTES + RESEED_INTERVAL_BYTES))
         size = macs.size - seeds * SEED_BYTES
         spent = macs[size:].tobytes()
-        pads = []
+        data = np.empty(size, dtype=np.uint8)
         for number in range(seeds):
             self._reseed(spent[number * SEED_BYTES : (number + 1) * SEED_BYTES])
-            pads.append(self._draw(min(RESEED_INTERVAL_BYTES, size - number * RESEED_INTERVAL_BYTES)))
-        pad = np.frombuffer(b"".join(pads), dtype=np.uint8)
-        return np.bitwise_xor(macs[:size], pad), seeds * SEED_BYTES
+            start = number * RESEED_INTERVAL_BYTES
+            into = data[start : start + RESEED_INTERVAL_BYTES]
+            pad = np.frombuffer(self._draw(into.size), dtype=np.uint8)
+            np.bitwise_xor(macs[start : start + into.size], pad, out=into)
+        return data, seeds * SEED_BYTES
 
     @staticmethod
     def _changed(change: StateChanged | None) -> list[Event]:

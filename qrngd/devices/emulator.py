@@ -22,10 +22,10 @@ from qustream.model.entropy import DeviceDescriptor
 __all__ = ["EMULATOR_MIN_ENTROPY_MILLIBITS", "Emulator"]
 
 # /dev/urandom is as good as 8 bits a byte. It is treated as 7: an emulator rehearses for a hardware device whose claim is lower
-# than its width, with the lanes of one (32 bytes for 16), and at 7 a perfect stream alarms a million times less often than at 8.
+# than its width, with the lanes of one (32 bytes for 16), and at 7 a perfect stream alarms 256 times less often than at 8.
 EMULATOR_MIN_ENTROPY_MILLIBITS = 7000
 SOURCE = "/dev/urandom"
-# The most one read gives: four batches of the pipeline.
+# The most one read gives: what the daemon asks for at once.
 READ_MAX_BYTES = 4 << 20
 # Chances are drawn for blocks of this many places, each from (seed, block number), so that any part can be drawn alone.
 _BLOCK_BYTES = 1 << 12

@@ -16,7 +16,7 @@ from qrngd.health.verdict import Grade, WindowVerdict
 
 __all__ = ["BATCH_WINDOWS", "ContinuousTests"]
 
-# Most windows in one call: 1 MiB of byte samples, which stays in a core's second-level cache with its scratch.
+# Most windows in one call: 1 MiB of byte samples; with fewer the fixed cost of a call shows, with more the caches do.
 BATCH_WINDOWS = 16
 
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Two alarm levels, alpha = 2^-exponent. At 2^-20, the standard's usual choice, a perfect 1 Gbit/s byte source would alarm every
-# 8 ms; at 2^-40 a perfect 7.5 Gbit/s one alarms about every 20 minutes, at 2^-60 once in 40 years.
+# 0.13 s; at 2^-40 a perfect 7.5 Gbit/s one alarms about every 20 minutes, at 2^-60 less than once in 30 years.
 INTERMITTENT_EXPONENT = 40
 PERMANENT_EXPONENT = 60
 # SP 800-90B §4.4.2: 1024 samples for a binary source, 512 for any other.

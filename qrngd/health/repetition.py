@@ -24,6 +24,7 @@ class RepetitionTest:
 
     def __init__(self, cutoffs: tuple[int, int], itemsize: int) -> None:
         """`cutoffs`: (intermittent, permanent); `itemsize`: bytes an array item, 1 or 2."""
+        self._equal = np.empty(0, dtype=np.bool_)
         self._cutoff, self._permanent = cutoffs
         # A run of C samples covers at least (C - w + 1) // w whole aligned words of w samples, all equal: the longest w that
         # leaves two of them is the cheapest screen. Eight bytes is numpy's longest word.
@@ -41,7 +42,7 @@ class RepetitionTest:
     def judge(self, samples: Samples, window_samples: int) -> dict[int, Finding]:
         """Findings by window number within `samples` (whole windows, in order); windows without one are left out."""
         lead = self._run if samples[0] == self._value else 0
-        head = self._head_run(samples)
+        head = self._head_run(samples) if lead else 0
         if lead + head < self._cutoff and not self._suspicious(samples):
             self._value, self._run = int(samples[-1]), self._head_run(samples[::-1])
             return {}
@@ -49,15 +50,17 @@ class RepetitionTest:
 
     def _head_run(self, samples: Samples) -> int:
         """Length of the run that begins `samples`, as far as the cutoff."""
-        different = np.flatnonzero(samples[: self._cutoff] != samples[0])
-        return int(different[0]) if different.size else min(self._cutoff, samples.size)
+        first, run = samples[0], 1
+        while run < self._cutoff and run < samples.size and samples[run] == first:
+            run += 1
+        return run
 
     def _suspicious(self, samples: Samples) -> bool:
         """False only if `samples` holds no run of `_cutoff` samples."""
         if self._words < 2:
             return True
         words = samples.view(f"u{self._word_samples * samples.dtype.itemsize}")
-        places = np.flatnonzero(words[1:] == words[:-1])
+        places = self._equal_neighbours(words)
         for step in range(2, self._words):
             places = places[places + step < words.size]
             places = places[words[places + step] == words[places]]
@@ -66,6 +69,19 @@ class RepetitionTest:
         if places.size > _PLACES_MAX:
             return True
         return any(self._is_long(samples, int(place)) for place in places)
+
+    def _equal_neighbours(self, words: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        """Where a word equals the next one. Looks at eight comparisons at a time first: nearly all come to nothing."""
+        size = -(-words.size // 8) * 8
+        if self._equal.size < size:
+            self._equal = np.empty(size, dtype=np.bool_)  # as large as the largest batch, once
+        equal = self._equal[:size]
+        equal[words.size - 1 :] = False
+        np.equal(words[1:], words[:-1], out=equal[: words.size - 1])
+        groups = np.flatnonzero(equal.view(np.uint64) != 0)
+        which, inside = np.nonzero(equal.reshape(-1, 8)[groups])
+        places: NDArray[np.intp] = groups[which] * 8 + inside
+        return places
 
     def _is_long(self, samples: Samples, place: int) -> bool:
         """Whether the run through `place` reaches the cutoff."""

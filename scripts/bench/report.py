@@ -20,7 +20,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 __all__ = ["MIN_ROUNDS", "Row", "Times", "compare", "emit", "machine", "measure", "plain"]
@@ -145,10 +145,11 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} CPUs, {python}, {platform.system()} {platform.release()}"
 
 
-def emit(bench: str, rows: Sequence[Row], rounds: int = 7) -> None:
-    """Print the report. Figures keep four significant digits."""
+def emit(bench: str, rows: Sequence[Row], rounds: int = 7, skipped: Mapping[str, str] | None = None) -> None:
+    """Print the report. Figures keep four significant digits. `skipped`: rows that could not be measured here, with the reason."""
     shown = [{k: _rounded(v) for k, v in asdict(row).items() if k != "cpu_s" or v is not None} for row in rows]
-    print(json.dumps({"bench": bench, "rounds": rounds, "machine": machine(), "rows": shown}, indent=1, ensure_ascii=False))
+    report = {"bench": bench, "rounds": rounds, "machine": machine(), "rows": shown} | ({"skipped": dict(skipped)} if skipped else {})
+    print(json.dumps(report, indent=1, ensure_ascii=False))
 
 
 def _rounded(value: object) -> object:

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import trio
 
 from qrngd.devices.chardev import CharacterDevice, kind_of
 from qustream.errors import OperatorFault
@@ -188,3 +189,19 @@ def test_long_labels_are_cut(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     descriptor = device(path, model="m" * 100, serial="s" * 100).open()
     assert (len(descriptor.model), len(descriptor.serial)) == (64, 64)
+
+
+@pytest.mark.needs("hwrng")
+async def test_the_real_hwrng_names_its_source_and_delivers() -> None:
+    lamp = device("/dev/hwrng")
+    descriptor = lamp.open()
+    assert descriptor.kind == "chardev"
+    assert descriptor.source == Path("/sys/class/misc/hw_random/rng_current").read_text().strip()
+    assert not descriptor.emulated
+    raw = b""
+    with trio.fail_after(30):
+        while len(raw) < 64:
+            raw += lamp.read(64)
+            await trio.sleep(lamp.retry_after_ms / 1000)
+    lamp.close()
+    assert len(set(raw)) > 16

@@ -52,8 +52,8 @@ def test_the_cut_changes_no_verdict(width: int, calls: list[int], wounds: list[t
 @pytest.mark.parametrize("width", [1, 8, 16])
 def test_a_perfect_source_passes(width: int) -> None:
     tests = ContinuousTests(cutoffs_for(1000 * width, width))
-    raw = random_bytes(width, 16, tests.layout.window_bytes)
-    assert [verdict.grade for verdict in tests.judge(raw)] == [Grade.PASSED] * 16
+    raw = random_bytes(width, BATCH_WINDOWS, tests.layout.window_bytes)
+    assert [verdict.grade for verdict in tests.judge(raw)] == [Grade.PASSED] * BATCH_WINDOWS
 
 
 def test_a_stuck_source_fails_for_good_at_once() -> None:

@@ -1,0 +1,119 @@
+"""The whole way from raw bytes to conditioned ones, from memory: health tests, conditioning, DRBG XOR, ledger.
+
+Rows: raw rate of one process against memcpy of the same bytes and against `rngtest` (Debian rng-tools5; left out, and said so, where
+that program is missing); conditioned output of one process on every core. Samples are bytes at full min-entropy (h = 8/8).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+
+import numpy as np
+from report import MIN_ROUNDS, Row, Times, compare, emit, measure, plain
+
+from qrngd.pipeline import Conditioned, Pipeline
+from qustream.model.entropy import DeviceDescriptor
+
+CALL_BYTES = 1 << 20  # what the daemon reads at once
+STREAM_BYTES = 8 << 20
+ROUNDS = 7
+CORES_ROUND_S = 0.5  # long enough that starting together does not matter
+GBIT = 8 / 1e9
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "67108864"}  # as the daemons' units set them
+DESCRIPTOR = DeviceDescriptor("chardev", "memory", "", 8, 8000, 0, False, False, "")
+
+
+def live_pipeline() -> Pipeline:
+    pipeline = Pipeline(DESCRIPTOR, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
+    pipeline.opened(DESCRIPTOR)
+    pipeline.feed(os.urandom(pipeline.layout.window_bytes))
+    return pipeline
+
+
+def feed_all(pipeline: Pipeline, raw: memoryview) -> int:
+    """Feed `raw` in calls of `CALL_BYTES`; return the conditioned bytes that came out."""
+    out = 0
+    for start in range(0, len(raw), CALL_BYTES):
+        for event in pipeline.feed(raw[start : start + CALL_BYTES]):
+            if isinstance(event, Conditioned):
+                out += len(event.data)
+    return out
+
+
+def copied(times: Times) -> Row:
+    ours, theirs = times.ours_rate(STREAM_BYTES * GBIT), times.theirs_rate(STREAM_BYTES * GBIT)
+    return compare("raw_against_memcpy", ours, theirs, unit="Gbit/s", against="memcpy of the same bytes", cpu_s=times.cpu_s)
+
+
+def against_rngtest(program: str, pipeline: Pipeline, raw: memoryview) -> Row:
+    """rngtest reads its input from a pipe to the end; starting it is a few milliseconds of its hundreds."""
+
+    def theirs() -> None:
+        subprocess.run([program], input=raw, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+    times = measure(lambda: feed_all(pipeline, raw), theirs, rounds=ROUNDS)
+    ours, others = times.ours_rate(len(raw) * GBIT), times.theirs_rate(len(raw) * GBIT)
+    return compare("raw_against_rngtest", ours, others, unit="Gbit/s", against="rngtest on the same bytes", at_least=40)
+
+
+def worker(link: Connection) -> None:
+    """One process of its own: on every number that arrives, feed for that many seconds and answer with output bytes a second."""
+    pipeline, raw = live_pipeline(), memoryview(os.urandom(STREAM_BYTES))
+    feed_all(pipeline, raw)
+    link.send(0.0)
+    while seconds := link.recv():
+        out, start = 0, time.perf_counter()
+        while (passed := time.perf_counter() - start) < seconds:
+            out += feed_all(pipeline, raw)
+        link.send(out / passed)
+
+
+def all_cores() -> list[float]:
+    """Gbit/s out of one process a core, all at once, by round."""
+    context = multiprocessing.get_context("spawn")
+    pairs = [context.Pipe() for _ in range(os.cpu_count() or 1)]
+    processes = [context.Process(target=worker, args=(theirs,)) for _, theirs in pairs]
+    for process in processes:
+        process.start()
+    links = [ours for ours, _ in pairs]
+    rates = []
+    for seconds in [0.0, *[CORES_ROUND_S] * MIN_ROUNDS]:
+        if seconds:
+            for link in links:
+                link.send(seconds)
+        rates.append(sum(link.recv() for link in links) * GBIT)
+    for link, process in zip(links, processes, strict=True):
+        link.send(0.0)
+        process.join()
+    return rates[1:]
+
+
+def main() -> None:
+    if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)  # they are read when a process begins
+    raw = memoryview(os.urandom(STREAM_BYTES))
+    source, copy = np.frombuffer(raw, dtype=np.uint8), np.empty(STREAM_BYTES, dtype=np.uint8)
+    pipeline = live_pipeline()
+    times = measure(lambda: feed_all(pipeline, raw), lambda: np.copyto(copy, source), rounds=ROUNDS)
+    rows = [
+        plain("raw_one_process", times.ours_rate(STREAM_BYTES * GBIT), unit="Gbit/s", at_least=7.5),
+        plain("raw_a_cpu_second", [STREAM_BYTES * GBIT / times.cpu_s], unit="Gbit/s"),
+        copied(times),
+        plain(f"out_on_{os.cpu_count()}_cores", all_cores(), unit="Gbit/s", at_least=10),
+    ]
+    program = shutil.which("rngtest")
+    skipped = {} if program else {"raw_against_rngtest": "the program rngtest (Debian rng-tools5) is not installed"}
+    if program:
+        rows.append(against_rngtest(program, pipeline, raw))
+    emit("qrng_pipeline", rows, ROUNDS, skipped=skipped)
+
+
+if __name__ == "__main__":
+    main()
