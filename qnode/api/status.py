@@ -170,11 +170,15 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _speed(durations: DurationStatus) -> str:
     half, most = durations.quantile_ms(0.5), durations.quantile_ms(0.99)
-    return f"; half within {half} ms, 99 % within {most} ms" if half is not None and most is not None else ""
+    if half is None:
+        return ""
+    return f"; half within {half} ms, 99 % " + (f"in more than {durations.bounds_ms[-1]} ms" if most is None else f"within {most} ms")
 
 
 def _duration(duration_ms: int) -> str:
     minutes = max(0, duration_ms) // 60_000
     if minutes < 1:
         return f"{max(0, duration_ms) // 1000} s"
+    if minutes < 60:
+        return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes // 1440} days"

@@ -1,0 +1,96 @@
+"""The configuration file: what is accepted, and what a mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qnode.config import Config, load_config
+from qustream.errors import QuStreamError
+from qustream.model.ids import IdKind, to_text
+
+NETWORK_KEY = to_text(IdKind.NETWORK, bytes(32))
+SERVER, OTHER = to_text(IdKind.QRNG, b"a" * 32), to_text(IdKind.QRNG, b"b" * 32)
+GOOD = f"""
+chain = "test"
+network_file = "network.toml"
+network_key = "{NETWORK_KEY}"
+data_dir = "data"
+keystore = "node.keystore"
+listen = ["127.1.0.1:7400", "[::1]:7400"]
+status_listen = "127.1.0.1:7480"
+
+[[qrngd]]
+address = "qrng.example:7300"
+id = "{SERVER}"
+
+[[qrngd]]
+address = "unix:feed.sock"
+id = "{OTHER}"
+"""
+
+
+def load(folder: Path, text: str) -> Config:
+    path = folder / "qnode.toml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert config.data_dir == tmp_path / "data"
+    assert config.network_file == tmp_path / "network.toml"
+    assert config.network_key_id == bytes(32)
+    assert [entry.server for entry in config.qrngd] == [b"a" * 32, b"b" * 32]
+    assert config.qrngd[1].address == f"unix:{tmp_path / 'feed.sock'}"
+    assert (config.pool_units, config.held_blocks, config.connections, config.log_level) == (8, 4096, 512, "info")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("data_dir", "data_dri", "unknown key data_dri; did you mean data_dir?"),
+        ("status_listen", "status", "unknown key status; did you mean status_listen?"),
+        ('address = "unix', 'adress = "unix', "unknown key qrngd[1].adress; did you mean address?"),
+        ('chain = "test"', "", "missing required field `chain`"),
+        ('chain = "test"', "chain = 7", "chain: Expected `str`"),
+        ('chain = "test"', 'chain = ""', "chain: "),
+        ('chain = "test"', 'pool_units = 0\nchain = "test"', "pool_units: Expected `int` >= 1"),
+        ('chain = "test"', 'pool_units = 257\nchain = "test"', "pool_units: Expected `int` <= 256"),
+        ('chain = "test"', 'held_blocks = 15\nchain = "test"', "held_blocks: "),
+        ('chain = "test"', 'log_level = "loud"\nchain = "test"', "log_level: "),
+        ('chain = "test"', 'chain = "test', "not TOML: "),
+        ('"127.1.0.1:7400", ', '"localhost:7400", ', "listen[0]: 'localhost:7400': a numeric address is needed"),
+        ('"127.1.0.1:7400", ', '"127.1.0.1", ', "listen[0]: "),
+        ('"127.1.0.1:7400", ', '"127.1.0.1:70000", ', "listen[0]: "),
+        ('"127.1.0.1:7400", ', '"unix:/x", ', "listen[0]: "),
+        ('["127.1.0.1:7400", "[::1]:7400"]', "[]", "listen: "),
+        ('"127.1.0.1:7480"', '"7480"', "status_listen: "),
+        ("qrng.example:7300", "qrng example:7300", "qrngd[0].address: "),
+        ("qrng.example:7300", "qrng.example", "qrngd[0].address: "),
+        (SERVER, SERVER[:-1], "qrngd[0].id: "),
+        (SERVER, NETWORK_KEY, "qrngd[0].id: "),
+        (SERVER, OTHER, "qrngd[1].id: this server is listed already"),
+        (NETWORK_KEY, "", "network_key: "),
+        ("[[qrngd]]", "[qrngd]", "not TOML: "),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in GOOD
+    with pytest.raises(QuStreamError) as caught:
+        load(tmp_path, GOOD.replace(before, after, 1))
+    assert caught.value.code == "E-CONFIG"
+    assert caught.value.detail.startswith(f"{tmp_path / 'qnode.toml'}: ")
+    assert said in caught.value.detail
+
+
+def test_a_node_needs_a_qrng_server(tmp_path: Path) -> None:
+    with pytest.raises(QuStreamError, match="qrngd"):
+        load(tmp_path, GOOD.partition("[[qrngd]]")[0])
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(QuStreamError) as caught:
+        load_config(tmp_path / "none.toml")
+    assert caught.value.code == "E-FILE"
