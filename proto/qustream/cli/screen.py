@@ -36,9 +36,11 @@ def short(kind: IdKind, raw: bytes) -> str:
     return to_text(kind, raw)[:14] + "…"
 
 
-def moment(at_ms: int) -> str:
-    """A time, UTC, to the second."""
-    return datetime.fromtimestamp(min(at_ms, LATEST_MS) // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def moment(at_ms: int, *, exact: bool = False) -> str:
+    """A time, UTC, to the second or, if it shall be `exact`, to the millisecond."""
+    seconds, ms = divmod(min(at_ms, LATEST_MS), 1000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{text}.{ms:03}" if exact else text
 
 
 def size_text(size_bytes: int) -> str:
@@ -65,9 +67,10 @@ def blocks_table(blocks: Sequence[BlockReport]) -> str:
             lines.append(start + f"origin NOT verified: {block.doubt}")
             continue
         emulated = " (EMULATOR)" if block.emulated else ""
+        first, last = moment(block.attested_from_ms, exact=True), moment(block.attested_to_ms, exact=True)
         lines.append(
             start + f"{short(IdKind.QRNG, block.server):15}  {clean(block.device)}{emulated}, "
-            f"{block.samples} samples healthy {moment(block.attested_from_ms)} to {moment(block.attested_to_ms)[11:]} UTC"
+            f"{block.samples} samples healthy {first} to {last[11:]} UTC"
         )
     return "\n".join(lines)
 

@@ -103,7 +103,7 @@ class Operation(ABC):
 @dataclass
 class Quorum(Generic[_T]):
     """The nodes of one class, in the order in which to ask them, of which `need` must answer well. `hedges`: nodes asked beyond
-    what is needed, because others took long."""
+    what is needed, because others took long; `late`: answers that came when there were enough."""
 
     node_class: NodeClass
     candidates: Sequence[NodeRecord]
@@ -112,6 +112,7 @@ class Quorum(Generic[_T]):
     failed: dict[bytes, Suspect] = field(default_factory=dict)
     asked: int = 0
     hedges: int = 0
+    late: int = 0
 
     @property
     def is_met(self) -> bool:
@@ -124,7 +125,7 @@ class Quorum(Generic[_T]):
 
     @property
     def under_way(self) -> int:
-        return self.asked - len(self.answers) - len(self.failed)
+        return self.asked - len(self.answers) - len(self.failed) - self.late
 
     def more(self) -> Sequence[NodeRecord]:
         """The next nodes to ask, so that as many are under way as are still needed."""
@@ -180,26 +181,34 @@ class Gather(Operation, Generic[_T]):
     def completed(self, ask: Ask, result: Result) -> list[Ask]:
         quorum = self.quorums[ask.node.node_class]
         if quorum.is_met:
-            return []  # of two that were asked at once, the slower
+            quorum.late += 1  # of two that were asked at once, the slower
+            return []
         try:
             if isinstance(result, QuStreamError):
                 raise result
             quorum.answers[ask.id] = self._check(ask.node, result)
         except QuStreamError as error:
             quorum.failed[ask.id] = _suspect(ask, result, error)
-        return [] if self.is_over else [self._ask(node) for node in quorum.more()]
+        return [] if self._is_lost else [self._ask(node) for node in quorum.more()]
 
     def waited(self) -> list[Ask]:
-        if any(quorum.is_lost for quorum in self.quorums.values()):
+        if self._is_lost:
             self._left = True
             return []
         return [self._ask(node) for quorum in self.quorums.values() for node in quorum.hedge()]
 
     @property
+    def _is_lost(self) -> bool:
+        return any(quorum.is_lost for quorum in self.quorums.values())
+
+    @property
     def is_over(self) -> bool:
-        """When every class has enough, or one cannot get enough any more and all its nodes have said why or had time to."""
+        """When every class has enough; or one cannot get enough any more, and all that were asked have answered or had time to. So
+        every node's reason is known, and whoever gives a block after all can be told that it is not needed."""
         quorums = self.quorums.values()
-        return all(q.is_met for q in quorums) or any(q.is_lost and (self._left or not q.under_way) for q in quorums)
+        if self._is_lost:
+            return self._left or not any(quorum.under_way for quorum in quorums)
+        return all(quorum.is_met for quorum in quorums)
 
     @property
     def answers(self) -> dict[bytes, _T]:
@@ -210,11 +219,13 @@ class Gather(Operation, Generic[_T]):
         return tuple(suspect for quorum in self.quorums.values() for suspect in quorum.suspects)
 
     def require(self) -> dict[bytes, _T]:
-        """The answers. Errors: `E-CLASS-SHORT` naming the class and each of its nodes' reasons, or what all of them say of the asker."""
-        for quorum in sorted(self.quorums.values(), key=lambda quorum: not quorum.is_lost):
-            if not quorum.is_met:
-                raise quorum.short()
-        return self.answers
+        """The answers. Errors: `E-CLASS-SHORT` naming each short class and its nodes' reasons, or what all of them say of the asker."""
+        unmet = [quorum for quorum in self.quorums.values() if not quorum.is_met]
+        if not unmet:
+            return self.answers
+        errors = [quorum.short() for quorum in [quorum for quorum in unmet if quorum.is_lost] or unmet]
+        same = [error for error in errors if error.code == errors[0].code]
+        raise fault(same[0].code, "; ".join(error.detail for error in same))
 
 
 class Tell(Operation, Generic[_T]):

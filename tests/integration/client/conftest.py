@@ -1,0 +1,30 @@
+"""One village for all tests of the client; after each test every node is honest and running again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.village import User, Village, village
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
+    with village(tmp_path_factory.mktemp("village")) as made:
+        yield made
+
+
+@pytest.fixture
+def net(shared: Village) -> Iterator[Village]:
+    yield shared
+    shared.heal()
+
+
+@pytest.fixture(scope="session")
+def alice(shared: Village) -> User:
+    return shared.user("alice", requests=1024)
+
+
+@pytest.fixture(scope="session")
+def bob(shared: Village) -> User:
+    return shared.user("bob", requests=0)
