@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from qustream.errors import CODES, Family, QuStreamError, fault
 from qustream.identity.signing import SigningKey
@@ -70,8 +71,7 @@ class Established:
     peer: Peer
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """A whole message of a permitted channel other than control."""
 
     channel: Channel

@@ -89,34 +89,48 @@ class FrameReader:
         view, at = memoryview(data), 0
         while at < len(view):
             if not self._body_left:
-                taken = min(HEADER_BYTES - len(self._header), len(view) - at)
-                self._header += view[at : at + taken]
-                at += taken
-                if len(self._header) == HEADER_BYTES:
-                    self._begin()
+                at = self._take_header(view, at)
                 continue
-            taken = min(self._body_left, len(view) - at)
-            assembly = self._open[self._channel]
-            assembly.add(view[at : at + taken])
-            at += taken
-            self._body_left -= taken
-            if not self._body_left and not self._more:
+            end = min(at + self._body_left, len(view))
+            part, at = view[at:end], end
+            self._body_left -= len(part)
+            assembly = self._open.get(self._channel)
+            if self._body_left or self._more:
+                if assembly is None:
+                    assembly = self._open[self._channel] = _Assembly()
+                assembly.add(part)
+            elif assembly is None:
+                yield self._channel, bytes(part)
+            else:
+                assembly.add(part)
                 del self._open[self._channel]
                 yield self._channel, assembly.take()
 
-    def _begin(self) -> None:
-        size, tag = _HEADER.unpack(self._header)
-        self._header.clear()
+    def _take_header(self, view: memoryview, at: int) -> int:
+        """Read a header, or what is here of it; returns where its body begins."""
+        if not self._header and len(view) - at >= HEADER_BYTES:
+            self._begin(*_HEADER.unpack_from(view, at))
+            return at + HEADER_BYTES
+        end = min(at + HEADER_BYTES - len(self._header), len(view))
+        self._header += view[at:end]
+        if len(self._header) == HEADER_BYTES:
+            size, tag = _HEADER.unpack(self._header)
+            self._header.clear()
+            self._begin(size, tag)
+        return end
+
+    def _begin(self, size: int, tag: int) -> None:
         channel = _CHANNELS.get(tag & ~_MORE)
         if channel is None:
             raise fault("E-WIRE-MALFORMED", f"a frame on channel {tag & ~_MORE}, which does not exist")
         self._gate(channel)
         if not size:
             raise fault("E-WIRE-MALFORMED", "an empty frame")
-        more = bool(tag & _MORE)
-        assembly = self._open.setdefault(channel, _Assembly())
+        more = tag >= _MORE
+        assembly = self._open.get(channel)
+        held = assembly.size if assembly is not None else 0
         limit = self._limits[channel]
-        if assembly.size + size + more > limit:  # what continues has at least one byte more
+        if held + size + more > limit:  # what continues has at least one byte more
             raise fault("E-WIRE-OVERSIZE", f"a message above {limit} bytes on the {channel.name.lower()} channel")
         if size > PIECE_BYTES or (more and size != PIECE_BYTES):
             raise fault("E-WIRE-MALFORMED", f"a message cut at {size} bytes instead of {PIECE_BYTES}")
