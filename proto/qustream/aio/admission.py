@@ -25,8 +25,8 @@ class ListenerLimits:
     connections: int = 1024
     # An office behind one address, but no more than an eighth of the places.
     connections_per_address: int = 128
-    # A handshake costs ~1.5 ms of CPU here, and 64 KiB of memory until its deadline.
-    handshakes_per_address: int = 16
+    # A handshake costs ~1.5 ms of CPU here, and 64 KiB of memory until its deadline; an office reconnects at once after a restart.
+    handshakes_per_address: int = 64
     # New connections of one address: at most so many at once, refilled by so many a second (a twentieth of a core).
     burst_per_address: int = 128
     rate_per_address_per_s: int = 32
@@ -34,9 +34,9 @@ class ListenerLimits:
     burst: int = 512
     rate_per_s: int = 256
     # TLS records and messages of all unlicensed peers of one address together; above it they are read more slowly. A request is one of
-    # each: a node answers about as many.
-    work_burst_per_address: int = 2048
-    work_rate_per_address_per_s: int = 2048
+    # each: 2,048 requests a second, more than a node answers, and 2 % of a core if they are all rubbish.
+    work_burst_per_address: int = 4096
+    work_rate_per_address_per_s: int = 4096
     # An honest handshake takes two round trips; ten seconds let a satellite do it.
     handshake_ms: int = 10_000
     # No whole message for so long, pings included: gone.
