@@ -207,8 +207,8 @@ class Pipeline:
         """The device is open; the start-up test begins. Width and claim come from the configuration and cannot have changed."""
         assert descriptor.sample_bits == self.descriptor.sample_bits, "the sample width is fixed"
         assert descriptor.min_entropy_millibits == self.descriptor.min_entropy_millibits, "the claimed entropy is fixed"
+        assert not self._waiting_bytes, "a loss throws the unfinished window away"
         self.descriptor = descriptor
-        self._waiting_bytes = 0
         self._tests.restart()
         return self._changed(self._machine.opened(descriptor.source or descriptor.model))
 
