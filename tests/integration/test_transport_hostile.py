@@ -39,7 +39,7 @@ from qustream.wire.rpc import Request, Response
 
 HONEST, BOB, MALLORY = SigningKey(b"h" * 32), SigningKey(b"b" * 32), SigningKey(b"m" * 32)
 HELLO = LocalHello("test", (Role.NODE,))
-LIMITS = ListenerLimits(handshake_ms=400, idle_ms=2000, connections_per_address=8, handshakes_per_address=4, burst_per_address=1000)
+LIMITS = ListenerLimits(handshake_ms=1000, idle_ms=3000, connections_per_address=8, handshakes_per_address=4, burst_per_address=1000)
 # Loopback has sixteen million addresses: the hostile use another one than the honest.
 ELSEWHERE = "127.0.0.66"
 

@@ -30,7 +30,7 @@ from qustream.wire.rpc import BODY_MAX_BYTES, Response
 
 ALICE, BOB = SigningKey(b"a" * 32), SigningKey(b"b" * 32)
 HELLO = LocalHello("test", (Role.NODE,))
-IDLE_MS = 400
+IDLE_MS = 1000
 
 
 async def answer(body: bytes, _deadline_ms: int) -> bytes:
@@ -176,7 +176,7 @@ def test_threads_take_turns(bob: BlockingConnection) -> None:
 def test_a_thread_that_never_gets_its_turn_meets_its_deadline(bob: BlockingConnection) -> None:
     def hang() -> None:
         with pytest.raises(QuStreamError):
-            bob.call(b"hang", deadline_ms=300)
+            bob.call(b"hang", deadline_ms=200)
 
     slow = threading.Thread(target=hang)
     slow.start()
@@ -189,7 +189,7 @@ def test_a_thread_that_never_gets_its_turn_meets_its_deadline(bob: BlockingConne
 
 
 def test_an_idle_connection_is_closed_and_says_so(bob: BlockingConnection) -> None:
-    time.sleep(IDLE_MS / 1000 * 1.6)
+    time.sleep(IDLE_MS / 1000 * 1.5)
     with pytest.raises(QuStreamError) as caught:
         bob.call(b"a", deadline_ms=5000)
     assert code_of(caught) == "E-PEER-CLOSED"
