@@ -60,9 +60,11 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
             raise Failed(f"{left[0]} is not ready after {patience:.0f} s: {code} {why}\n{processes.last_words(layout, left[0])}")
         if left and not quiet and now - said > 10:
             said = now
-            click.echo(f"  waiting for {', '.join(left)} ({now - started:.0f} s, patience {patience:.0f} s)", err=True)
+            done = len(names) - len(left)
+            click.echo(f"  {done} of {len(names)} nodes ready after {now - started:.0f} s (gives up after {patience:.0f} s)", err=True)
         if left:
-            time.sleep(processes.POLL_SECONDS)
+            # A slow device takes minutes: then look less often.
+            time.sleep(processes.POLL_SECONDS if now - started < 10 else 10 * processes.POLL_SECONDS)
 
 
 def wait_seen(layout: Layout, version: int) -> None:
