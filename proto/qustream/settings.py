@@ -54,7 +54,7 @@ def loads(text: str, kind: type[_T], folder: Path) -> _T:
     def hook(wanted: type[Any], value: Any) -> Any:
         if wanted is Path and isinstance(value, str) and value:
             return folder / Path(value).expanduser()
-        raise msgspec.ValidationError(f"Expected `{wanted.__name__}`, got {value!r}")
+        raise ValueError(f"Expected `{wanted.__name__}`, got {value!r}")  # msgspec adds the place to this one alone
 
     try:
         return msgspec.convert(raw, kind, dec_hook=hook)
