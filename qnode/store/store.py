@@ -88,7 +88,8 @@ class Store:
                 each.close()
             held.close()
             if isinstance(error, lmdb.Error):
-                raise fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
+                number = getattr(error, "code", 0)  # LMDB's own numbers are negative, the system's are not
+                raise held.fault(OSError(number, "")) if number > 0 else fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
             if isinstance(error, OSError):
                 raise held.fault(error) from None
             raise
