@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ LIST = Path(__file__).parent / "conditional.toml"
 # What a test may need, and how to tell that it is here.
 NEEDS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
+    "mount": lambda: subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0,
     "hwrng": lambda: os.access("/dev/hwrng", os.R_OK),
     "strace": lambda: shutil.which("strace") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,

@@ -19,13 +19,14 @@ __all__ = ["identity", "restore", "run"]
 @config_option
 def run(config_path: Path) -> None:
     """Run the node until SIGTERM or SIGINT."""
+    config = load_config(config_path)
+    key = open_key(config)
     # The event loop and the database are loaded for this command alone: `qnode status` answers faster without.
     from qnode import daemon
     from qustream.aio.logs import configure_logs
 
-    config = load_config(config_path)
     configure_logs(config.log_level)
-    daemon.run(config, open_key(config))
+    daemon.run(config, key)
 
 
 @click.command(name="id")
@@ -42,10 +43,10 @@ def identity(config_path: Path, public: bool) -> None:
 def restore(config_path: Path) -> None:
     """Take over a data directory that was put back from a backup. The blocks it held are gone, for a backup does not hold their
     keys; and as it does not know what was spent after it was made, the node serves only grants of epochs still to come."""
-    from qnode import daemon
-
     config = load_config(config_path)
     key = open_key(config)
+    from qnode import daemon
+
     epoch = daemon.open_registry(config).epoch(daemon.now_ms()).number
     with daemon.open_store(config, key, restored_in_epoch=epoch) as store:
         click.echo(f"restored; {store.marks} spent indices are remembered, grants are served from epoch {store.floor_epoch} on")
