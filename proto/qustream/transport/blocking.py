@@ -203,6 +203,8 @@ class BlockingConnection:
     def _put(self, channel: Channel, body: bytes, deadline: Deadline) -> None:
         if self._socket.fileno() < 0:
             raise fault("E-PEER-CLOSED", "the connection is closed")
+        if self._trouble is not None:  # the reason may have come with the last bytes of the handshake
+            raise again(self._trouble)
         while not self._engine.send(channel, body):
             self._pump(deadline)
 
