@@ -60,7 +60,8 @@ def find_home_passphrase(directory: Path, file: Path | None) -> bytes:
 
 
 def open_home(directory: Path, passphrase: bytes | None, now_ms: int) -> tuple[UserHome, NetworkFileRegistry]:
-    """The user and the registry of a directory that `qustream init` made. Errors: those of `Client.from_home`."""
+    """The user and the registry of a directory that `qustream init` made (`~` is home). Errors: those of `Client.from_home`."""
+    directory = directory.expanduser()
     config = settings.load(directory / CONFIG_FILE, HomeConfig)
     home = UserHome.load(directory, find_home_passphrase(directory, None) if passphrase is None else passphrase)
     seen = _height(directory / HEIGHT_FILE)

@@ -37,7 +37,11 @@ def test_from_home_where_nothing_is(tmp_path: Path) -> None:
 
 def test_connections_are_closed_with_the_client_or_when_nobody_has_it_any_more(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Connections] = []
-    monkeypatch.setattr(Connections, "close", lambda self: closed.append(self))
+
+    def close(self: Connections) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(Connections, "close", close)
     with Client(alice.device, alice.registry()) as client:
         pass
     client.close()

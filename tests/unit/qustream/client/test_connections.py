@@ -13,6 +13,7 @@ from qustream.aio.connection import Connection
 from qustream.aio.listener import open_listener, serve
 from qustream.aio.rpc import serve_requests
 from qustream.client import connections as module
+from qustream.client import idle
 from qustream.client.asking import Ask
 from qustream.client.connections import Connections
 from qustream.errors import QuStreamError, fault
@@ -188,7 +189,7 @@ def test_an_address_that_swallows_everything_costs_no_more_than_a_connection_may
 
 def test_what_is_idle_for_long_is_not_trusted(servers: list[Server], kept: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.ask(ask(servers[0].record()))
-    monkeypatch.setattr(module, "IDLE_MAX_MS", -1)
+    monkeypatch.setattr(idle, "IDLE_MAX_MS", -1)
     kept.ask(ask(servers[0].record()))
     assert len(servers[0].connections) == 2
 
@@ -196,7 +197,7 @@ def test_what_is_idle_for_long_is_not_trusted(servers: list[Server], kept: Conne
 def test_few_idle_connections_are_kept_the_longest_unused_goes(
     servers: list[Server], kept: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_MAX", 2)
+    monkeypatch.setattr(idle, "IDLE_MAX", 2)
     for server in (*servers, servers[1], servers[2], servers[0]):
         kept.ask(ask(server.record()))
     assert [len(server.connections) for server in servers] == [2, 1, 1]
@@ -225,4 +226,4 @@ def test_closed_means_that_nothing_is_kept(servers: list[Server], kept: Connecti
     kept.close()
     kept.ask(ask(servers[0].record()))
     assert len(servers[0].connections) == 2
-    assert not kept._idle
+    assert not kept._idle._kept
