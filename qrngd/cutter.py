@@ -7,6 +7,7 @@ not released by then never is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -21,8 +22,11 @@ from qustream.model.entropy import Attestation
 
 __all__ = ["Cutter"]
 
-# Units hashed in one trip to a thread: 2 ms of work, so that the first node does not wait for the last.
+# Units hashed in one trip to a thread: 2 ms of work, so that the first node does not wait for the last. Fewer are cut only when
+# fewer than that wait to be sent: a trip for each unit would cost more than its hash.
 CUT_UNITS = 16
+# How long a small cut or a small batch may wait for company while transports are busy.
+PATIENCE_MS = 5
 
 
 class Cutter:
@@ -44,18 +48,32 @@ class Cutter:
         self._first_number = first_number
         self._next_sequence: dict[bytes, int] = {}  # one entry for each node ever fed in this run; the allow-list bounds it
         self._batch: Batch[Session] = Batch()
+        self._waiting_since_ms: int | None = None  # since when something small could have been done
         self._generation = 0  # rises when everything that is not released is thrown away
 
     async def run(self) -> None:
         """Cut and seal for ever. `feed.changed` must ring when the stock has grown, too."""
         while True:
-            count = min(self._stock.units, self._feed.wanted_units, self._batch.room, CUT_UNITS)
-            if count:
+            room, unsent = self._batch.room, self._feed.released_units
+            count = min(self._stock.units, self._feed.wanted_units, room, CUT_UNITS)
+            patient = self._is_patient(count)
+            if count and (count == min(room, CUT_UNITS) or unsent <= CUT_UNITS or not patient):
+                self._waiting_since_ms = None
                 await self._cut(count)
-            elif self._is_due():
+            elif self._is_due(unsent, patient):
+                self._waiting_since_ms = None
                 await self._seal()
             else:
-                await self._wait()
+                await self._wait(patient)
+
+    def _is_patient(self, count: int) -> bool:
+        """Whether something that could be done now may wait for more of its kind, because transports have enough to send."""
+        if not count and not self._batch.units:
+            self._waiting_since_ms = None
+            return True
+        if self._waiting_since_ms is None:
+            self._waiting_since_ms = self._clock_ms()
+        return self._clock_ms() - self._waiting_since_ms < PATIENCE_MS
 
     def discard(self) -> None:
         """Throw away every unit that has not been released; the nodes keep their credit."""
@@ -64,18 +82,20 @@ class Cutter:
             self._feed.take_back(unit)
         self._batch = Batch()
 
-    def _is_due(self) -> bool:
-        """Full, two seconds old, or nobody can be given another unit and more is waiting to be signed than to be sent: signing
-        then costs nobody anything, and what was sent meanwhile makes room for the next batch."""
+    def _is_due(self, unsent: int, patient: bool) -> bool:
+        """Full, two seconds old, or hardly anything more is wanted: then as soon as more waits to be signed than to be sent, for
+        what is sent meanwhile makes room for the next batch, or when patience ends, for what is unsent may be a slow reader's."""
         batch = self._batch
         if not batch.units:
             return False
-        idle = not self._feed.wanted_units and len(batch.units) >= self._feed.released_units
-        return not batch.room or idle or self._clock_ms() >= batch.due_ms
+        little_wanted = self._feed.wanted_units < CUT_UNITS and (len(batch.units) >= unsent or not patient)
+        return not batch.room or little_wanted or self._clock_ms() >= batch.due_ms
 
-    async def _wait(self) -> None:
-        timeout_s = (self._batch.due_ms - self._clock_ms()) / 1000 if self._batch.units else float("inf")
-        with trio.move_on_after(max(0.0, timeout_s)):
+    async def _wait(self, patient: bool) -> None:
+        until_ms = self._batch.due_ms if self._batch.units else math.inf
+        if patient and self._waiting_since_ms is not None:
+            until_ms = min(until_ms, self._waiting_since_ms + PATIENCE_MS)
+        with trio.move_on_after(max(0.001, (until_ms - self._clock_ms()) / 1000)):
             await self._feed.changed.wait()
 
     async def _cut(self, count: int) -> None:
