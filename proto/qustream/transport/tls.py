@@ -163,8 +163,9 @@ class TlsLayer:
             raise fault("E-TLS-GROUP", f"the key exchange is {group}, not {GROUP}")
         if connection.get_protocol_version() != SSL.TLS1_3_VERSION or connection.get_cipher_name() not in CIPHERS:
             raise fault("E-TLS-HANDSHAKE", "the connection is not TLS 1.3 with a cipher of 256 bits")
-        # OpenSSL counts the peer's own certificate into the chain at the client and leaves it out at the server.
-        chain = connection.get_peer_cert_chain(as_cryptography=True) or []
+        # OpenSSL counts the peer's own certificate into the chain at the client and leaves it out at the server. They are counted, not
+        # read: OpenSSL lets pass what another parser raises on.
+        chain = connection.get_peer_cert_chain() or []
         if self.peer_key is None or len(chain) != (1 if self._role == "client" else 0):
             raise fault("E-TLS-CERTIFICATE", "the peer did not send exactly one certificate")
 

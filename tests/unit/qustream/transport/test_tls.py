@@ -198,6 +198,22 @@ def test_a_chain_is_refused(role: str) -> None:
     assert refused(made, role)[0] == "E-TLS-CERTIFICATE"
 
 
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"), (b"99991231235959Z", b"99991331235959Z")],
+    ids=["version", "date"],
+)
+def test_a_chain_that_only_openssl_can_read_is_refused(role: str, what: bytes, instead: bytes) -> None:
+    """OpenSSL takes certificates on which the parser of `cryptography` raises: they are a peer's fault, no bug of ours."""
+    der = make_certificate(BOB).public_bytes(Encoding.DER)
+    made = honest(context())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made.add_extra_chain_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der.replace(what, instead, 1)))
+    assert refused(made, role)[0] == "E-TLS-CERTIFICATE"
+
+
 def test_a_certificate_without_the_extension_is_refused() -> None:
     name, key = x509.Name([]), BOB.mldsa
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
