@@ -32,18 +32,19 @@ data_dir = "data"                  # the server's key, and numbers that must not
 # unix_uids = [990]                # user ids that may use it; without this key only the server's own
 {metrics_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
 
-# Who may have a feed: every node that is licensed by the network file, and the nodes listed below.
+# Who may have a feed: every node that is licensed by the network file, and the nodes listed as [[allow]].
 {network}
-# [[allow]]
-# id = "qn1..."
-# name = "site A"
 
 # attestation_lifetime_s = 3600
 # stock_units = 16                 # conditioned units kept ready in memory
 # log_level = "info"
 
 [[device]]                         # exactly one; nothing else is ever read
-{device}"""
+{device}
+# [[allow]]                        # as many as there are nodes beside those of the network file
+# id = "qn1..."
+# name = "site A"
+"""
 
 EMULATOR = """\
 kind = "emulator"                  # /dev/urandom; says so in every attestation, and only test networks accept it

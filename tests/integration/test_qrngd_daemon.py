@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.qrng_server import PASSPHRASE, NodeEnd, Server, node_key
 
 from qustream.model.entropy import UNIT_BYTES
+from qustream.model.ids import IdKind, to_text
 
 pytestmark = pytest.mark.e2e
 NODE = node_key(1)
@@ -122,19 +123,14 @@ def test_init_makes_what_run_needs(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     config = home / "qrngd.toml"
     assert "E-CONFIG" in qrngd("id", "--config", config).stderr  # nobody is allowed yet
-    config.write_text(config.read_text().replace('# [[allow]]\n# id = "qn1..."', f'[[allow]]\nid = "{_text_of(NODE.id)}"'))
+    with config.open("a") as file:
+        file.write(f'[[allow]]\nid = "{to_text(IdKind.NODE, NODE.id)}"\n')
     shown = qrngd("id", "--config", config, CREDENTIALS_DIRECTORY=str(_credential(tmp_path)))
     assert shown.stdout == made.stdout
     assert shown.stdout.startswith("qr1")
     again = qrngd("init", "--dir", home, "--device", "emulator", "--passphrase-file", tmp_path / "passphrase")
     assert (again.returncode, "E-KEYSTORE-EXISTS" in again.stderr) == (78, True)
     assert (home / "data" / "identity").stat().st_mode & 0o077 == 0
-
-
-def _text_of(node: bytes) -> str:
-    from qustream.model.ids import IdKind, to_text
-
-    return to_text(IdKind.NODE, node)
 
 
 def _credential(folder: Path) -> Path:

@@ -1,0 +1,224 @@
+"""The feed under a clock that can be turned: slow readers, takeovers, departures. Real connections are in tests/integration."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from qrngd.cutter import Cutter
+from qrngd.feed.batch import Statement
+from qrngd.feed.service import FeedService
+from qrngd.feed.session import OPEN_TIMEOUT_S, SEND_TIMEOUT_S
+from qrngd.pipeline import Conditioned, Measurement, Pipeline
+from qrngd.stock import Span, Stock
+from qustream.errors import QuStreamError
+from qustream.identity.signing import SigningKey
+from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
+from qustream.transport.limits import Channel
+from qustream.wire.codec import decode, encode
+from qustream.wire.feed import FEED_MAX_BYTES, FeedBatch, FeedCredit, FeedHealth, FeedMessage, FeedOpen, FeedUnit
+from qustream.wire.rpc import Request, Response, RpcMessage
+
+DEVICE = DeviceDescriptor("emulator", "test", "", 8, 7000, 0, False, True, "")
+KEY = SigningKey(bytes(32))
+ALICE, BOB = b"a" * 32, b"b" * 32
+LIVE = FeedHealth("live", "", "")
+
+
+class Line:
+    """A connection whose other end the test holds. `reads` False: nothing that is sent finds room."""
+
+    def __init__(self, *, reads: bool = True) -> None:
+        self.got: list[FeedHealth | FeedBatch | FeedUnit] = []
+        self.reads = reads
+        self._ask, self._asked = trio.open_memory_channel[Request](100)
+
+    def asks(self, message: FeedOpen | FeedCredit) -> None:
+        self._ask.send_nowait(Request(0, 1000, encode(message)))
+
+    async def send(self, channel: Channel, body: bytes) -> bool:
+        assert channel is Channel.BULK
+        if not self.reads:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        self.got.append(decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES))
+        return True
+
+    async def next_request(self) -> Request:
+        return await self._asked.receive()
+
+    async def answer(self, number: int, message: bytes) -> None:
+        response = decode(message, RpcMessage, max_bytes=1000)
+        assert isinstance(response, Response)
+        assert number == response.id
+        assert isinstance(decode(response.body, FeedMessage, max_bytes=1000), FeedHealth)
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def units(self) -> list[FeedUnit]:
+        return [message for message in self.got if isinstance(message, FeedUnit)]
+
+
+class World:
+    """A feed, its cutter and a stock that the test fills."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.allowed = {ALICE, BOB}
+        self.ended: dict[Line, str] = {}
+        self.feed = FeedService(may_have=lambda node: node in self.allowed, health=LIVE, clock_ms=self.now_ms)
+        self.stock = Stock(600 * UNIT_BYTES)
+        pipeline = Pipeline(DEVICE, draw=bytes, reseed=lambda _: None)
+        statement = Statement("chain", KEY.id, pipeline.conditioning_report(), 3_600_000, pipeline.health_report)
+        self.cutter = Cutter(
+            stock=self.stock,
+            feed=self.feed,
+            statement=statement,
+            sign=lambda attestation: KEY.sign_noun("attestation", attestation),
+            first_number=1000,
+            clock_ms=self.now_ms,
+        )
+        self._nursery = nursery
+        self._windows = 0
+        nursery.start_soon(self.cutter.run)
+
+    @staticmethod
+    def now_ms() -> int:
+        return int(trio.current_time() * 1000)
+
+    def fill(self, units: int) -> None:
+        for _ in range(units):
+            before, after = Measurement(windows=self._windows, samples=1), Measurement(windows=self._windows + 1, samples=2)
+            self._windows += 1
+            data = Conditioned(memoryview(bytearray(UNIT_BYTES)), 0, 0, after)
+            self.stock.put(data, Span(DEVICE, before, after, self.now_ms(), self.now_ms()))
+        self.feed.changed.ring()
+
+    def connect(self, line: Line, node: bytes | None) -> None:
+        async def serve() -> None:
+            try:
+                await self.feed.serve(line, peer=node, transport="tls")
+            except QuStreamError as error:
+                self.ended[line] = error.code
+
+        self._nursery.start_soon(serve)
+
+    async def until(self, what: str, ready: object) -> None:
+        """Wait for worker threads, which the clock of the test does not move."""
+        assert callable(ready)
+        for _ in range(2000):
+            if ready():
+                return
+            await trio.to_thread.run_sync(lambda: None)
+        raise AssertionError(f"never: {what}")
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock()
+
+
+async def test_who_says_nothing_is_cut_off(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.connect(line, ALICE)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(OPEN_TIMEOUT_S + 0.1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.ended[line] == "E-DEADLINE"
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_does_not_read_is_dropped_and_the_others_get_theirs(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, slow, quick = World(nursery), Line(reads=False), Line()
+        world.connect(slow, ALICE)
+        world.connect(quick, BOB)
+        slow.asks(FeedOpen(ALICE, 256))
+        quick.asks(FeedOpen(BOB, 20))
+        world.fill(500)
+        await trio.testing.wait_all_tasks_blocked()
+        # The slow one's unsent units cost the others patience, a few milliseconds a time, and nothing else.
+        await world.until("all units of the quick node", lambda: len(quick.units) == 20 or clock.jump(0.001))
+        assert slow not in world.ended
+        clock.jump(SEND_TIMEOUT_S + 0.1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.ended == {slow: "E-DEADLINE"}
+        assert world.feed.counts.dropped == 1
+        assert world.feed.counts.discarded == world.cutter.units_made - 20
+        quick.asks(FeedCredit(5))
+        await world.until("the feed goes on", lambda: len(quick.units) == 25)
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_change_of_state_is_told_in_order() -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 0))
+        await trio.testing.wait_all_tasks_blocked()
+        told = [FeedHealth("suspect", "E-DEV-HEALTH", "a window"), LIVE, FeedHealth("failed", "E-DEV-LATCHED", "for good")]
+        for health in told:
+            world.feed.announce(health)
+        await trio.testing.wait_all_tasks_blocked()
+        assert line.got == told
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_not_released_is_thrown_away_and_the_credit_stays(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 100))
+        world.fill(3)  # far less than is wanted: the batch stays open for its two seconds
+        await world.until("three units are cut", lambda: world.cutter.units_made == 3)
+        await trio.testing.wait_all_tasks_blocked()
+        world.cutter.discard()
+        assert world.feed.counts.discarded == 3
+        clock.jump(3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert line.units == []
+        world.fill(100)
+        await world.until("all that was asked for", lambda: len(line.units) == 100 or clock.jump(0.01))
+        assert [unit.proof.sequence for unit in line.units] == list(range(1003, 1103))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_batch_waits_two_seconds_at_most(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 100))
+        world.fill(2)
+        await world.until("two units are cut", lambda: world.cutter.units_made == 2)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(1.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert line.units == []
+        clock.jump(0.2)
+        await world.until("the batch is released", lambda: len(line.units) == 2)
+        batches = [message for message in line.got if isinstance(message, FeedBatch)]
+        assert len(batches) == 1
+        assert isinstance(line.got[0], FeedBatch)
+        nursery.cancel_scope.cancel()
+
+
+async def test_units_of_a_node_that_left_go_to_nobody(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line, other = World(nursery), Line(), Line()
+        world.connect(line, ALICE)
+        world.connect(other, BOB)
+        line.asks(FeedOpen(ALICE, 100))
+        other.asks(FeedOpen(BOB, 100))
+        world.fill(10)
+        await world.until("ten units are cut", lambda: world.cutter.units_made == 10)
+        await trio.testing.wait_all_tasks_blocked()
+        world.allowed.discard(ALICE)
+        world.feed.recheck()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.ended == {line: "E-FEED-REFUSED"}
+        clock.jump(2.1)
+        await world.until("the other node's units", lambda: len(other.units) == 5)
+        assert line.units == []
+        assert world.feed.counts.discarded == 5
+        nursery.cancel_scope.cancel()
