@@ -95,12 +95,12 @@ class Shelf:
 class World:
     """Alice and Bob enrolled with two devices each, Mallory with none; `node` is a community node; `now_ms` moves when a test moves it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.now_ms = GENESIS_MS + EPOCH_MS + DAY_MS  # in epoch 1
+    def __init__(self, folder: Path, now_ms: int = GENESIS_MS + EPOCH_MS + DAY_MS) -> None:
+        self.now_ms = now_ms  # a day into epoch 1
         self.alice, self.bob, self.mallory = (Person(name, self.now_ms) for name in ("alice", "bob", "mallory"))
         self.authority, self.qrng = named_key("authority"), named_key("qrng")
         self.writer = NetworkFileWriter.create(
-            folder / "network.toml", CHAIN, self.authority, genesis_ms=GENESIS_MS, epoch_length_ms=EPOCH_MS, seed=bytes(32)
+            folder / "network.toml", CHAIN, self.authority, genesis_ms=now_ms - EPOCH_MS - DAY_MS, epoch_length_ms=EPOCH_MS, seed=bytes(32)
         )
         self.nodes = [named_key(f"node {number}") for number in range(COMMUNITY_NODES)]
         for number, key in enumerate(self.nodes):
