@@ -13,7 +13,8 @@ from qustream.cli.context import Here
 from qustream.cli.examine import inspect, revoke, verify
 from qustream.cli.files import encrypt, open_file
 from qustream.cli.identity import init, whoami
-from qustream.errors import Family, QuStreamError, fault
+from qustream.errors import Family, QuStreamError
+from qustream.identity.files import file_fault
 
 __all__ = ["main"]
 
@@ -63,7 +64,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        code = _failed(fault("E-FILE", f"{error.filename or 'standard input or output'}: {error.strerror}"))
+        code = _failed(file_fault(Path(error.filename or "standard input or output"), error))
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@ from support.village import PASSPHRASE, Cut, Node, User, Village
 
 from qustream.aio.client import AsyncClient
 from qustream.client.asking import Gather
-from qustream.errors import QuStreamError, Unavailable
+from qustream.errors import QuStreamError, Unavailable, fault
 from qustream.wire.keys import AcknowledgeBody, KeyBody, RevokeBody
 
 
@@ -192,15 +192,18 @@ async def test_progress_is_shown_in_trios_thread(net: Village, alice: User, bob:
 
 
 async def test_an_error_leaves_as_it_is(net: Village, alice: User, bob: User) -> None:
-    with pytest.raises(QuStreamError) as caught:
+    async def fail(error: Exception) -> None:
         async with client_of(alice) as client:
-            await client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
+            await client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])  # so that connections are there to be closed
+            raise error
+
+    for error in (fault("E-PAD-SIZE"), ZeroDivisionError()):
+        with pytest.raises(type(error)):
+            await fail(error)
+    async with client_of(alice) as client:
+        with pytest.raises(QuStreamError) as caught:
             await client.encrypt(io.BytesIO(bytes(200_000)), io.BytesIO(), to=[bob.text], pad=True)
-    assert caught.value.code == "E-PAD-SIZE"
-    with pytest.raises(ZeroDivisionError):
-        async with client_of(alice) as client:
-            await client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
-            raise ZeroDivisionError
+        assert caught.value.code == "E-PAD-SIZE"
 
 
 async def test_a_client_is_used_inside_its_block_and_entered_once(alice: User) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.village import CHAIN, DAY_MS, Node, User, Village
 
@@ -150,3 +153,24 @@ def test_small_answers_are_decoded_strictly() -> None:
     for check in (check_alerts, check_acknowledged):
         for data in (b"", os.urandom(50), encode(Acknowledged(True)) + b"\x00"):
             assert code_of(lambda check=check, data=data: check(data)).startswith("E-WIRE-")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_bent_answer_is_a_coded_fault(net: Village, alice: User, data: st.DataObject) -> None:
+    """Bytes changed, dropped, doubled or replaced anywhere, with the block left out of most of it: never a crash, never accepted."""
+    answer = Answer(net, alice)
+    whole = answer.data
+    at = data.draw(st.one_of(st.integers(0, 40), st.integers(len(whole) - 12_000, len(whole) - 1)))
+    length = data.draw(st.integers(0, 40))
+    new = data.draw(st.binary(max_size=40))
+    answer.data = whole[:at] + new + whole[at + length :]
+    if answer.data != whole:
+        assert code_of(answer.check).startswith(("E-WIRE-", "E-SIGNATURE", "E-ANSWER-INVALID", "E-PROOF", "E-ATTESTATION"))
+
+
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_a_coded_fault(data: bytes) -> None:
+    for check in (check_alerts, check_acknowledged):
+        with suppress(QuStreamError):
+            check(data)

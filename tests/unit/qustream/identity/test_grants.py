@@ -64,6 +64,24 @@ def test_a_stripe_takes_its_own_indices_and_ends(tmp_path):
     assert "2 indices" in refused("E-GRANT-EXHAUSTED", book.next_index, bytes(32))
 
 
+def test_what_is_left_counts_down_to_nothing(tmp_path):
+    book = GrantBook(tmp_path)
+    offered = record(count=7, stripes=3, stripe=1)  # its own are 1 and 4
+    book.add(offered)
+    grant = granted(offered)
+    book.adopt(grant)
+    left = [book.left(grant.grant)]
+    while left[-1]:
+        book.next_index(grant.grant)
+        left.append(book.left(grant.grant))
+    assert left == [2, 1, 0]
+    outside = GrantBook(tmp_path)
+    outside.add(record(1, stripes=1, stripe=4))
+    outside.adopt(granted(record(1, stripes=1, stripe=4), 1))
+    assert outside.left((1).to_bytes(32, "big")) == 0
+    refused("E-GRANT-UNKNOWN", outside.left, bytes([9]) * 32)
+
+
 def test_a_device_outside_the_stripes_has_no_index(tmp_path):
     book = GrantBook(tmp_path)
     book.adopt(granted(book.add(record(stripes=2, stripe=2))))
