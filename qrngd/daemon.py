@@ -31,6 +31,7 @@ from qrngd.health.state import DeviceState, StateChanged
 from qrngd.pages import pages
 from qrngd.pipeline import Pipeline
 from qrngd.reader import DeviceReader
+from qrngd.sockets import inherited_sockets
 from qrngd.status import AlarmCounts, DeviceStatus, FeedStatus, NodeStatus, StatusSnapshot, status_line
 from qrngd.stock import Stock
 from qustream.aio.connection import Connection
@@ -118,9 +119,12 @@ class Daemon:
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT. Raises E-ADDRESS-IN-USE, E-CONFIG at the start."""
         with ExitStack() as sockets:
-            listening = [sockets.enter_context(open_listener(address)) for address in self._config.listen]
+            inherited = inherited_sockets()
+            listening = inherited.get("feed") or [open_listener(address) for address in self._config.listen]
+            for sock in listening:
+                sockets.enter_context(sock)
             async with trio.open_nursery() as nursery:
-                shown_at = await self._show(nursery)
+                shown_at = await self._show(nursery, inherited.get("pages", []))
                 addresses = await self._listen(nursery, listening)
                 nursery.start_soon(self._reader.run)
                 nursery.start_soon(self._cutter.run)
@@ -133,14 +137,17 @@ class Daemon:
         self._pipeline.wipe()
         self._stock.clear()
 
-    async def _show(self, nursery: trio.Nursery) -> str:
+    async def _show(self, nursery: trio.Nursery, inherited: list[socket.socket]) -> str:
         """Serve the status pages; return their address as bound."""
-        if not self._config.metrics_listen:
+        wanted = self._config.metrics_listen
+        if not inherited and not wanted:
             return ""
-        sock = open_listener(self._config.metrics_listen)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        await nursery.start(serve_http, [listener], pages(self.snapshot))
-        name = listener.socket.getsockname()
+        listeners = []
+        for sock in inherited or [open_listener(wanted)]:
+            sock.setblocking(False)
+            listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
+        await nursery.start(serve_http, listeners, pages(self.snapshot))
+        name = listeners[0].socket.getsockname()
         return show_address(name[0], name[1])
 
     async def _listen(self, nursery: trio.Nursery, sockets: list[socket.socket]) -> list[str]:

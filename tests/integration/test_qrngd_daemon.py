@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -86,6 +87,51 @@ def test_systemd_is_told(tmp_path: Path) -> None:
         manager.settimeout(0.2)
         while "STOPPING=1" not in said:
             said += manager.recv(4096).decode().splitlines()
+
+
+# What systemd does: sockets become descriptors 3, 4, … of a process that knows its own number. With --alone the process
+# leaves every network first, so that only these sockets connect it to anything.
+ACTIVATE = """
+import os, sys
+alone, descriptors, rest = sys.argv[1] == "--alone", sys.argv[2].split(","), sys.argv[3:]
+for number, descriptor in enumerate(descriptors, 3):
+    os.dup2(int(descriptor), number, inheritable=True)
+if alone:
+    import ctypes
+    assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(descriptors)), LISTEN_FDNAMES=os.environ["NAMES"])
+os.execv(rest[0], rest)
+"""
+
+
+async def activated(tmp_path: Path, *, alone: bool) -> None:
+    with socket.create_server(("127.9.0.1", 0)) as feed, socket.create_server(("127.9.0.1", 0)) as pages:
+        server = Server(tmp_path, allow=[NODE], listen=["127.9.0.1:1"], metrics_listen="127.9.0.1:2")  # not to be opened
+        # Descriptors well above those they become, so that none is overwritten on the way.
+        high = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 50) for sock in (feed, pages)]
+        before = [sys.executable, "-c", ACTIVATE, "--alone" if alone else "--here", ",".join(map(str, high))]
+        server.start(before=before, pass_fds=high, NAMES="feed:pages")
+        try:
+            assert server.addresses == [f"127.9.0.1:{feed.getsockname()[1]}"]
+            assert server.pages == f"127.9.0.1:{pages.getsockname()[1]}"
+            async with await NodeEnd.dial(server, NODE) as connection:
+                node = NodeEnd(server, NODE, connection)
+                await node.open(3)
+                assert len(await node.units(3)) == 3
+            assert server.page("/readyz")[0] == 200
+        finally:
+            assert server.stop() == 0
+            for descriptor in high:
+                os.close(descriptor)
+
+
+async def test_sockets_may_come_from_systemd(tmp_path: Path) -> None:
+    await activated(tmp_path, alone=False)
+
+
+@pytest.mark.needs("root")
+async def test_with_such_sockets_it_needs_no_network(tmp_path: Path) -> None:
+    await activated(tmp_path, alone=True)
 
 
 def test_a_second_daemon_on_the_same_directory_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,11 +82,12 @@ class Server:
             code = self.stop()
         assert code in (0, None), self.log_path.read_text()
 
-    def start(self, **environment: str) -> None:
+    def start(self, *, before: Sequence[str | Path] = (), pass_fds: Sequence[int] = (), **environment: str) -> None:
+        """`before`: a program that becomes qrngd, with its arguments."""
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [Path(sys.executable).with_name("qrngd"), "run", "--config", self.config],
-                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment,
+                [*before, Path(sys.executable).with_name("qrngd"), "run", "--config", self.config],
+                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment, pass_fds=pass_fds,
             )  # fmt: skip
         ends = time.monotonic() + READY_TIMEOUT_S
         while not (found := [line for line in self.log() if line["event"] == "listening"]):
