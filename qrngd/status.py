@@ -133,7 +133,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"QRNG server  {snapshot.server}",
         f"network      {snapshot.chain}",
         f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min",
-        f"device       {device.model or device.kind} {device.path} {device.source}".rstrip() + emulated,
+        f"device       {' '.join(filter(None, (device.model or device.kind, device.path, device.source)))}{emulated}",
         f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
         f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
         f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",

@@ -1,0 +1,54 @@
+"""One picture, three renderings: JSON, text, a line for systemd."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from qrngd.status import AlarmCounts, DeviceStatus, FeedStatus, NodeStatus, StateChange, StatusSnapshot, status_line, status_text
+
+DEVICE = DeviceStatus(
+    kind="chardev", model="card", serial="7", source="", path="/dev/qrandom0", emulated=False, state="live", code="",
+    reason="the start-up test passed", since_ms=1000, live_ms=3_600_000, opened=1, read_errors=0,
+    history=(StateChange(1000, "testing", "live", "", "the start-up test passed"),), sample_bits=8, min_entropy_millibits=6000,
+    rct_cutoff=8, apt_cutoff=40, apt_window=512, raw_bytes=2_500_000, samples=2_500_000, windows=38, windows_passed=37,
+    windows_discarded=0, windows_startup=1, alarms=AlarmCounts(0, 0, 0), conditioned_bytes=1_240_000, seed_bytes=3600,
+    credited_bits=9_920_000,
+)  # fmt: skip
+FEED = FeedStatus(
+    nodes=(NodeStatus("qn1abc", "tls", 5, 3, 1, 12),), allowed=6, units_made=13, units_delivered=12, units_discarded=0,
+    attestations=4, opened=2, refused=1, dropped=0, stock_bytes=524_796, stock_dropped_bytes=0, connections=1, handshakes_failed=0,
+    connections_refused=0,
+)  # fmt: skip
+GOOD = StatusSnapshot(
+    version="1", server="qr1xyz", chain="test", now_ms=7_560_000, started_ms=0, ready=True, reason="", registry_trouble="",
+    device=DEVICE, feed=FEED,
+)  # fmt: skip
+FAILED = msgspec.structs.replace(
+    GOOD,
+    ready=False,
+    reason="window 9: stuck",
+    device=msgspec.structs.replace(DEVICE, state="failed", code="E-DEV-LATCHED", reason="window 9: stuck", emulated=True),
+)
+
+
+def test_json_holds_everything() -> None:
+    assert StatusSnapshot.from_json(GOOD.to_json()) == GOOD
+    with pytest.raises(ValueError, match="version"):
+        StatusSnapshot.from_json(b"{}")
+
+
+def test_one_line() -> None:
+    assert status_line(GOOD) == "live; 1 nodes fed, 12 units delivered"
+    assert status_line(FAILED) == "failed: window 9: stuck; 1 nodes fed, 12 units delivered"
+
+
+def test_one_screen() -> None:
+    text = status_text(GOOD)
+    assert "up 2 h 6 min" in text
+    assert "2.5 MB read, 1.24 MB conditioned, 525 kB in stock" in text
+    assert "qn1abc  tls  12 units, wants 3 more" in text
+    assert "EMULATED" not in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+    assert "E-DEV-LATCHED: window 9: stuck" in status_text(FAILED)
+    assert "EMULATED" in status_text(FAILED)
