@@ -6,6 +6,10 @@ file system's taking and freeing of space is not measured with them; in "open to
 when the trailer has verified. The hash runs in a second thread: where no second processor is free it costs its time.
 
     scripts/bench/envelope.py [--quick] [--directory D]     1 GiB, or 256 MiB; files go to D (default: the system's temporary directory)
+
+With `--home DIRECTORY`, a user of a running network (`scripts/testnet.py up`, `enrol`, `grant`), two more rows include the network part: a
+client encrypts to that user itself and opens, six nodes asked and told each time, new connections each time; both sides make a new file,
+sync it and rename it. `--to qu1…` names another recipient; then nothing is opened. One request of the grant is used a round.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +26,8 @@ from typing import BinaryIO
 import nacl.bindings as sodium
 from report import MIN_ROUNDS, Row, compare, emit, measure
 
+from qustream.client.client import Client
+from qustream.client.settings import CREDENTIAL
 from qustream.envelope import (
     ContentKey,
     Header,
@@ -34,8 +41,10 @@ from qustream.envelope import (
     unseal,
     verify_sender,
 )
+from qustream.identity import keystore
 from qustream.identity.hpke import HpkeKey
 from qustream.identity.signing import SigningKey
+from qustream.model.ids import IdKind, to_text
 from qustream.model.keys import DeviceCertificate
 from qustream.model.network import NodeClass
 
@@ -62,8 +71,12 @@ class Bare:
         self.sealed, self.opened = directory / "bare.sealed", directory / "bare.opened"
 
     def encrypt(self) -> None:
+        with overwrite(self.sealed) as sink:
+            self._encrypt(sink)
+
+    def _encrypt(self, sink: BinaryIO) -> None:
         state = sodium.crypto_secretstream_xchacha20poly1305_state()
-        with open(self.plain, "rb", buffering=0) as source, overwrite(self.sealed) as sink:
+        with open(self.plain, "rb", buffering=0) as source:
             sink.write(sodium.crypto_secretstream_xchacha20poly1305_init_push(state, self.key))
             piece = source.read(CHUNK_BYTES)
             while piece:
@@ -76,11 +89,18 @@ class Bare:
             self._open(sink)
 
     def open_to_path(self) -> None:
-        made = self.opened.with_suffix(".part")
+        self._to_path(self.opened, self._open)
+
+    def encrypt_to_path(self) -> None:
+        self._to_path(self.sealed, self._encrypt)
+
+    @staticmethod
+    def _to_path(path: Path, work: Callable[[BinaryIO], None]) -> None:
+        made = path.with_suffix(".part")
         with open(made, "wb", buffering=0) as sink:
-            self._open(sink)
+            work(sink)
             os.fsync(sink.fileno())
-        made.rename(self.opened)
+        made.rename(path)
 
     def _open(self, sink: BinaryIO) -> None:
         state = sodium.crypto_secretstream_xchacha20poly1305_state()
@@ -147,10 +167,54 @@ def row(name: str, ours: Callable[[], object], theirs: Callable[[], object], *, 
     return compare(name, *rates, unit="MB/s", against="libsodium secretstream, same file", at_least=AT_LEAST, cpu_s=times.cpu_s)
 
 
+class Network:
+    """Ours with everything: a user of a running network, as one who types the commands, but for starting Python."""
+
+    def __init__(self, directory: Path, plain: Path, home: Path, to: str | None) -> None:
+        self.home, self.plain, self.sealed, self.opened = home, plain, directory / "networked.qs", directory / "networked"
+        self.passphrase = keystore.find_passphrase(CREDENTIAL, file=None, prompt=True)
+        self.to = to or to_text(IdKind.USER, Client.from_home(home, passphrase=self.passphrase).home.user)
+        self.opens = to is None
+
+    def encrypt(self) -> float:
+        """Seconds a fresh client takes."""
+        with Client.from_home(self.home, passphrase=self.passphrase) as client:
+            return timed(lambda: client.encrypt(self.plain, self.sealed, to=[self.to], replace=True))
+
+    def open(self) -> float:
+        """Seconds a fresh client takes; the envelope opens once."""
+        with Client.from_home(self.home, passphrase=self.passphrase) as client:
+            return timed(lambda: client.open(self.sealed, self.opened, replace=True))
+
+    def rows(self, bare: Bare, rounds: int, size_bytes: int) -> list[Row]:
+        """Encrypting and opening in turn with the other side, which goes first every other round."""
+        sides = {"encrypt": (self.encrypt, lambda: timed(bare.encrypt_to_path)), "open": (self.open, lambda: timed(bare.open_to_path))}
+        rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in sides if self.opens or name == "encrypt"}
+        for number in range(rounds + 1):
+            for name, (ours, theirs) in rates.items():
+                for side, call in sorted(enumerate(sides[name]), reverse=bool(number % 2)):
+                    seconds = call()
+                    if number:  # the first round warms up
+                        (ours, theirs)[side].append(size_bytes / 1e6 / seconds)
+        against = "libsodium secretstream, same file"
+        return [
+            compare(f"{name}, network part included", *both, unit="MB/s", against=against, at_least=AT_LEAST)
+            for name, both in rates.items()
+        ]
+
+
+def timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="256 MiB instead of 1 GiB")
     parser.add_argument("--directory", type=Path, help="where the files go")
+    parser.add_argument("--home", type=Path, help="a user of a running network: adds the rows with the network part")
+    parser.add_argument("--to", help="the recipient (qu1…) instead of that user; adds no row for opening")
     options = parser.parse_args()
     size_bytes, rounds = (QUICK_BYTES, MIN_ROUNDS) if options.quick else (FULL_BYTES, 7)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
@@ -165,6 +229,10 @@ def main() -> None:
         ]
         rows = [row(name, *pair, size_bytes=size_bytes, rounds=rounds) for name, *pair in sides]
         assert digest(ours.opened) == digest(bare.opened) == digest(plain)
+        if options.home:
+            network = Network(directory, plain, options.home, options.to)
+            rows += network.rows(bare, rounds, size_bytes)
+            assert not network.opens or digest(network.opened) == digest(plain)
     emit("envelope", rows, rounds)
 
 
