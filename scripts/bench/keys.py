@@ -188,10 +188,10 @@ async def measure(world: World, kit: GrantKit, address: str, folder: Path) -> No
             p50.append(quantile(latencies, 0.5))
             p99.append(quantile(latencies, 0.99))
             single.append(quantile(alone, 0.5))
-    report(ours, bare, signed, p50, p99, single)
+    report(ours, bare, signed, p50=p50, p99=p99, single=single)
 
 
-def report(ours: list[float], bare: list[float], signed: list[float], p50: list[float], p99: list[float], single: list[float]) -> None:
+def report(ours: list[float], bare: list[float], signed: list[float], *, p50: list[float], p99: list[float], single: list[float]) -> None:
     slower, which = (signed, "(b)") if statistics.median(signed) < statistics.median(bare) else (bare, "(a)")
     rows = [
         compare(
