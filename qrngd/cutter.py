@@ -100,14 +100,14 @@ class Cutter:
 
     async def _cut(self, count: int) -> None:
         generation = self._generation
-        cut: list[tuple[Session, bytearray, Span]] = []
+        cut: list[tuple[Session, tuple[memoryview, ...], Span]] = []
         for _ in range(count):
             session = self._feed.next_session()
             assert session is not None, "nobody's turn although units are wanted"
             cut.append((session, *self._stock.cut()))
-        digests = await trio.to_thread.run_sync(lambda: [material_digest(unit) for _, unit, _ in cut])
-        for (session, data, span), digest in zip(cut, digests, strict=True):
-            unit = CutUnit(session, session.node, self._take_sequence(session.node), data, digest, span)
+        digests = await trio.to_thread.run_sync(lambda: [material_digest(pieces) for _, pieces, _ in cut])
+        for (session, pieces, span), digest in zip(cut, digests, strict=True):
+            unit = CutUnit(session, session.node, self._take_sequence(session.node), pieces, digest, span)
             self.units_made += 1
             if not self._batch.takes(span):
                 await self._seal()

@@ -2,7 +2,7 @@
 
 How much is read: what the feed wants and the stock lacks. When neither wants anything, one window every `PROBE_INTERVAL_S` is still read
 and judged, so the state in every display is at most that old and an idle daemon costs next to nothing; what the probe yields
-replaces the oldest bytes of the stock.
+replaces the oldest bytes of the stock. A slow device is probed a tenth of the time, at least every `PROBE_PAUSE_MAX_S`.
 
 A device that cannot be opened or read is tried again with growing pauses. A device that failed for good is closed and left alone until
 the daemon is started again. No other source is ever read.
@@ -29,6 +29,9 @@ __all__ = ["DeviceReader"]
 
 # How old the state of an idle device may be.
 PROBE_INTERVAL_S = 1.0
+# A window of the slowest devices takes seconds of polling; with nine times as long a pause that is under 1 % of a core.
+PROBE_PAUSE_FACTOR = 9
+PROBE_PAUSE_MAX_S = 60.0
 # One trip to a worker thread: four batches of the pipeline, or what a slow device gives in a tenth of a second.
 READ_MAX_BYTES = 1 << 22
 READ_TIME_MAX_S = 0.1
@@ -61,6 +64,7 @@ class DeviceReader:
         self._wanted_units, self._feed_changed, self._on_change, self._clock_ms = wanted_units, feed_changed, on_change, clock_ms
         self._buffer = memoryview(bytearray(READ_MAX_BYTES))
         self._heard_s = 0.0
+        self._read_s = 0.0  # what a window took lately
         self._measured = Measurement()  # at the end of the bytes handed out last
         self._measured_ms = self.since_ms
 
@@ -103,7 +107,8 @@ class DeviceReader:
     async def _demand(self) -> int:
         """How many raw bytes to read now. Without any demand: one window, when its time has come."""
         if not self._missing_bytes():
-            with trio.move_on_after(PROBE_INTERVAL_S):
+            pause_s = min(PROBE_PAUSE_MAX_S, max(PROBE_INTERVAL_S, PROBE_PAUSE_FACTOR * self._read_s))
+            with trio.move_on_after(pause_s):
                 while not self._missing_bytes():
                     await self._feed_changed.wait()
             self._heard_s = trio.current_time()
@@ -120,6 +125,7 @@ class DeviceReader:
 
     async def _read(self, size: int) -> None:
         """Read and judge `size` raw bytes, as they come. Raises E-DEV-READ after too long a silence."""
+        started_s, windows = trio.current_time(), size // self._pipeline.layout.window_bytes
         while size > 0 and not self._failed:
             got, events = await trio.to_thread.run_sync(self._read_and_judge, min(size, READ_MAX_BYTES))
             size -= got
@@ -128,6 +134,7 @@ class DeviceReader:
                 self._heard_s = trio.current_time()
             else:
                 await self._wait_for_bytes()
+        self._read_s = (trio.current_time() - started_s) / windows
 
     def _read_and_judge(self, most: int) -> tuple[int, list[Event]]:
         """In a worker thread: what is there now, up to `most` bytes."""

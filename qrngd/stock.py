@@ -71,8 +71,9 @@ class Stock:
         if self.size_bytes > self.capacity_bytes:
             self._drop(self.size_bytes - self.capacity_bytes)
 
-    def cut(self) -> tuple[bytearray, Span]:
-        """The oldest `UNIT_BYTES` bytes and what stands behind them. There must be a whole unit in stock."""
+    def cut(self) -> tuple[tuple[memoryview, ...], Span]:
+        """The oldest `UNIT_BYTES` bytes, where they lie, and what stands behind them. There must be a whole unit in stock. The caller
+        owns the pieces and wipes them."""
         assert self.units, "cut without a unit in stock"
         pieces: list[memoryview] = []
         left = UNIT_BYTES
@@ -83,11 +84,8 @@ class Stock:
             pieces.append(piece)
             left -= len(piece)
             span = chunk.span if span is None else span.joined(chunk.span)
-        unit = bytearray().join(pieces)
-        for piece in pieces:
-            wipe(piece)
         assert span is not None
-        return unit, span
+        return tuple(pieces), span
 
     def drop_older(self, than_ms: int) -> None:
         """Throw away what was read before `than_ms`."""

@@ -7,7 +7,7 @@ waiting would only make nodes wait. Nothing of it leaves before its attestation 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,18 +27,20 @@ _Owner = TypeVar("_Owner")
 
 @dataclass(slots=True)
 class CutUnit(Generic[_Owner]):
-    """One unit made for one node. `owner`: the session it goes to; `digest`: SHA-256 of its material."""
+    """One unit made for one node. `owner`: the session it goes to; `pieces`: the unit, where it lies in conditioned memory;
+    `digest`: SHA-256 of its material."""
 
     owner: _Owner
     node: bytes
     sequence: int
-    unit: bytearray
+    pieces: tuple[memoryview, ...]
     digest: bytes
     span: Span
 
     def wipe(self) -> None:
         """Overwrite the randomness."""
-        wipe(self.unit)
+        for piece in self.pieces:
+            wipe(piece)
 
     def __repr__(self) -> str:
         return f"<CutUnit {self.sequence} for {self.node.hex()[:12]}>"
@@ -98,9 +100,14 @@ class SealedBatch(Generic[_Owner]):
     proofs: list[LeafProof]
 
 
-def material_digest(unit: bytes | bytearray) -> bytes:
-    """SHA-256 of a unit's material; scatter is outside the leaf."""
-    return hashlib.sha256(memoryview(unit)[:MATERIAL_BYTES]).digest()
+def material_digest(pieces: Sequence[memoryview]) -> bytes:
+    """SHA-256 of the material of a unit; scatter, its end, is outside the leaf."""
+    digest = hashlib.sha256()
+    left = MATERIAL_BYTES
+    for piece in pieces:
+        digest.update(piece[:left])
+        left -= min(left, len(piece))
+    return digest.digest()
 
 
 def seal(batch: Batch[_Owner], number: int, statement: Statement, sign: Callable[[Attestation], Signed]) -> SealedBatch[_Owner]:

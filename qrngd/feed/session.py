@@ -18,7 +18,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import trio
 
@@ -29,7 +29,7 @@ from qustream.model.base import Signed
 from qustream.model.entropy import LeafProof
 from qustream.transport.limits import Channel
 from qustream.wire.codec import decode, encode
-from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, FeedUnit
+from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, encode_unit
 from qustream.wire.rpc import Request, Response
 
 __all__ = ["OPEN_TIMEOUT_S", "SEND_TIMEOUT_S", "FeedConnection", "Parcel", "Session", "receive_open"]
@@ -150,8 +150,7 @@ class Session:
         if parcel.root != self._last_root:
             await self._send(encode(FeedBatch(parcel.attestation)))
             self._last_root = parcel.root
-        # The encoder takes any buffer; a copy as `bytes` first would cost as much as the encoding.
-        await self._send(encode(FeedUnit(parcel.root, parcel.proof, cast(bytes, parcel.unit.unit))))
+        await self._send(encode_unit(parcel.root, parcel.proof, parcel.unit.pieces))
         if self.closed:  # meanwhile; everything is wiped and counted
             return None
         self._parcels.popleft()

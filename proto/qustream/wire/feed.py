@@ -1,20 +1,22 @@
 """The feed from a QRNG server to a node (`proto/spec/entropy-feed.md`). Tags 40-49.
 
-The node sends `FeedOpen` and `FeedCredit` as requests (`proto/spec/transport.md`, "Requests"); each is answered with the `FeedHealth` of
-that moment. The server pushes `FeedHealth` at every change, `FeedBatch` and `FeedUnit` on the bulk channel, a batch always before its units.
+The node sends `FeedOpen` and `FeedCredit` as requests (`proto/spec/transport.md`, "Requests"); each is answered with the `FeedHealth`
+of that moment. The server pushes `FeedHealth` at every change, `FeedBatch` and `FeedUnit` on the bulk channel, a batch always before
+its units.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
 from qustream.model.base import Bytes32, Count32, Label, Signed, Text
 from qustream.model.entropy import UNIT_BYTES, LeafProof
-from qustream.wire.codec import Message
+from qustream.wire.codec import Message, encode
 
-__all__ = ["FEED_MAX_BYTES", "FeedBatch", "FeedCredit", "FeedHealth", "FeedMessage", "FeedOpen", "FeedUnit"]
+__all__ = ["FEED_MAX_BYTES", "FeedBatch", "FeedCredit", "FeedHealth", "FeedMessage", "FeedOpen", "FeedUnit", "encode_unit"]
 
 FEED_MAX_BYTES = UNIT_BYTES + 4096
 
@@ -56,3 +58,10 @@ class FeedUnit(Message, frozen=True, tag=44):
 
 
 FeedMessage = FeedOpen | FeedCredit | FeedHealth | FeedBatch | FeedUnit
+
+
+def encode_unit(root: bytes, proof: LeafProof, pieces: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    """The canonical bytes of `FeedUnit(root, proof, unit)` for a unit that lies in pieces (`UNIT_BYTES` together), copied once."""
+    without = encode(FeedUnit(root, proof, b""))
+    # The unit is the last field: an empty byte string (c4 00) gives way to one with a 32-bit length (c6).
+    return b"".join((without[:-2], b"\xc6", UNIT_BYTES.to_bytes(4, "big"), *pieces))
