@@ -151,10 +151,11 @@ class _Engine:
         if self.state is State.IDLE:
             raise LocalMisuse("receive before start")
         events: list[Event] = []
+        records = self._layer.received_records
         try:
             chunks = self._layer.receive(data)
             self._secure_if_ready()
-            self.work += len(chunks)
+            self.work += self._layer.received_records - records
             for chunk in chunks:
                 for channel, body in self._reader.feed(chunk):
                     self._take(channel, body, events)

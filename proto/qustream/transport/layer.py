@@ -13,7 +13,8 @@ class Layer(Protocol):
     """Bytes of the network on one side, plaintext on the other.
 
     `ready`: the other end is known and plaintext may pass; `ended`: it said that nothing more comes; `worn`: the keys have protected
-    as much as they may; `peer_key`, `exporter`: what binds the channel to its ends.
+    as much as they may; `received_records`: how many pieces have come that had to be opened one by one; `peer_key`, `exporter`: what
+    binds the channel to its ends.
     """
 
     ready: bool
@@ -23,6 +24,8 @@ class Layer(Protocol):
 
     @property
     def worn(self) -> bool: ...
+    @property
+    def received_records(self) -> int: ...
     def start(self) -> None: ...
     def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
     def write(self, plaintext: bytes) -> None: ...
@@ -38,6 +41,7 @@ class PlainLayer:
         self.ended = False
         self.peer_key: PublicKey | None = None
         self.exporter = b""
+        self.received_records = 0
         self._out: list[bytes] = []
 
     @property
@@ -49,7 +53,10 @@ class PlainLayer:
         """Nothing to agree on."""
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        return [bytes(data)] if len(data) else []
+        if not len(data):
+            return []
+        self.received_records += 1
+        return [bytes(data)]
 
     def write(self, plaintext: bytes) -> None:
         self._out.append(plaintext)

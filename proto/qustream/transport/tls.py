@@ -33,6 +33,8 @@ CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 # The largest TLS record's plaintext, and what a record adds to it: header, type, tag.
 RECORD_BYTES = 16384
 RECORD_OVERHEAD_BYTES = 22
+# RFC 8446 §5.1: type, version, length.
+RECORD_HEADER_BYTES = 5
 # RFC 8446 §5.5: AES-GCM keeps its margin for 2^24.5 records under one key, which is 390 GB of full ones. OpenSSL does not change keys by
 # itself and Python cannot ask it to, so a connection ends in order before that.
 RECORDS_MAX = 1 << 24
@@ -87,6 +89,32 @@ def _set_group(context: SSL.Context) -> None:
         setter(context._context, GROUP.encode())
 
 
+class _RecordCounter:
+    """How many TLS records have begun in a stream of bytes. What OpenSSL does not hand on, such as key updates, makes work too."""
+
+    __slots__ = ("_body_left", "_header", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._header = bytearray()
+        self._body_left = 0
+
+    def feed(self, data: memoryview) -> None:
+        at = 0
+        while at < len(data):
+            if self._body_left:
+                step = min(self._body_left, len(data) - at)
+                self._body_left -= step
+            else:
+                step = min(RECORD_HEADER_BYTES - len(self._header), len(data) - at)
+                self._header += data[at : at + step]
+                if len(self._header) == RECORD_HEADER_BYTES:
+                    self._body_left = int.from_bytes(self._header[3:], "big")
+                    self._header.clear()
+                    self.count += 1
+            at += step
+
+
 class TlsLayer:
     """One TLS connection without a socket. Raises `QuStreamError` when the peer breaks it; then only `pull` is of use."""
 
@@ -105,6 +133,7 @@ class TlsLayer:
         self.ready = False
         self.ended = False
         self._records = 0
+        self._received = _RecordCounter()
         self.peer_key: PublicKey | None = None
         self.exporter = b""
 
@@ -112,6 +141,11 @@ class TlsLayer:
     def worn(self) -> bool:
         """Whether our sending key has protected as many records as it should."""
         return self._records >= RECORDS_MAX
+
+    @property
+    def received_records(self) -> int:
+        """How many records have come."""
+        return self._received.count
 
     def start(self) -> None:
         """The client speaks first."""
@@ -137,6 +171,7 @@ class TlsLayer:
             self._handshake_bytes += len(data)
             if self._handshake_bytes > HANDSHAKE_MAX_BYTES:
                 raise fault("E-WIRE-OVERSIZE", f"a handshake above {HANDSHAKE_MAX_BYTES} bytes")
+        self._received.feed(memoryview(data))
         self._connection.bio_write(data)
         if not self.ready:
             self._shake_hands()

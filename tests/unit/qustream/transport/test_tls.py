@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import struct
 import warnings
 from collections.abc import Callable
 
@@ -10,7 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
 
@@ -270,6 +273,41 @@ def test_what_tls_owes_a_peer_that_does_not_read_is_bounded() -> None:
     with pytest.raises(QuStreamError) as caught:
         raw.layer.receive(raw.drain())
     assert caught.value.code == "E-PEER-LIMIT"
+
+
+class KeyUpdates:
+    """What OpenSSL's Python face cannot send: TLS 1.3 key updates, made by hand (RFC 8446 §4.6.3, §5.2, §7.2)."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+
+    def expand(self, label: bytes, length: int) -> bytes:
+        info = struct.pack(">HB", length, 6 + len(label)) + b"tls13 " + label + b"\0"
+        return HKDFExpand(algorithm=SHA384(), length=length, info=info).derive(self.secret)
+
+    def next(self) -> bytes:
+        """One, the first record under its key."""
+        inner = b"\x18\0\0\x01\0" + b"\x16"  # update_not_requested, in a handshake record
+        header = b"\x17\x03\x03" + struct.pack(">H", len(inner) + 16)
+        record = header + AESGCM(self.expand(b"key", 32)).encrypt(self.expand(b"iv", 12), inner, header)
+        self.secret = self.expand(b"traffic upd", 48)
+        return record
+
+
+def test_records_that_openssl_keeps_to_itself_are_counted() -> None:
+    """Or a flood of key updates would be work that nobody paces."""
+    lines: list[bytes] = []
+    made = honest(context())
+    made.set_keylog_callback(lambda _connection, line: lines.append(line))
+    raw = Raw(made, TlsLayer("server", ALICE), client=True)
+    raw.run()
+    (secret,) = (line.split()[2] for line in lines if line.startswith(b"CLIENT_TRAFFIC_SECRET_0"))
+    updates = KeyUpdates(bytes.fromhex(secret.decode()))
+    before = raw.layer.received_records
+    flood = b"".join(updates.next() for _ in range(100))
+    for at in range(0, len(flood), 7):  # in pieces that end anywhere
+        assert raw.layer.receive(flood[at : at + 7]) == []
+    assert raw.layer.received_records == before + 100
 
 
 def test_a_context_is_made_once_an_identity() -> None:
