@@ -79,7 +79,7 @@ def open_listener(address: str) -> socket.socket:
     where = parse_address(address)
     try:
         family = socket.getaddrinfo(where.host, where.port, flags=socket.AI_NUMERICHOST)[0][0]
-    except OSError:
+    except (OSError, UnicodeError):
         raise fault("E-CONFIG", f"listen = {address!r} is not a numeric address and port") from None
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -47,6 +47,8 @@ from qustream.wire.keys import Alert
 __all__ = ["Flow", "Flows", "Sink", "Source"]
 
 _T = TypeVar("_T")
+# A file that is being replaced is whole again within seconds. After ten minutes without a good one, revocations may be missing here.
+VIEW_MAX_MS = 600_000
 Flow = Generator[Operation, None, _T]
 Source = str | Path | BinaryIO
 Sink = str | Path | BinaryIO
@@ -239,8 +241,14 @@ class Flows:
         return [(grant, self._home.grants.left(grant.grant)) for grant in self._plan.usable_grants()]
 
     def _refresh(self) -> None:
-        if isinstance(self._registry, NetworkFileRegistry):
-            self._registry.refresh(self._clock_ms())
+        """Look at the network file again. Errors: `E-CHAIN-STALE` when it could not be confirmed for too long."""
+        registry, now_ms = self._registry, self._clock_ms()
+        if not isinstance(registry, NetworkFileRegistry):
+            return
+        registry.refresh(now_ms)
+        if registry.trouble is not None and registry.age_ms(now_ms) > VIEW_MAX_MS:
+            minutes = registry.age_ms(now_ms) // 60_000
+            raise fault("E-CHAIN-STALE", f"the network file could not be confirmed for {minutes} minutes: {registry.trouble.detail}")
 
 
 def _opened_blocks(blocks: Mapping[bytes, CheckedBlock]) -> dict[bytes, tuple[bytes, bytes]]:

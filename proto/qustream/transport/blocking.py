@@ -89,8 +89,8 @@ def _open_socket(where: Address, deadline: Deadline) -> socket.socket:
         return _try_socket(socket.AF_UNIX, where.path, deadline)
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)[:ADDRESSES_MAX]
-    except OSError as error:
-        raise fault("E-PEER-UNREACHABLE", f"{where.host} does not resolve: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host name at all, such as `a..b`
+        raise fault("E-PEER-UNREACHABLE", f"{where.host} does not resolve: {getattr(error, 'strerror', 'not a host name')}") from None
     trouble: QuStreamError = fault("E-PEER-UNREACHABLE", f"{where.host} has no address")
     for family, _, _, _, target in found:
         try:

@@ -14,7 +14,8 @@ import trio
 from support.lies import COMMUNITY, FOUNDATION, LETTER, another_block, answering, refusing, silent
 from support.village import PASSPHRASE, Cut, Node, User, Village
 
-from qustream.aio.client import AsyncClient
+from qustream.aio import AsyncClient
+from qustream.aio.asking import run_operation
 from qustream.client.asking import Gather
 from qustream.errors import QuStreamError, Unavailable, fault
 from qustream.wire.keys import AcknowledgeBody, KeyBody, RevokeBody
@@ -111,6 +112,24 @@ async def test_slow_and_refusing_nodes_are_passed_over(net: Village, alice: User
         (ranks[FOUNDATION][0].id, "E-DEADLINE"),
         (ranks[COMMUNITY][2].id, "E-ENTROPY-SHORT"),
     }
+
+
+async def test_addresses_are_tried_in_turn(net: Village, alice: User, bob: User) -> None:
+    node = alice.next_ranks()[COMMUNITY][0]
+    try:
+        for addresses, served in [(("no..host:1", "127.0.0.1:1", node.address), True), (("127.0.0.1:1", "no..host:1"), False)]:
+            net.writer.set_node_addresses(node.id, addresses)
+            net.writer.write()
+            async with client_of(alice) as client:
+                gather = client._flows._plan.alerts(0)
+                gather._nodes = [client.registry.node(node.id)]
+                await run_operation(gather, client._nodes)  # type: ignore[arg-type]
+            assert (node.id in gather.answers) is served
+    finally:
+        net.writer.set_node_addresses(node.id, (node.address,))
+        net.writer.write()
+    assert gather.errors[node.id].code == "E-PEER-UNREACHABLE"
+    assert "no..host:1: no..host does not resolve" in gather.errors[node.id].detail
 
 
 async def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support.lies import (
     COMMUNITY,
     FOUNDATION,
     LETTER,
+    opened,
     refused,
     refusing,
     sealed,
@@ -21,6 +23,8 @@ from support.lies import (
 from support.village import Cut, Node, User, Village
 
 from qustream.client.asking import Gather
+from qustream.client.flows import VIEW_MAX_MS
+from qustream.client.reports import Encrypted
 from qustream.errors import Unavailable, fault
 from qustream.model.network import NodeClass
 from qustream.wire.keys import AcknowledgeBody, KeyBody, RevokeBody
@@ -166,3 +170,34 @@ def test_a_node_that_takes_no_acknowledgement_is_reported_and_harmless(net: Vill
     done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
     assert done.unacknowledged == (node.id,)
     assert len(done.blocks) == 6
+
+
+# -- the client itself ----------------------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_client(net: Village, alice: User, bob: User) -> None:
+    client, outs = alice.client(), [io.BytesIO() for _ in range(4)]
+    done: list[Encrypted] = []
+    threads = [threading.Thread(target=lambda out=out: done.append(client.encrypt(io.BytesIO(LETTER), out, to=[bob.text]))) for out in outs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({each.index for each in done}) == 4
+    assert all(len(each.blocks) == 6 and not each.suspects for each in done)
+    assert [opened(bob, out.getvalue()) for out in outs] == [LETTER] * 4
+
+
+def test_a_network_file_that_is_gone_is_borne_for_a_while(net: Village, alice: User, bob: User) -> None:
+    client = alice.client()
+    away = net.path.with_suffix(".away")
+    net.path.rename(away)
+    try:
+        assert client.grants()
+        net.offset_ms = VIEW_MAX_MS + 1
+        error = refused(lambda: client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text]), "E-CHAIN-STALE")
+        assert "10 minutes" in error.detail
+        assert "No such file" in error.detail
+    finally:
+        away.rename(net.path)
+    client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])

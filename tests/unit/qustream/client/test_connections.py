@@ -165,6 +165,7 @@ def test_addresses_are_tried_in_turn_and_the_trouble_names_the_last(servers: lis
         ((nobody,), "E-PEER-UNREACHABLE", nobody),
         ((servers[1].address,), "E-PEER-IDENTITY", servers[1].address),
         (("no port",), "E-PEER-UNREACHABLE", "no port"),
+        (("no..host:1",), "E-PEER-UNREACHABLE", "does not resolve"),
     ]:
         with pytest.raises(QuStreamError) as caught:
             kept.ask(ask(servers[2].record(*addresses)))
