@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from qustream.client.answers import CheckedBlock, Expected, check_acknowledged, check_alerts, check_erasure, check_key_answer
 from qustream.client.asking import Ask, Gather, Quorum, Tell
@@ -33,6 +33,7 @@ LIFETIME_MIN_MS = 1000  # less is a mistake of units: the envelope would be gone
 # Acknowledging, giving back and asking for alerts are courtesies: whoever does not answer in this time is not waited for.
 FAREWELL_MS = 3_000
 
+_T = TypeVar("_T")
 _DICE = SystemRandom()
 
 
@@ -191,7 +192,10 @@ class Plan:
     # -- opening --------------------------------------------------------------------------------------------------------
 
     def sender(self, header: Header) -> SenderVerdict:
-        """Verify who sent an envelope. Errors: `E-PEER-CHAIN` (another network's), `E-ENVELOPE-SENDER`, `E-REGISTRY-UNKNOWN`."""
+        """Verify who sent an envelope, and that the blocks it names are his to use and of the classes it says.
+
+        Errors: `E-PEER-CHAIN` (another network's), `E-ENVELOPE-SENDER`, `E-CLASS-MIX`, `E-REGISTRY-UNKNOWN`.
+        """
         if header.core.chain != self.registry.chain:
             raise fault("E-PEER-CHAIN", f"the envelope belongs to the network {header.core.chain!r}, this user to {self.registry.chain!r}")
         record = self.registry.user(header.core.sender)
@@ -199,7 +203,19 @@ class Plan:
         entry = next((entry for entry in record.devices if entry.device == sender.device), None)
         if entry is None:
             raise fault("E-ENVELOPE-SENDER", "the device that signed is not one of the sender's")
+        self._require_own_blocks(header)
         return SenderVerdict(sender, entry.revoked)
+
+    def _require_own_blocks(self, header: Header) -> None:
+        """Whoever can open an envelope could make another of its blocks. Acknowledging that one would erase the blocks of the first."""
+        grant = _if_known(lambda: self.registry.grant(header.core.grant))
+        if grant is not None and grant.owner != header.core.sender:
+            raise fault("E-ENVELOPE-SENDER", "its blocks were made for another user than the one who signed it")
+        for node_class in NodeClass:
+            for node in self._known(header, node_class):
+                if node.node_class is not node_class:
+                    name = node_class.name.lower()
+                    raise fault("E-CLASS-MIX", f"the envelope calls {to_text(IdKind.NODE, node.key.id)} a {name} node, which it is not")
 
     def gather_held(self, header: Header, secrets: ClientSecrets) -> Gather[CheckedBlock]:
         """Collect two blocks of each class, the third when one fails."""
@@ -283,14 +299,18 @@ class Plan:
         return [node for node_class in NodeClass for node in self._known(header, node_class)]
 
     def _known(self, header: Header, node_class: NodeClass) -> list[NodeRecord]:
-        known = []
-        for block in header.blocks_of(node_class):
-            try:
-                known.append(self.registry.node(block.node))
-            except QuStreamError as error:
-                if error.code != "E-REGISTRY-UNKNOWN":
-                    raise
-        return known
+        found = [_if_known(lambda node=block.node: self.registry.node(node)) for block in header.blocks_of(node_class)]  # type: ignore[misc]
+        return [node for node in found if node is not None]
+
+
+def _if_known(look: Callable[[], _T]) -> _T | None:
+    """What the registry answers, None for what it does not know."""
+    try:
+        return look()
+    except QuStreamError as error:
+        if error.code != "E-REGISTRY-UNKNOWN":
+            raise
+        return None
 
 
 def _same_randomness(one: CheckedBlock, other: CheckedBlock) -> bool:

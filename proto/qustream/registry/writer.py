@@ -153,7 +153,8 @@ class NetworkFileWriter:
         return grant
 
     def drop_grants(self, before_epoch: int) -> int:
-        """Leave out the grants of epochs before `before_epoch`; return how many."""
+        """Leave out the grants of epochs before `before_epoch`; return how many. Not before the blocks made under them have expired
+        (`lifetime_max_ms`): until then recipients ask whose they were."""
         return self._contents.drop_grants(before_epoch)
 
     def find_user(self, label: str) -> bytes:

@@ -27,7 +27,7 @@ from support.village import PASSPHRASE, Node, User, Village
 from qustream.client.client import Client
 from qustream.client.plan import Plan
 from qustream.client.requests import Requests
-from qustream.envelope import encrypt_stream, make_header, read_header
+from qustream.envelope import HeldBlock, encrypt_stream, make_header, read_header, unseal
 from qustream.errors import PeerFault
 from qustream.identity.signing import SigningKey
 from qustream.identity.user import UserHome
@@ -156,6 +156,51 @@ def test_a_sender_who_is_somebody_else(net: Village, alice: User, bob: User, tmp
     for why, sender in senders.items():
         error = refused(lambda sender=sender: opened(bob, forged(client, bob, net, sender)), "E-ENVELOPE-SENDER")
         assert why in error.detail
+
+
+def test_a_recipient_cannot_make_an_envelope_of_the_same_blocks(net: Village, alice: User, bob: User) -> None:
+    """If Bob opened it and acknowledged its blocks, Alice's would open no more."""
+    mallory = net.user("mallory")
+    out = io.BytesIO()
+    alice.client().encrypt(io.BytesIO(LETTER), out, to=[bob.text, mallory.text])
+    header = read_header(io.BytesIO(out.getvalue()))
+    client, his = mallory.client(), mallory.device
+    secrets = unseal(header, his.user, his.hpke)
+    told = Plan(his, client.registry, net.clock_ms).collect_each(header, secrets)
+    client._driver.run(told)
+    blocks = [
+        HeldBlock(
+            node=block.node, node_class=block.node_class, material=told.answers[block.node].material, salt=told.answers[block.node].salt,
+            block_hash=block.block_hash, seed=secrets.seeds[block.node], grant=header.core.grant, index=header.core.index,
+        )
+        for block in header.core.blocks
+    ]  # fmt: skip
+    about = Plan(his, client.registry, net.clock_ms).about([(bob.device.user, bob.device.hpke.public)], told.answers)
+    about["sender"] = (his.user, his.device, his.certificate)
+    raw, key = make_header(blocks, **about)
+    made = io.BytesIO()
+    encrypt_stream(io.BytesIO(b"open me first"), made, raw, key, his.device)
+    error = refused(lambda: opened(bob, made.getvalue()), "E-ENVELOPE-SENDER")
+    assert "another user" in error.detail
+    assert opened(bob, out.getvalue()) == LETTER
+
+
+def test_an_envelope_that_lies_about_the_classes_of_its_nodes(
+    net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Plan.held_blocks
+
+    def swapped(plan: Plan, order: Any, blocks: Any) -> list[HeldBlock]:
+        held = honest(plan, order, blocks)
+        for block in held:
+            block.node_class = COMMUNITY if block.node_class is FOUNDATION else FOUNDATION
+        return held
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "held_blocks", swapped)
+        envelope = sealed(alice, bob)
+    refused(lambda: opened(bob, envelope), "E-CLASS-MIX")
+    refused(lambda: bob.client().verify(io.BytesIO(envelope)), "E-CLASS-MIX")
 
 
 def test_an_envelope_of_another_network(net: Village, alice: User, bob: User) -> None:
