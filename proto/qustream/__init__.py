@@ -11,7 +11,7 @@ Names are loaded when they are first used. Importing this package needs neither 
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        # Loaded when it is asked for: it costs as much as everything else here together.
+        from importlib import metadata
+
         return metadata.version("qustream")
     if name not in _HOMES:
         raise AttributeError(f"module 'qustream' has no attribute {name!r}")
