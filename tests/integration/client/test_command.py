@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.lies import COMMUNITY, LETTER, another_block, answering, collected, refusing, silent
+from support.typed import Typed
 from support.village import PASSPHRASE, User, Village
-
-COMMAND = Path(sys.executable).parent / "qustream"
-
-
-class Typed:
-    """A user at a shell in a folder of his own."""
-
-    def __init__(self, user: User, folder: Path) -> None:
-        self.user = user
-        self.folder = folder
-        credentials = folder.parent / "credentials"
-        credentials.mkdir(exist_ok=True)
-        (credentials / "qustream").write_bytes(PASSPHRASE)
-        folder.mkdir(exist_ok=True)
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "QUSTREAM_HOME": str(user.home)}
-        self.environment["CREDENTIALS_DIRECTORY"] = str(credentials)
-
-    def start(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([COMMAND, *map(str, arguments)], cwd=self.folder, env=self.environment, **pipes | options)
-
-    def __call__(self, *arguments: Any, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
-        """Run to the end; the exit code must be `code`. Returns standard output and error."""
-        out, err = self.raw(*arguments, stdin=stdin, code=code)
-        return out.decode(), err
-
-    def raw(self, *arguments: Any, stdin: bytes = b"", code: int = 0) -> tuple[bytes, str]:
-        process = self.start(*arguments, stdin=subprocess.PIPE)
-        out, error = process.communicate(stdin, timeout=60)
-        err = error.decode()
-        assert "Traceback" not in err
-        assert process.returncode == code, err
-        if code not in (0, 2, 130) and err:
-            assert re.search(r"qustream: E-[A-Z-]+: .+[.?] Remedy: .+\.\n\Z", err, re.DOTALL), err
-        return out, err
-
-    def files(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
 
 
 @pytest.fixture
@@ -98,6 +58,23 @@ def test_without_o_the_suffix_comes_and_goes_and_nothing_is_replaced(a: Typed) -
     _, err = a("open", "envelope", code=2)
     assert "-o" in err
     assert a.files() == ["envelope", "letter.txt"]
+
+
+def test_the_name_of_a_file_may_be_a_strangers(a: Typed, b: Typed) -> None:
+    (a.folder / "letter").write_bytes(LETTER)
+    a("encrypt", "letter", "--to", b.user.text)
+    names = ("x\x1b]0;renamed\x07.qs", "..qs", "...qs")
+    for name in names:
+        (b.folder / name).write_bytes((a.folder / "letter.qs").read_bytes())
+    for name in names[1:]:
+        assert "-o" in b("open", name, code=2)[1]
+    out, err = b("open", "no\x1b[31mthing.qs", code=78)
+    assert "\x1b" not in out + err
+    for command in ("verify", "open"):
+        out, err = b(command, names[0])
+        assert "\x1b" not in out + err
+        assert "?]0;renamed?" in out + err
+    assert sorted(b.files()) == sorted((*names, names[0].removesuffix(".qs")))
 
 
 def test_streams(a: Typed, b: Typed) -> None:
@@ -313,30 +290,6 @@ def _until(holds: Any) -> None:
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.01)
-
-
-def test_a_progress_bar_on_a_terminal_alone(a: Typed, b: Typed) -> None:
-    (a.folder / "big").write_bytes(bytes(24 << 20))
-    terminal, slave = pty.openpty()
-    process = a.start("encrypt", "big", "--to", b.user.text, stderr=slave)
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
-    os.close(terminal)
-    process.communicate(timeout=30)
-    assert process.returncode == 0, shown
-    assert b"encrypting" in shown
-    assert "━".encode() in shown
-    (a.folder / "big.qs").unlink()
-    _, err = a("encrypt", "big", "--to", b.user.text)
-    assert "encrypting" not in err
 
 
 # -- who one is -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""Where a passphrase comes from."""
+"""Where a passphrase comes from; typing one is in tests/integration/client/test_terminal.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import pytest
 
 from qustream.cli.context import Here
@@ -25,19 +24,6 @@ def test_a_new_passphrase_from_a_file_or_credential_is_not_asked_for(credentials
     (credentials / "qustream").write_bytes(b"a credential")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     assert Here(credentials, None).new_passphrase() == b"a credential"
-
-
-def test_it_is_typed_twice_on_a_terminal(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
-
-    def prompt(text: str, **options: object) -> str:
-        asked.append(options)
-        return "typed"
-
-    monkeypatch.setattr(click, "prompt", prompt)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert Here(credentials, None).new_passphrase() == b"typed"
-    assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
 
 
 def test_without_a_terminal_it_is_missing(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from qustream.cli.screen import LATEST_MS, blocks_table, clean, duration, moment, progress_bar, short, size_text
+from qustream.cli.screen import LATEST_MS, blocks_table, clean, duration, harmless, moment, progress_bar, short, size_text
 from qustream.client.reports import BlockReport
 from qustream.model.ids import IdKind
 from qustream.model.network import NodeClass
@@ -55,6 +55,7 @@ def test_sizes(size: int, text: str) -> None:
 
 
 def test_nothing_from_the_network_steers_a_terminal() -> None:
+    assert harmless("a\x1b]0;b\x07.qs\n\u202e\udcffc") == "a?]0;b?.qs\n??c"
     assert clean("a\x1b[2Jb\n\u202ec" + "d" * 99) == "a?[2Jb??c" + "d" * 31
     table = blocks_table([report(operator="evil\x1b[31m", device="\rhidden")])
     assert "\x1b" not in table
