@@ -13,6 +13,7 @@ from qustream.cli.context import Here
 from qustream.cli.examine import inspect, revoke, verify
 from qustream.cli.files import encrypt, open_file
 from qustream.cli.identity import init, whoami
+from qustream.cli.screen import harmless
 from qustream.errors import Family, QuStreamError
 from qustream.identity.files import file_fault
 
@@ -69,5 +70,5 @@ def main() -> None:
 
 
 def _failed(error: QuStreamError) -> int:
-    click.echo(f"qustream: {error}", err=True)
+    click.echo(harmless(f"qustream: {error}"), err=True)
     return {Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1)

@@ -11,7 +11,7 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.files import file_argument, json_option, source_of
 from qustream.cli.machine import print_json
-from qustream.cli.screen import blocks_table, clean, moment, size_text
+from qustream.cli.screen import blocks_table, clean, harmless, moment, size_text
 from qustream.client.reports import Report, Revoked
 from qustream.envelope import Header, read_header
 from qustream.errors import Unavailable, fault
@@ -50,7 +50,7 @@ def verify(here: Here, /, file: Path, *, blocks: bool, as_json: bool) -> None:
 
 def _say_report(file: Path, report: Report) -> None:
     sender = f"{to_text(IdKind.USER, report.sender)} ({clean(report.sender_device_label)})"
-    click.echo(f"{file}: sent by {sender}, made {moment(report.created_ms)} UTC; content as signed")
+    click.echo(f"{harmless(str(file))}: sent by {sender}, made {moment(report.created_ms)} UTC; content as signed")
     click.echo(f"to be collected before {moment(report.expires_ms)} UTC")
     if report.sender_device_revoked:
         click.echo("WARNING: the sender has revoked the device that signed this")

@@ -10,7 +10,7 @@ import click
 
 from qustream.cli.context import Here
 from qustream.cli.machine import print_json
-from qustream.cli.screen import blocks_table, clean, duration, moment, progress_bar, short, size_text
+from qustream.cli.screen import blocks_table, clean, duration, harmless, moment, progress_bar, short, size_text
 from qustream.client.reports import Encrypted, Opened
 from qustream.model.ids import IdKind, to_text
 
@@ -87,8 +87,8 @@ def open_file(here: Here, /, file: Path, *, output: Path | None, overwrite: bool
     Without -o the content of NAME.qs goes to NAME, beside it. To standard output (`-o -`) content goes before all of it is verified:
     do not use it unless the exit code is 0.
     """
-    if output is None and (str(file) == "-" or file.suffix != SUFFIX or file.name == SUFFIX):
-        raise click.UsageError(f"name the output with -o: {file} does not end in {SUFFIX}")
+    if output is None and (str(file) == "-" or file.suffix != SUFFIX or not file.stem.strip(".")):
+        raise click.UsageError(harmless(f"name the output with -o: {file} is not a name and {SUFFIX}"))
     target = output or file.with_suffix("")
     client = here.client()
     with client, progress_bar("opening", _size(file)) as progress:
@@ -116,4 +116,4 @@ def _say_blocks(done: Encrypted | Opened, *, explain: bool) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)

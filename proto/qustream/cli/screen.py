@@ -15,7 +15,7 @@ from qustream.envelope import Progress
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass
 
-__all__ = ["blocks_table", "clean", "duration", "moment", "progress_bar", "short", "size_text"]
+__all__ = ["blocks_table", "clean", "duration", "harmless", "moment", "progress_bar", "short", "size_text"]
 
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # in milliseconds
 # The last instant `datetime` knows: an envelope may name a later one.
@@ -53,9 +53,14 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes} B" if unit == "B" else f"{value:.3g} {unit}"
 
 
+def harmless(text: str) -> str:
+    """Lines for a terminal, without anything else it could obey: names of files, too, come from strangers."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def clean(text: str) -> str:
-    """Text from the network, shortened, without anything a terminal could obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:TEXT_MAX_CHARACTERS]
+    """Text from the network, shortened, in one line and without anything a terminal could obey."""
+    return harmless(text.replace("\n", "?"))[:TEXT_MAX_CHARACTERS]
 
 
 def blocks_table(blocks: Sequence[BlockReport]) -> str:

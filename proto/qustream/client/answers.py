@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from qustream import block
 from qustream.entropy import CLOCK_SKEW_MAX_MS, check_attestation, check_leaf
-from qustream.errors import QuStreamError, fault
+from qustream.errors import CODES, QuStreamError, fault
 from qustream.identity.signing import open_signed
 from qustream.model.entropy import Attestation
 from qustream.model.network import NodeRecord, QrngServerRecord
@@ -139,5 +139,8 @@ def check_erasure(data: bytes, *, node: NodeRecord, grant: bytes, index: int, ch
 
 
 def check_alerts(data: bytes) -> tuple[Alert, ...]:
-    """What a node has noticed. Errors: `E-WIRE-*`."""
-    return decode(data, AlertsAnswer, max_bytes=len(data)).alerts
+    """What a node has noticed. Errors: `E-WIRE-*`; `E-ANSWER-INVALID` for a code that is none: codes are shown on terminals."""
+    alerts = decode(data, AlertsAnswer, max_bytes=len(data)).alerts
+    if any(alert.code not in CODES for alert in alerts):
+        raise fault("E-ANSWER-INVALID", "an alert with a code this version does not know")
+    return alerts

@@ -68,7 +68,7 @@ def test_the_name_of_a_file_may_be_a_strangers(a: Typed, b: Typed) -> None:
         (b.folder / name).write_bytes((a.folder / "letter.qs").read_bytes())
     for name in names[1:]:
         assert "-o" in b("open", name, code=2)[1]
-    out, err = b("open", "no\x1b[31mthing.qs", code=78)
+    out, err = b("open", "no\x1b]0;thing\x07.qs", code=78)
     assert "\x1b" not in out + err
     for command in ("verify", "open"):
         out, err = b(command, names[0])

@@ -149,6 +149,9 @@ def test_an_erasure_is_for_one_block_and_signed_by_its_node(net: Village, alice:
 def test_small_answers_are_decoded_strictly() -> None:
     alert = Alert("E-DEVICE-UNKNOWN", bytes(32), 5, 2)
     assert check_alerts(encode(AlertsAnswer((alert,)))) == (alert,)
+    for code in ("\x1b]0;renamed\x07", "", "E-INVENTED"):
+        invented = AlertsAnswer((alert, replace(alert, code=code)))
+        assert code_of(lambda invented=invented: check_alerts(encode(invented))) == "E-ANSWER-INVALID"
     assert check_acknowledged(encode(Acknowledged(True)))
     for check in (check_alerts, check_acknowledged):
         for data in (b"", os.urandom(50), encode(Acknowledged(True)) + b"\x00"):
