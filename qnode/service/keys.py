@@ -6,7 +6,6 @@ Signatures, blocks and seals are made on worker threads, a few at a time; the st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from qnode.core.delivery_checks import (
 from qnode.service.keys_build import Built, build_answer
 from qnode.service.keys_turns import Turns
 from qnode.service.keys_verify import CertificateCache, verify_request
+from qnode.service.keys_workers import Workers, settled
 from qnode.service.pool import PooledUnit
 from qnode.store import Store, index_key
 from qustream.errors import QuStreamError, fault
@@ -75,10 +75,9 @@ from qustream.wire.keys import (
 __all__ = ["KeyCounts", "KeyService", "UnitSource"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 # Requests worked on at a time, from all connections: each may hold a unit, a block, a sealed and an open answer, ~1.1 MB.
 REQUESTS_MAX = 64
-# A unit whose scatter bytes run out (once in 2^132) is dropped for the next; more than this is a broken source.
-BUILD_ATTEMPTS_MAX = 3
 # An erasure is signed before it is stored; whoever else erases the block meanwhile makes us sign again, once.
 REVOKE_ATTEMPTS_MAX = 3
 # One sweep's batches: 16 × 256 indices, so that a long absence is caught up with in bounded steps.
@@ -116,6 +115,14 @@ class _Admitted:
         return self.certificate.device_key.id
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What became of an answer: what the store's step ordered, and the answer as built."""
+
+    effects: Sequence[Effect]
+    built: Built
+
+
 class KeyService:
     """Answers the requests of devices. One for a node; every method on the event loop."""
 
@@ -129,7 +136,7 @@ class KeyService:
         self._turns = Turns()
         self._certificates = CertificateCache()
         self._alerts = AlertGate()
-        self._workers = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
+        self._workers = Workers()
         self._open = 0
 
     async def answer(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
@@ -169,7 +176,7 @@ class KeyService:
         registry = self._registry
         channel = Channel(registry.chain, self._id, peer.exporter, registry.epoch(now_ms), registry.age_ms(now_ms))
         refuse_if(check_binding(binding, channel, now_ms))
-        user = self._user(binding.user)
+        user = known(lambda: registry.user(binding.user))
         refusal = check_device(binding, certificate, user, now_ms)
         if user is not None:
             refusal = await self._verified(request, message, certificate, user, refusal)
@@ -185,21 +192,17 @@ class KeyService:
         signed = message.binding.certificate
         name = self._certificates.name(signed, user.master)
         master = None if refusal is not None or self._certificates.knows(name) else user.master
-        verdict = await self._work(lambda: verify_request(request, certificate, signed, master))
-        if refusal is None and verdict.by_device:
-            refusal = check_certificate(by_master=verdict.by_master)
-            if refusal is None:
-                self._certificates.remember(name)
-        elif refusal is None:
+        verdict = await self._workers.do(lambda: verify_request(request, certificate, signed, master))
+        if refusal is None and not verdict.by_device:
             refusal = Refuse("E-SIGNATURE", "the request is not signed by the device its certificate names")
-        if refusal is not None and refusal.code in ALERTED_CODES and verdict.by_device:
+        refusal = refusal or check_certificate(by_master=verdict.by_master)
+        if refusal is None:
+            self._certificates.remember(name)
+        elif refusal.code in ALERTED_CODES and verdict.by_device:
             note = AlertNote(message.binding.user, refusal.code, certificate.device_key.id, self._clock_ms())
             if (written := self._alerts.attempted(note)) is not None:
                 self._write_alert(written)
         return refusal
-
-    def _user(self, user: bytes) -> UserRecord | None:
-        return known(lambda: self._registry.user(user))
 
     def _write_alert(self, note: AlertNote) -> None:
         """Best effort: whoever is refused does not wait for it, and a disk that is full is not made fuller by strangers."""
@@ -214,9 +217,8 @@ class KeyService:
         grant = known(lambda: self._registry.grant(body.grant))
         refuse_if(check_grant(body, admitted.certificate, grant))
         assert grant is not None
-        for recipient in body.recipients:
-            if self._user(recipient) is None:
-                raise fault("E-REGISTRY-UNKNOWN", "the network does not know one of the recipients")
+        if any(known(lambda user=user: self._registry.user(user)) is None for user in body.recipients):  # type: ignore[misc]
+            raise fault("E-REGISTRY-UNKNOWN", "the network does not know one of the recipients")
         if not self._is_assigned(grant, body.index):
             raise fault("E-NOT-ASSIGNED", "")
         if grant.epoch < self._store.floor_epoch:
@@ -227,14 +229,53 @@ class KeyService:
         assignment = self._registry.assignment(grant, index)
         return any(node.key.id == self._id for ranks in assignment.values() for node in ranks)
 
-    # -- answers --------------------------------------------------------------------------------------------------------
+    # -- key requests ---------------------------------------------------------------------------------------------------
+
+    async def _key_answer(self, body: KeyBody, admitted: _Admitted) -> bytes:
+        ask = self._check_key(body, admitted)
+        at = index_key(body.grant, body.index)
+        async with self._turns.of(at):
+            effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
+            if isinstance(effect, HandOut):
+                return await self._workers.do(lambda: self._store.answer(at))
+            unit = self._take_unit(admitted)
+            # From here on the unit is spent: whether or not the asker still waits, the answer is finished, and he can fetch it.
+            with trio.CancelScope(shield=True):
+                return await self._answer_anew(body, admitted, ask, at, unit=unit)
+        raise AssertionError("a shield is not cancelled")
+
+    def _take_unit(self, admitted: _Admitted) -> PooledUnit:
+        """Spec §3.5: room, a disk that takes writes, time, and only then a unit."""
+        if (refusal := self._store.refusal()) is not None:
+            raise refusal
+        if trio.current_time() >= admitted.deadline_s:
+            raise fault("E-DEADLINE", "the deadline passed before a block was made")
+        if (unit := self._pool.take(self._clock_ms())) is None:
+            raise fault("E-ENTROPY-SHORT", "no attested randomness in this node's pool", retry_after_ms=1000)
+        return unit
+
+    async def _answer_anew(self, body: KeyBody, admitted: _Admitted, ask: Ask, at: bytes, *, unit: PooledUnit) -> bytes:
+        issued_ms = self._clock_ms()
+
+        def job(result: Future[_Stored]) -> None:
+            built = build_answer(unit, admitted.request.seed, body, at=at, key=self._key, store=self._store, issued_ms=issued_ms)
+            stored = self._store.store_answer(at, ask, built.sealed, issued_ms=issued_ms, now_ms=issued_ms)
+            stored.add_done_callback(lambda done: finish(result, done, lambda effects: _Stored(effects, built)))
+
+        stored = await settled(self._workers.start(job))
+        if isinstance(stored.effects[0], Persist):
+            return stored.built.answer
+        only(stored.effects)
+        return await self._workers.do(lambda: self._store.answer(at))
+
+    # -- held blocks and alerts -----------------------------------------------------------------------------------------
 
     async def _dispatch(self, message: RequestBody, admitted: _Admitted) -> tuple[str, bytes]:
-        if admitted.request.seed and not isinstance(message, KeyBody):
+        if isinstance(message, KeyBody):
+            return "key", await self._key_answer(message, admitted)
+        if admitted.request.seed:
             raise fault("E-REQUEST-INVALID", "a seed where none belongs")
         match message:
-            case KeyBody():
-                return "key", await self._key_answer(message, admitted)
             case CollectBody():
                 return "collect", await self._collect(message, admitted)
             case AcknowledgeBody():
@@ -245,54 +286,10 @@ class KeyService:
                 alerts = self._store.alerts(message.binding.user)
                 return "alerts", encode(AlertsAnswer(newest(alerts, message.since_ms, admitted.now_ms)))
 
-    async def _key_answer(self, body: KeyBody, admitted: _Admitted) -> bytes:
-        ask = self._check_key(body, admitted)
-        at = index_key(body.grant, body.index)
-        async with self._turns.of(at):
-            return await self._answer_in_turn(body, admitted, ask, at)
-
-    async def _answer_in_turn(self, body: KeyBody, admitted: _Admitted, ask: Ask, at: bytes) -> bytes:
-        effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
-        if isinstance(effect, HandOut):
-            return await self._work(lambda: self._store.answer(at))
-        if (refusal := self._store.refusal()) is not None:
-            raise refusal
-        if trio.current_time() >= admitted.deadline_s:
-            raise fault("E-DEADLINE", "the deadline passed before a block was made")
-        # From here on a unit is spent: whether or not the asker still waits, the answer is finished, and he can fetch it.
-        with trio.CancelScope(shield=True):
-            return await self._answer_anew(body, admitted, ask, at)
-        raise AssertionError("a shield is not cancelled")
-
-    async def _answer_anew(self, body: KeyBody, admitted: _Admitted, ask: Ask, at: bytes) -> bytes:
-        issued_ms = self._clock_ms()
-        built = await self._build(body, admitted.request.seed, at, issued_ms)
-        effects = await settled(self._store.store_answer(at, ask, built.sealed, issued_ms=issued_ms, now_ms=issued_ms))
-        if isinstance(effects[0], Persist):
-            return built.answer
-        only(effects)
-        return await self._work(lambda: self._store.answer(at))
-
-    async def _build(self, body: KeyBody, seed: bytes, at: bytes, issued_ms: int) -> Built:
-        for _ in range(BUILD_ATTEMPTS_MAX):
-            unit = self._pool.take(issued_ms)
-            if unit is None:
-                break
-            try:
-                return await self._work(
-                    lambda unit=unit: build_answer(  # type: ignore[misc]
-                        unit, seed, body, at=at, key=self._key, store=self._store, issued_ms=issued_ms
-                    )
-                )
-            except QuStreamError as error:
-                if error.code != "E-SCATTER-SHORT":
-                    raise
-        raise fault("E-ENTROPY-SHORT", "no attested randomness in this node's pool", retry_after_ms=1000)
-
     async def _collect(self, body: CollectBody, admitted: _Admitted) -> bytes:
         at = index_key(body.grant, body.index)
         only(step(self._store.mark(at), Collected(body.binding.user), admitted.now_ms))
-        return await self._work(lambda: self._store.answer(at))
+        return await self._workers.do(lambda: self._store.answer(at))
 
     async def _acknowledge(self, body: AcknowledgeBody, admitted: _Admitted) -> bytes:
         at = index_key(body.grant, body.index)
@@ -311,7 +308,7 @@ class KeyService:
                     return encode(RevokeAnswer(effect.erasure))
                 assert isinstance(effect, SignErasure)
                 erasure = Erasure(body.binding.chain, self._id, body.grant, body.index, effect.erased_ms)
-                signed = await self._work(lambda erasure=erasure: self._key.sign_noun("erasure", erasure))  # type: ignore[misc]
+                signed = await self._workers.do(lambda erasure=erasure: self._key.sign_noun("erasure", erasure))  # type: ignore[misc]
                 event = Revoked(body.binding.user, signed, effect.erased_ms)
         raise fault("E-PEER-LIMIT", "this block is being erased by others too", retry_after_ms=500)
 
@@ -321,9 +318,6 @@ class KeyService:
         if any(isinstance(effect, STORED) for effect in effects):
             return await settled(self._store.step(at, event, now_ms))
         return effects
-
-    async def _work(self, call: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(call, limiter=self._workers)
 
 
 ALERTED_CODES = frozenset({"E-DEVICE-UNKNOWN", "E-DEVICE-REVOKED"})
@@ -355,18 +349,10 @@ def known(look: Callable[[], T]) -> T | None:
         return None
 
 
-async def settled(future: Future[T]) -> T:
-    """Wait for the store's thread."""
-    if not future.done():
-        done = trio.Event()
-        token = trio.lowlevel.current_trio_token()
-
-        def wake(_: object) -> None:
-            try:
-                token.run_sync_soon(done.set)
-            except trio.RunFinishedError:
-                return  # the daemon has stopped; nobody waits
-
-        future.add_done_callback(wake)
-        await done.wait()
-    return future.result()
+def finish(result: Future[U], done: Future[T], make: Callable[[T], U]) -> None:
+    """Complete `result` with what becomes of `done`."""
+    error = done.exception()
+    if error is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(make(done.result()))
