@@ -24,9 +24,8 @@ POSITIONAL = 5  # beyond this a caller mixes them up
 # How many may stand between soft and hard limit. Lower these when the count falls; never raise them.
 RATCHET = {"body": 0, "file": 0}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
-BANNED_WORDS = re.compile(
-    r"\b(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError|except Exception:\s*pass|pytest\.mark\.(skip|xfail)"
-)
+BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError|pytest\.mark\.(skip|xfail)")
+EVERYTHING = {"Exception", "BaseException"}
 # The rule itself, and the one place that may skip a test.
 WORDS_EXEMPT = {Path(__file__).resolve(), ROOT / "tests" / "conftest.py"}
 LIMIT = re.compile(r"(MAX|MIN|LIMIT|_MS|_BYTES|_SECONDS|_PER_|CAP|CAPACITY|WINDOW|RATE|COUNT)")
@@ -166,6 +165,30 @@ def words() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
 
 
+def swallowed() -> Iterator[str]:
+    """Whoever catches everything does something with it: what is thrown away there is our own bug."""
+    for path in python_files(*CODE):
+        for node in ast.walk(ast.parse(path.read_text())):
+            caught = None
+            if isinstance(node, ast.ExceptHandler) and all(is_empty(statement) for statement in node.body):
+                caught = [node.type]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "suppress":
+                caught = node.args
+            if caught and any(is_everything(each) for each in caught):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}: catches everything and says nothing"
+
+
+def is_empty(statement: ast.stmt) -> bool:
+    is_value = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return is_value or isinstance(statement, (ast.Pass, ast.Continue))
+
+
+def is_everything(caught: ast.expr | None) -> bool:
+    """A bare `except`, `Exception`, or a tuple that holds it."""
+    listed = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(each is None or ast.unparse(each) in EVERYTHING for each in listed)
+
+
 def runbooks() -> Iterator[str]:
     """Every code whose remedy lies with an operator has a runbook, and no runbook speaks of a code that is gone."""
     table = (ROOT / "proto/qustream/errors.py").read_text()
@@ -177,8 +200,11 @@ def runbooks() -> Iterator[str]:
         yield f"deploy/runbooks/{code}.md: no such code"
 
 
+RULES = (lengths, names, mirrors, limits, words, swallowed, runbooks)
+
+
 def main() -> int:
-    breaches = [b for rule in (lengths, names, mirrors, limits, words, runbooks) for b in rule()]
+    breaches = [b for rule in RULES for b in rule()]
     for breach in breaches:
         print(breach)
     print(f"tidy: {len(breaches)} breaches" if breaches else "tidy: the house is in order")
