@@ -205,7 +205,9 @@ class Daemon:
     # -- connections ----------------------------------------------------------------------------------------------------
 
     def _hello(self) -> LocalHello:
-        return LocalHello(self._config.chain, (Role.NODE,), self._picture.addresses, self._registry.height)
+        """Tells others to come back where the network says this node is, which need not be where it listens."""
+        record = self._picture.record()
+        return LocalHello(self._config.chain, (Role.NODE,), record.addresses if record else (), self._registry.height)
 
     async def _talk(self, connection: Connection) -> None:
         async def answer(body: bytes, deadline_ms: int) -> bytes:

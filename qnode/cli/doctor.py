@@ -7,6 +7,7 @@ QRNG server) is then judged by what the running node says.
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import os
 import shutil
 import socket
@@ -198,7 +199,7 @@ class _Examination:
     # -- addresses ------------------------------------------------------------------------------------------------------
 
     def _listen(self, address: str) -> str:
-        if self._running is not None and address in self._running.addresses:
+        if self._running is not None and _socket_address(address) in map(_socket_address, self._running.addresses):
             return "in use by this node"
         return _check_free(address)
 
@@ -245,6 +246,15 @@ def _of_link(entry: QrngServerConfig, links: tuple[LinkSnapshot, ...]) -> str:
                 raise fault(link.code, link.reason)
             return f"{link.state}, {link.units} units since this node started"
     raise fault("E-CONFIG", "the running node does not know this server; restart it to take the new configuration")
+
+
+def _socket_address(address: str) -> tuple[object, int]:
+    """Two spellings of one address are equal."""
+    where = parse_address(address)
+    try:
+        return ipaddress.ip_address(where.host), where.port
+    except ValueError:
+        return where.host, where.port
 
 
 def _check_free(address: str) -> str:

@@ -78,13 +78,13 @@ class FeedLink:
         self._last_sequence = -1
         self._batches: OrderedDict[bytes, tuple[Signed, Attestation]] = OrderedDict()
         self._batches_since_unit = 0
+        self._attempt = 0
         self._retry = trio.Event()
         # Nodes that lost the same server do not come back in the same instant: 0.75 to 1.25, each its own.
         self._spread = 0.75 + (key.id[0] ^ server[0]) / 510
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
-        attempt = 0
         while True:
             before = self.status.units
             try:
@@ -94,13 +94,14 @@ class FeedLink:
                     self._change("unreachable" if isinstance(error, Unavailable) else "refused", error.code, error.detail)
             finally:
                 self._supply.release()
-            attempt = 0 if self.status.units > before or self.status.state in DEVICE_STATES else attempt + 1
+            self._attempt = 0 if self.status.units > before or self.status.state in DEVICE_STATES else self._attempt + 1
             self._retry = trio.Event()
-            with trio.move_on_after(min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** max(0, min(attempt, 10) - 1)) * self._spread):
+            with trio.move_on_after(min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** max(0, min(self._attempt, 10) - 1)) * self._spread):
                 await self._retry.wait()
 
     def retry(self) -> None:
-        """Do not wait for the back-off: something has changed that may help."""
+        """Something has changed that may help: try at once, and often again for a while, as the server may learn of it later."""
+        self._attempt = 0
         self._retry.set()
 
     # -- one connection ------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Picture:
     def snapshot(self) -> StatusSnapshot:
         """How the node is, now."""
         parts, now_ms = self._parts, self._clock_ms()
-        record = self._record()
+        record = self.record()
         epoch = self._epoch(now_ms)
         conditions = (
             *self._network_conditions(record, now_ms),
@@ -99,7 +99,7 @@ class Picture:
             durations=DurationStatus(DURATION_BOUNDS_MS, tuple(parts.counts.durations), parts.counts.duration_sum_ms),
         )
 
-    def _record(self) -> NodeRecord | None:
+    def record(self) -> NodeRecord | None:
         """This node in the network file, if it is licensed there."""
         try:
             record = self._parts.registry.node(self._node)
