@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from qustream.aio.connection import Connection
-from qustream.errors import QuStreamError
-from qustream.transport.limits import DEADLINE_MAX_MS, REQUESTS_WORKED_ON_MAX
+from qustream.errors import PeerFault, QuStreamError
+from qustream.transport.limits import DEADLINE_MAX_MS, REFUSED_WORK, REQUESTS_WORKED_ON_MAX
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request, Response
 
@@ -58,6 +58,8 @@ async def _answer_one(connection: Connection, answer: Answerer, request: Request
             message = encode(Response(request.id, body))
         except QuStreamError as error:
             message = encode(refusal(request.id, error))
+            if isinstance(error, PeerFault) and connection.pace is not None:
+                connection.pace.spend(REFUSED_WORK, trio.current_time())
     try:
         await connection.answer(request.id, message)
     except QuStreamError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -397,6 +397,29 @@ async def test_a_peer_that_takes_nothing_is_given_up() -> None:
                 await trio.sleep(0.02)
         bob._link.close()
     assert stats.closed == {"E-PEER-CLOSED": 1}
+
+
+async def test_who_is_refused_much_is_read_more_slowly() -> None:
+    limits = ListenerLimits(work_burst_per_address=400, work_rate_per_address_per_s=400)
+
+    async def refuse(body: bytes, _deadline_ms: int) -> bytes:
+        if body == b"good":
+            return body
+        raise fault("E-SIGNATURE" if body == b"bad" else "E-ENTROPY-SHORT")
+
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=answering(refuse), limits=limits))
+        async with await connect(bound[0], key=ALICE, hello=HELLO) as bob:
+            took = {}
+            for body in (b"good", b"unlucky", b"bad"):
+                began = trio.current_time()
+                for _ in range(50):
+                    with suppress(QuStreamError):
+                        await bob.call(body, deadline_ms=5000)
+                took[body] = trio.current_time() - began
+        nursery.cancel_scope.cancel()
+    assert took[b"bad"] > 1.0  # 50 of 18 each, of which 400 are had at once and 400 a second
+    assert took[b"good"] + took[b"unlucky"] < 1.0
 
 
 async def test_who_sends_too_fast_is_read_more_slowly() -> None:
