@@ -13,13 +13,13 @@ from qnode.core.delivery import Refuse
 from qustream.errors import QuStreamError
 from qustream.model.keys import DeviceCertificate
 from qustream.model.network import Epoch, Grant, UserRecord
+from qustream.rules.assignment import GRANT_EPOCHS
 from qustream.rules.merkle import leaf_hash, root_of_path
 from qustream.wire.keys import BLOCK_SEED_BYTES, Binding, KeyBody
 
 __all__ = [
     "CLOCK_SKEW_MS",
     "EPOCH_EDGE_MS",
-    "GRANT_EPOCHS",
     "LIFETIME_CAP_MS",
     "REGISTRY_AGE_MAX_MS",
     "REQUEST_VALIDITY_MAX_MS",
@@ -40,8 +40,6 @@ CLOCK_SKEW_MS = 30_000
 EPOCH_EDGE_MS = REQUEST_VALIDITY_MAX_MS + 2 * CLOCK_SKEW_MS
 # A node that does not hear of revocations must not serve.
 REGISTRY_AGE_MAX_MS = 60_000
-# A grant is good in the epoch whose seed assigns its nodes, and in the next.
-GRANT_EPOCHS = 2
 # Whatever a grant says, a node promises nothing beyond a leap year: sums of times stay far below 63 bits.
 LIFETIME_CAP_MS = 366 * 86_400_000
 

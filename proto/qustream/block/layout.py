@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from qustream.errors import fault
+from qustream.model.entropy import KGEN_BYTES, MATERIAL_BYTES, R_BYTES, SCATTER_BYTES
 
 __all__ = [
     "BLOCK_BITS",
@@ -29,10 +30,6 @@ __all__ = [
     "pieces_of",
 ]
 
-R_BYTES = 262_144  # 2,097,152 bits: a location is then exactly 21 bits
-KGEN_BYTES = 126  # 1008 bits: a quantum search over them costs 2^504 steps
-MATERIAL_BYTES = R_BYTES + KGEN_BYTES
-SCATTER_BYTES = 128  # the draws below run out of it with probability 2^-162
 SEED_BYTES = 126  # as long as kGen, so that guessing the seed is no shorter way to it
 
 SEGMENTS = 18

@@ -20,13 +20,12 @@ from qustream.model.entropy import R_BYTES
 from qustream.model.ids import IdKind, from_text, to_text
 from qustream.model.network import Grant, NodeClass, NodeRecord
 from qustream.registry import Registry
+from qustream.rules.assignment import GRANT_EPOCHS, PER_CLASS
+from qustream.sharing import THRESHOLD
 from qustream.wire.keys import BLOCK_SEED_BYTES, Alert, Erasure
 
 __all__ = ["About", "Plan", "SenderVerdict"]
 
-PER_CLASS = 3  # blocks an envelope is made of, a class
-TO_OPEN = 2  # blocks that open it, a class
-GRANT_EPOCHS = 2  # a grant serves in its epoch and the next
 ALERT_NODES = 5  # asked for alerts, a class: enough that one silent node hides nothing
 DEFAULT_LIFETIME_MS = 7 * 24 * 3600 * 1000  # a week to collect, if the grant paid for that long
 LIFETIME_MIN_MS = 1000  # less is a mistake of units: the envelope would be gone before it is written
@@ -220,7 +219,7 @@ class Plan:
     def gather_held(self, header: Header, secrets: ClientSecrets) -> Gather[CheckedBlock]:
         """Collect two blocks of each class, the third when one fails."""
         ask, check = self._collecting(header, secrets)
-        return Gather((Quorum(c, self._known(header, c), TO_OPEN) for c in NodeClass), ask=ask, check=check)
+        return Gather((Quorum(c, self._known(header, c), THRESHOLD) for c in NodeClass), ask=ask, check=check)
 
     def collect_each(self, header: Header, secrets: ClientSecrets, *, besides: Collection[bytes] = ()) -> Tell[CheckedBlock]:
         """Collect the block of every node of an envelope, but for those in `besides`."""
@@ -275,7 +274,7 @@ class Plan:
             erased[node_class] += receipt is not None
             error = told.errors.get(block.node) or (None if receipt else fault("E-REGISTRY-UNKNOWN", "the node has left the network"))
             reports.append(ErasureReport(block.node, node_class, receipt.erased_ms if receipt else None, error))
-        return Revoked(tuple(reports), any(count >= TO_OPEN for count in erased.values()))
+        return Revoked(tuple(reports), any(count >= THRESHOLD for count in erased.values()))
 
     def alerts(self, since_ms: int) -> Tell[tuple[Alert, ...]]:
         """Ask what nodes have noticed: of each class five that are active, of different operators, others every time."""

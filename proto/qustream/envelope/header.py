@@ -15,6 +15,7 @@ from qustream.identity.signing import purpose_text
 from qustream.model.base import U63, Bytes32, Bytes64, Count32, HybridSignature, Label, Noun, Signed
 from qustream.model.keys import DeviceCertificate
 from qustream.model.network import NodeClass
+from qustream.rules.assignment import PER_CLASS
 from qustream.wire.codec import Message, decode
 from qustream.wire.keys import BLOCK_SEED_BYTES
 
@@ -27,7 +28,6 @@ __all__ = [
     "MAGIC",
     "PAD_MAX_BYTES",
     "PAD_SPARE_BYTES",
-    "PER_CLASS",
     "RECIPIENTS_MAX",
     "VERSION",
     "BlockReference",
@@ -50,7 +50,6 @@ MAGIC = b"QUSTREAM"
 HEADER_PURPOSE = "envelope-header"
 VERSION = 1
 PREAMBLE_BYTES = len(MAGIC) + 2 + 4
-PER_CLASS = 3  # protocol: 3 of ranks 1-5 a class
 CLASSES = (NodeClass.FOUNDATION, NodeClass.COMMUNITY)
 BLOCKS = PER_CLASS * len(CLASSES)
 # What a node names in a key request: 64 seals of 1.9 KB are most of a header.

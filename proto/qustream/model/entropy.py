@@ -21,10 +21,10 @@ __all__ = [
     "LeafProof",
 ]
 
-R_BYTES = 262_144  # R = 2,097,152 bits, fixed by the mission
-KGEN_BYTES = 126  # 1,008 bits
+R_BYTES = 262_144  # R = 2,097,152 bits: a place in it is then exactly 21 bits
+KGEN_BYTES = 126  # 1,008 bits: a quantum search over them costs 2^504 steps
 MATERIAL_BYTES = R_BYTES + KGEN_BYTES
-SCATTER_BYTES = 128  # exhaustion of the rejection sampling: 2^-132
+SCATTER_BYTES = 128  # the draws of a layout run out of it with probability 2^-162
 UNIT_BYTES = MATERIAL_BYTES + SCATTER_BYTES
 
 

@@ -10,10 +10,11 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import Grant, NodeClass, NodeRecord
 from qustream.rules.rendezvous import cost, cost_floor
 
-__all__ = ["PER_CLASS", "RANKS", "draw", "is_assigned", "ranked"]
+__all__ = ["GRANT_EPOCHS", "PER_CLASS", "RANKS", "draw", "is_assigned", "ranked"]
 
 PER_CLASS = 3  # blocks a class and request: any two of three open, so one node may fail
 RANKS = 5  # whom a request may go to: two spare nodes a class
+GRANT_EPOCHS = 2  # a grant is good in the epoch whose seed assigns its nodes, and in the next
 PURPOSE = b"qustream/1/assignment"
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from qustream.block.layout import BLOCK_BYTES
+from qustream.block.layout import SEED_BYTES as BLOCK_SEED_BYTES
 from qustream.model.base import U63, Bytes32, Count32, HybridSignature, Label, Noun, Path, Signed
 from qustream.model.entropy import LeafProof
 from qustream.wire.codec import Message
@@ -35,8 +37,6 @@ __all__ = [
     "RevokeBody",
 ]
 
-BLOCK_BYTES = 262_504  # R and 2,880 bits of segments, proto/spec/block.md
-BLOCK_SEED_BYTES = 126  # 1,008 bits, as long as kGen
 # Certificate ~5.6 KB, signature 3.4 KB, 64 recipients 2.2 KB, path 1.1 KB.
 REQUEST_MAX_BYTES = 32_768
 
