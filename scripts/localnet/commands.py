@@ -36,11 +36,15 @@ def cli() -> None:
 
 def bring_up(layout: Layout, *, quiet: bool = False) -> None:
     """Make (if new) and start a network, and return when every node is ready. Raises `Failed` with the daemon's last words."""
+    stopped = [name for name in layout.daemon_names if processes.pid(layout, name) is None]
+    for name in stopped:
+        # Another network's daemon there would answer for ours.
+        if address := processes.taken(layout, name):
+            raise Failed(f"{address}, the address of {name}, is taken: stop the other network, or choose another --base-port (and --dir)")
     if not layout.network_file.exists():
         network.create(layout)
-    for name in layout.daemon_names:
-        if processes.pid(layout, name) is None:
-            processes.start(layout, name)
+    for name in stopped:
+        processes.start(layout, name)
     wait_ready(layout, layout.node_names, quiet=quiet)
 
 

@@ -44,6 +44,7 @@ def choose(wish: str) -> tuple[str, float]:
 
 def units_per_second(path: str) -> float:
     """Measure a device with `qrngd selftest`; 0 when it fails its tests."""
+    click.echo(f"device: measuring {path}; a slow one takes half a minute ...", err=True)
     done = subprocess.run(
         [BIN / "qrngd", "selftest", "--device", path, "--seconds", str(MEASURE_SECONDS), "--json"],
         capture_output=True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,12 +19,14 @@ import click
 
 from localnet import devices, processes
 from localnet.commands import bring_up, enrol_user, grant_user, take_down
-from localnet.layout import Layout
+from localnet.layout import QRNGD_HOST, Layout
 from localnet.processes import BIN, Failed
 from qustream.errors import QuStreamError
 
 SAMPLE_BYTES = 8 << 20  # the file made when none is named: 8 MiB
 BASE_PORT = 7600  # beside a network that `scripts/testnet.py up` may be running
+PORT_STEP = 100
+RUNS_MAX = 20  # base ports tried: as many runs at once as a machine could bear
 UNITS = 6  # one block from each node
 
 
@@ -81,24 +85,55 @@ class User:
 @click.option("--from", "caller", type=click.Path(path_type=Path), hidden=True, default=Path())
 def main(file: Path | None, device: str, keep: bool, caller: Path) -> None:
     """Encrypt FILE (8 MiB of made-up bytes if none is named) to a second user over a local network, and open it again."""
-    directory = Path(tempfile.mkdtemp(prefix="qustream-run-"))
-    layout = Layout.fresh(directory)
-    layout.base_port = BASE_PORT
-    try:
-        if file is not None and not (file := caller / file).is_file():
-            raise Failed(f"{file} is not a file")
-        job(layout, file, device)
-    except (Failed, QuStreamError) as error:
-        click.echo(click.style(f"\nFAILED: {error}", fg="red"), err=True)
-        keep = True
-        sys.exit(1)
-    finally:
-        take_down(layout)
-        shutil.rmtree(layout.credentials, ignore_errors=True)
-        if keep:
-            click.echo(f"left behind: {directory}", err=True)
-        else:
-            shutil.rmtree(directory, ignore_errors=True)
+    if file is not None and not (file := caller / file).is_file():
+        raise click.BadParameter(f"{file} is not a file", param_hint="FILE")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop_on_signal)
+    with free_base_port() as base_port:
+        directory = Path(tempfile.mkdtemp(prefix="qustream-run-"))
+        layout = Layout.fresh(directory)
+        layout.base_port = base_port
+        try:
+            job(layout, file, device)
+        except (Failed, QuStreamError) as error:
+            click.echo(click.style(f"\nFAILED: {error}", fg="red"), err=True)
+            keep = keep or layout.logs.exists()
+            sys.exit(1)
+        finally:
+            clean_up(layout, keep=keep)
+
+
+def stop_on_signal(number: int, _frame: object) -> None:
+    """A closed terminal or a `kill` ends the run as Ctrl-C does: with nothing left running."""
+    raise SystemExit(128 + number)
+
+
+def clean_up(layout: Layout, *, keep: bool) -> None:
+    """Stop every daemon and remove what the run has made; a second Ctrl-C does not interrupt that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    take_down(layout)
+    shutil.rmtree(layout.credentials, ignore_errors=True)
+    if keep:
+        click.echo(f"left behind to look at: {layout.directory} (logs in {layout.logs})", err=True)
+    else:
+        shutil.rmtree(layout.directory, ignore_errors=True)
+
+
+@contextmanager
+def free_base_port() -> Iterator[int]:
+    """A base port that no other run uses; a bound socket says so while this one lasts. Raises `ClickException` when there is none."""
+    for base_port in range(BASE_PORT, BASE_PORT + RUNS_MAX * PORT_STEP, PORT_STEP):
+        layout = Layout(Path(), Path(), base_port=base_port)
+        with socket.socket() as mark:
+            try:
+                mark.bind((QRNGD_HOST, base_port + PORT_STEP - 1))
+            except OSError:
+                continue
+            if not any(processes.taken(layout, name) for name in layout.daemon_names):
+                yield base_port
+                return
+    raise click.ClickException(f"no free ports between {BASE_PORT} and {BASE_PORT + RUNS_MAX * PORT_STEP}: are other runs left over?")
 
 
 def job(layout: Layout, file: Path | None, device: str) -> None:
@@ -157,4 +192,4 @@ def digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,19 @@ def start(layout: Layout, name: str) -> None:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment, cwd=layout.directory,
         )  # fmt: skip
     _pid_file(layout, name).write_text(f"{child.pid} {_started(child.pid)}")
+
+
+def taken(layout: Layout, name: str) -> str:
+    """The address of this daemon that another program listens on, or ''."""
+    for address in (layout.listen(name), layout.status_listen(name)):
+        host, _, port = address.rpartition(":")
+        with socket.socket() as probe_socket:
+            probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe_socket.bind((host, int(port)))
+            except OSError:
+                return address
+    return ""
 
 
 def pid(layout: Layout, name: str) -> int | None:
