@@ -27,10 +27,10 @@ def processes_of(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    started = subprocess.Popen(  # `env`: a suite started in the background ignores SIGINT, and its children would too
-        ["env", "--default-signal=INT", ROOT / "scripts" / "run"], env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+    # `env`: a suite started in the background ignores SIGINT, and its children would too.
+    command = ["env", "--default-signal=INT", ROOT / "scripts" / "run"]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    started = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     assert started.stdout is not None
     for line in started.stdout:
         if line.startswith("node6"):
