@@ -24,6 +24,7 @@ from qnode.service.picture import Parts, Picture
 from qnode.service.pool import Pool
 from qnode.service.watch import NetworkWatch, known_height, remember_height
 from qnode.store import Store
+from qnode.store.history import first_start_done, require_history
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve
@@ -249,8 +250,12 @@ def open_registry(config: Config) -> NetworkFileRegistry:
 
 def open_store(config: Config, key: SigningKey, *, restored_in_epoch: int | None = None) -> Store:
     """The node's store, locked. Errors: `E-DATA-LOCKED`, `E-DATA-CORRUPT`, `E-DISK-FULL`, `E-FILE`, `E-KEYSTORE-OPEN`."""
+    if restored_in_epoch is None:
+        require_history(config.data_dir)
     storage_key = derive(key.seed, "node-storage")
-    return Store.open(config.data_dir, storage_key, room_blocks=config.held_blocks, restored_in_epoch=restored_in_epoch)
+    store = Store.open(config.data_dir, storage_key, room_blocks=config.held_blocks, restored_in_epoch=restored_in_epoch)
+    first_start_done(config.data_dir)
+    return store
 
 
 def run(config: Config, key: SigningKey) -> None:

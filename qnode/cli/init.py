@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from qnode.cli.options import KEYSTORE_KIND, new_passphrase
+from qnode.store.history import allow_first_start
 from qustream.errors import fault
 from qustream.identity import files, keystore
 from qustream.identity.signing import SEED_BYTES, SigningKey
@@ -73,6 +74,7 @@ def init(
         (directory / "data").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise fault("E-FILE", f"{directory}: {error.strerror}") from None
+    allow_first_start(directory / "data")
     key = SigningKey(secrets.token_bytes(SEED_BYTES))
     config = directory / "qnode.toml"
     if not config.exists():

@@ -30,7 +30,14 @@ def test_a_disk_that_takes_nothing_is_named_at_the_start(tmp_path: Path) -> None
 def test_a_disk_that_fills_up_stops_new_keys_and_nothing_else(tmp_path: Path) -> None:
     node = QNode(tmp_path / "qnode", others=[NOBODY])
     # 80 MiB, of which the store keeps the last 64 for erasures.
-    node.command_line = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=80m none {node.data_dir} && exec "$@"', "-"]
+    node.command_line = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=80m none {node.data_dir} && touch {node.data_dir}/first-start && exec "$@"',
+        "-",
+    ]
     with node.running():
         assert node.process is not None
         inside = Path(f"/proc/{node.process.pid}/root{node.data_dir}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -96,15 +97,24 @@ def test_everything_that_can_be_wrong_is_named_at_once(node: QNode) -> None:
     [
         (lambda node: node.config.write_text("chian = 1"), "configuration", "E-CONFIG"),
         (lambda node: (node.folder / "network.toml").write_text("x"), "network file", "E-REGISTRY-SIGNATURE"),
-        (lambda node: node.data_dir.rmdir(), "data directory", "E-FILE"),
+        (lambda node: shutil.rmtree(node.data_dir), "data directory", "E-FILE"),
         (lambda node: node.writer.set_node_active(KEY.id, False) or node.writer.write(), "licence", "E-PEER-UNLICENSED"),
-        (lambda node: node.writer.set_node_addresses(KEY.id, ("10.0.0.1:1",)) or node.writer.write(), "licence", "E-CONFIG"),
+        (lambda node: node.writer.set_node_addresses(KEY.id, (f"{HOST}:1",)) or node.writer.write(), "licence", "E-CONFIG"),
     ],
     ids=["configuration", "network file", "data directory", "licence", "address"],
 )
 def test_one_thing_that_is_wrong(node: QNode, damage: object, check: str, code: str) -> None:
     damage(node)  # type: ignore[operator]
     assert examined(node)[1][check] == code
+
+
+def test_an_address_elsewhere_is_the_routers_business(node: QNode) -> None:
+    """At home the network knows the router's address, which this machine cannot check."""
+    node.writer.set_node_addresses(KEY.id, ("192.0.2.7:7400",))
+    node.writer.write()
+    done, found = examined(node)
+    assert found["licence"] == "ok"
+    assert "connect to 192.0.2.7:7400: see to it that this leads to" in done.out
 
 
 def test_a_qrng_server_that_is_away_another_one_or_refuses(node: QNode, server: Server) -> None:

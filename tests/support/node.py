@@ -18,6 +18,7 @@ from support.qrng_server import CHAIN, Server
 
 from qnode.api.status import StatusSnapshot
 from qnode.cli.options import CREDENTIAL, KEYSTORE_KIND
+from qnode.store.history import allow_first_start
 from qustream.identity import keystore
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
@@ -72,6 +73,7 @@ class QNode:
         self.writer.add_node(NodeRecord(self.key.public, NodeClass.FOUNDATION, "tests", bytes(16), ("127.8.0.1:7400",), 1, True))
         self.writer.write()
         self.data_dir.mkdir(exist_ok=True)
+        allow_first_start(self.data_dir)
         # The cheapest parameters a keystore may have: these tests are not about it.
         keystore.write(folder / "node.keystore", KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
         (folder / "credentials").mkdir()

@@ -11,6 +11,7 @@ from support.node import QNode
 
 from qnode.config import load_config
 from qnode.daemon import open_store
+from qnode.store.history import FIRST_START
 from qustream.model.keys import PublicKey
 from qustream.wire.codec import decode
 
@@ -41,6 +42,18 @@ def test_a_backup_is_taken_over_with_its_price(node: QNode, tmp_path: Path) -> N
     assert "0 spent indices are remembered, grants are served from epoch 1 on" in restored.out
     with open_store(config, node.key) as store:
         assert store.floor_epoch == 1
+
+
+def test_an_empty_directory_is_not_taken_for_a_new_node(node: QNode) -> None:
+    config = load_config(node.config)
+    open_store(config, node.key).close()
+    assert not (node.data_dir / FIRST_START).exists()
+    shutil.rmtree(node.data_dir)
+    node.data_dir.mkdir()
+    refused = node.command("run")
+    assert (refused.code, "E-DATA-CORRUPT" in refused.err, "qnode restore" in refused.err) == (78, True, True)
+    assert node.command("restore").code == 0
+    open_store(config, node.key).close()
 
 
 def test_a_running_nodes_directory_is_not_taken_over(node: QNode) -> None:
