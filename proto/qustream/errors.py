@@ -11,7 +11,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["CODES", "CodeRow", "Family", "OperatorFault", "PeerFault", "QuStreamError", "Unavailable", "fault"]
+__all__ = ["CODES", "EX_TEMPFAIL", "CodeRow", "Family", "OperatorFault", "PeerFault", "QuStreamError", "Unavailable", "fault"]
+
+
+# sysexits.h: EX_CONFIG tells a service manager not to start again (RestartPreventExitStatus), EX_TEMPFAIL that time may help.
+EX_CONFIG = 78
+EX_TEMPFAIL = 75
 
 
 class Family(StrEnum):
@@ -151,6 +156,11 @@ class QuStreamError(Exception):
         self.retry_after_ms = retry_after_ms
         super().__init__(code, detail)
 
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with that fails for this: by who must act."""
+        return _EXIT_CODES[self.row.family]
+
     def __str__(self) -> str:
         what = self.detail or self.row.meaning
         end = "" if what.endswith((".", "?", "!")) else "."
@@ -162,13 +172,14 @@ class PeerFault(QuStreamError):
 
 
 class OperatorFault(QuStreamError):
-    """Whoever runs this program must act: configuration, disk, clock, device, key. At start: exit code 78."""
+    """Whoever runs this program must act: configuration, disk, clock, device, key."""
 
 
 class Unavailable(QuStreamError):
     """Nobody is wrong; back off (`retry_after_ms` if the other side said how long) and try again."""
 
 
+_EXIT_CODES = {Family.PEER: 1, Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}
 _CLASSES = {Family.PEER: PeerFault, Family.OPERATOR: OperatorFault, Family.UNAVAILABLE: Unavailable}
 
 

@@ -10,13 +10,9 @@ from qnode.cli.doctor import doctor
 from qnode.cli.init import init
 from qnode.cli.run import identity, restore, run
 from qnode.cli.status import status, wait
-from qustream.errors import Family, QuStreamError
+from qustream.errors import QuStreamError
 
 __all__ = ["main"]
-
-# sysexits.h: EX_CONFIG tells systemd not to restart (RestartPreventExitStatus), EX_TEMPFAIL that trying again may help.
-EX_CONFIG = 78
-EX_TEMPFAIL = 75
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,4 +31,4 @@ def main() -> None:
         cli()
     except QuStreamError as error:
         click.echo(f"qnode: {error}", err=True)
-        sys.exit({Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1))
+        sys.exit(error.exit_code)

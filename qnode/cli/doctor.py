@@ -20,8 +20,10 @@ from typing import NamedTuple
 import click
 
 from qnode.api.status import LinkSnapshot, StatusSnapshot
-from qnode.cli.options import config_option, fetch, open_key
+from qnode.cli.options import config_option, open_key
 from qnode.config import Config, QrngServerConfig, load_config
+from qnode.store.history import require_history
+from qustream.aio.status_page import fetch
 from qustream.errors import CODES, QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
@@ -144,6 +146,7 @@ class _Examination:
             raise fault("E-FILE", f"{folder} is not there; qnode init makes it")
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise fault("E-FILE", f"{folder} may not be read and written by this user")
+        require_history(folder)
         if not self._is_locked():
             return f"{folder}, free"
         if self._running is None:
@@ -190,11 +193,14 @@ class _Examination:
         record, listen = self._registry.node(self._key.id), self._config.listen
         if not record.active:
             raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")
-        everywhere = {parse_address(a).port for a in listen if a.startswith(("0.0.0.0:", "[::]:"))}
-        if not any(a in listen or parse_address(a).port in everywhere for a in record.addresses):
-            shown = ", ".join(record.addresses) or "no address"
-            raise fault("E-CONFIG", f"listen: the network tells others to connect to {shown}, which does not lead here")
-        return f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}"
+        who, shown = f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}", ", ".join(record.addresses)
+        if any(_leads_to(address, ours) for address in record.addresses for ours in listen):
+            return f"{who}, found at {shown}"
+        if not shown or any(_is_local(address) for address in record.addresses):
+            raise fault(
+                "E-CONFIG", f"listen: the network tells others to connect to {shown or 'no address'}, where this node does not listen"
+            )
+        return f"{who}; the network tells others to connect to {shown}: see to it that this leads to {', '.join(listen)}"
 
     # -- addresses ------------------------------------------------------------------------------------------------------
 
@@ -246,6 +252,23 @@ def _of_link(entry: QrngServerConfig, links: tuple[LinkSnapshot, ...]) -> str:
                 raise fault(link.code, link.reason)
             return f"{link.state}, {link.units} units since this node started"
     raise fault("E-CONFIG", "the running node does not know this server; restart it to take the new configuration")
+
+
+def _leads_to(address: str, listen: str) -> bool:
+    """Whether who connects to `address` on this very machine arrives at `listen`."""
+    there, here = parse_address(address), parse_address(listen)
+    return there.port == here.port and (_socket_address(address) == _socket_address(listen) or here.host in ("0.0.0.0", "::"))  # noqa: S104
+
+
+def _is_local(address: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = parse_address(address).host
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _socket_address(address: str) -> tuple[object, int]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import click
 
 from qnode.config import Config, load_config
+from qustream.aio.status_page import page_address
 from qustream.errors import fault
 from qustream.identity import keystore
 from qustream.identity.signing import SigningKey
 
-__all__ = ["CREDENTIAL", "KEYSTORE_KIND", "config_option", "fetch", "new_passphrase", "open_key", "status_url", "url_option"]
+__all__ = ["CREDENTIAL", "KEYSTORE_KIND", "config_option", "new_passphrase", "open_key", "status_url", "url_option"]
 
 CREDENTIAL = "qnode"
 KEYSTORE_KIND = "node"
-PAGE_MAX_BYTES = 1 << 20  # a status of a few KB; more is not a node
-PAGE_TIMEOUT_S = 5.0  # a local daemon answers in milliseconds
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), default="/etc/qustream/qnode.toml", show_default=True,
@@ -48,22 +44,11 @@ def new_passphrase(file: Path | None) -> bytes:
 def status_url(url: str | None, config_path: Path) -> str:
     """Where the node's pages are. Errors: `E-CONFIG` when the configuration names no status address."""
     if url:
-        url = url.rstrip("/") if "://" in url else f"http://{url}"
-        if not url.startswith(("http://", "https://")):
+        address = page_address(url)
+        if address is None:
             raise click.UsageError(f"--url {url}: an http address is needed")
-        return url
+        return address
     config = load_config(config_path)
     if not config.status_listen:
         raise fault("E-CONFIG", f"{config_path}: status_listen is not set, so the node has no status pages")
     return f"http://{config.status_listen}"
-
-
-def fetch(url: str) -> tuple[int, bytes]:
-    """Status and body of a page; `url` as `status_url` makes it. Errors: `E-PEER-UNREACHABLE`."""
-    try:
-        with urllib.request.urlopen(url, timeout=PAGE_TIMEOUT_S) as answer:  # noqa: S310 - `status_url` checked the scheme
-            return answer.status, answer.read(PAGE_MAX_BYTES)
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read(PAGE_MAX_BYTES)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise fault("E-PEER-UNREACHABLE", f"no node answers at {url}: {getattr(error, 'reason', error)}") from None

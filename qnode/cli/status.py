@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from qnode.api.status import StatusSnapshot, status_text
-from qnode.cli.options import config_option, fetch, status_url, url_option
+from qnode.cli.options import config_option, status_url, url_option
+from qustream.aio.status_page import fetch
 from qustream.errors import QuStreamError, fault
 
 __all__ = ["status", "wait"]

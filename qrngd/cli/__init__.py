@@ -11,13 +11,9 @@ from qrngd.cli.init import init
 from qrngd.cli.run import identity, run
 from qrngd.cli.selftest import selftest
 from qrngd.cli.status import status
-from qustream.errors import Family, QuStreamError
+from qustream.errors import QuStreamError
 
 __all__ = ["main"]
-
-# sysexits.h: EX_CONFIG tells systemd not to restart (RestartPreventExitStatus), EX_TEMPFAIL that trying again may help.
-EX_CONFIG = 78
-EX_TEMPFAIL = 75
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,4 +32,4 @@ def main() -> None:
         cli()
     except QuStreamError as error:
         click.echo(f"qrngd: {error}", err=True)
-        sys.exit({Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1))
+        sys.exit(error.exit_code)

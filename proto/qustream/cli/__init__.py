@@ -14,14 +14,11 @@ from qustream.cli.examine import inspect, revoke, verify
 from qustream.cli.files import encrypt, open_file
 from qustream.cli.identity import init, whoami
 from qustream.cli.screen import harmless
-from qustream.errors import Family, QuStreamError
+from qustream.errors import QuStreamError
 from qustream.identity.files import file_fault
 
 __all__ = ["main"]
 
-# sysexits.h: EX_TEMPFAIL says that trying later may help, EX_CONFIG that something here must be changed first.
-EX_TEMPFAIL = 75
-EX_CONFIG = 78
 # What shells report of a program that ended by a signal: 128 and the signal's number.
 INTERRUPTED = 130
 TERMINATED = 143
@@ -71,4 +68,4 @@ def main() -> None:
 
 def _failed(error: QuStreamError) -> int:
     click.echo(harmless(f"qustream: {error}"), err=True)
-    return {Family.OPERATOR: EX_CONFIG, Family.UNAVAILABLE: EX_TEMPFAIL}.get(error.row.family, 1)
+    return error.exit_code

@@ -14,15 +14,12 @@ from qustream.cli.machine import print_json
 from qustream.cli.screen import blocks_table, clean, harmless, moment, size_text
 from qustream.client.reports import Report, Revoked
 from qustream.envelope import Header, read_header
-from qustream.errors import Unavailable, fault
+from qustream.errors import EX_TEMPFAIL, Unavailable, fault
 from qustream.identity.files import file_fault
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass
 
 __all__ = ["inspect", "revoke", "verify"]
-
-# sysexits.h, as in `cli.main`: trying again later may help.
-EX_TEMPFAIL = 75
 
 
 @click.command()

@@ -44,6 +44,11 @@ def test_a_code_has_one_family_everywhere(code):
     assert str(fault(code)) == f"{code}: {CODES[code].meaning}. Remedy: {CODES[code].remedy}."
 
 
+@pytest.mark.parametrize(("code", "exit_code"), [("E-PROOF", 1), ("E-CONFIG", 78), ("E-NODE-FULL", 75)])
+def test_a_command_ends_by_who_must_act(code, exit_code):
+    assert fault(code).exit_code == exit_code
+
+
 def test_an_invented_code_is_our_bug():
     with pytest.raises(KeyError):
         fault("E-INVENTED")

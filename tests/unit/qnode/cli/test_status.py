@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click.testing
 import pytest
+from support.pages import Pages, pages
 from support.snapshots import snapshot
 
 from qnode.api.status import StatusSnapshot
 from qnode.cli import cli
 from qustream.errors import QuStreamError
-
-Pages = dict[str, tuple[int, bytes]]
-
-
-@contextmanager
-def pages(shown: Pages) -> Iterator[str]:
-    """A server with these pages; yields its address. `shown` may change meanwhile."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            code, body = shown.get(self.path, (404, b""))
-            self.send_response(code)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def qnode(*arguments: str) -> click.testing.Result:
@@ -75,7 +47,7 @@ def test_nobody_there() -> None:
         pass
     assert refusal("status", "--url", address) == "E-PEER-UNREACHABLE"
     waited = qnode("wait", "--url", address, "--timeout", "0.2")
-    assert (waited.exit_code, "not ready after 0.2 s: no node answers" in waited.output) == (1, True)
+    assert (waited.exit_code, "not ready after 0.2 s: no daemon answers" in waited.output) == (1, True)
 
 
 def test_an_address_that_is_none(tmp_path: Path) -> None:
