@@ -45,6 +45,11 @@ BACKLOG = 256
 # Out of file descriptors: wait for some to be closed rather than spin.
 ACCEPT_PAUSE_S = 0.1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Linux tells by `accept` what befell a connection that waited, or that a firewall forbids it (accept(2), "Error handling").
+_NOT_OURS = (
+    errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP,
+    errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM,
+)  # fmt: skip
 # All connections of a Unix socket count as one address; there is no handshake worth limiting.
 UNIX_KEY = "unix"
 
@@ -216,10 +221,11 @@ async def _accept_all(listening: socket.socket, house: _House, nursery: trio.Nur
         except (BlockingIOError, ConnectionAbortedError):
             continue
         except OSError as error:
-            if error.errno not in _EXHAUSTED:
+            if error.errno not in _EXHAUSTED + _NOT_OURS:
                 raise
             house.stats.accept_failed += 1
-            await trio.sleep(ACCEPT_PAUSE_S)
+            if error.errno in _EXHAUSTED:
+                await trio.sleep(ACCEPT_PAUSE_S)
             continue
         house.stats.accepted += 1
         key = UNIX_KEY if sock.family == socket.AF_UNIX else address_key(str(address[0]))

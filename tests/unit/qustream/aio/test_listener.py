@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -192,6 +193,29 @@ async def test_new_connections_have_a_rate() -> None:
         await trio.sleep(0.3)
         async with await connect(address, key=ALICE, hello=HELLO):
             pass
+
+
+class Moody(socket.socket):
+    """A listening socket on which `accept` tells of trouble first."""
+
+    troubles: list[int]
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.troubles:
+            number = self.troubles.pop()
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+async def test_a_connection_s_own_trouble_or_no_room_does_not_end_the_listener() -> None:
+    moody = Moody(fileno=open_listener("127.0.0.1:0").detach())
+    moody.troubles = [errno.EMFILE, errno.EPROTO, errno.EHOSTUNREACH, errno.EPERM, errno.ECONNABORTED]
+    stats = ListenerStats()
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(partial(serve, [moody], key=BOB, hello=HELLO, handler=idle, stats=stats))
+        async with await connect(bound[0], key=ALICE, hello=HELLO):
+            assert (stats.accepted, stats.accept_failed) == (1, 4)
+        nursery.cancel_scope.cancel()
 
 
 async def test_silence_in_the_handshake_ends_at_its_deadline() -> None:
