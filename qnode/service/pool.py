@@ -23,6 +23,8 @@ __all__ = ["EXPIRY_MARGIN_MS", "Pool", "PooledUnit", "Supply"]
 
 # A unit this close to its attestation's end would be stale by the time the user checks it.
 EXPIRY_MARGIN_MS = 30_000
+# A link asks again when a quarter of its share is missing.
+ASK_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,14 @@ class Supply:
         return self.reserved_units > self._pool.share_units
 
     def reserve(self) -> int:
-        """Reserve what room there is within the share; returns the number of units, 0 while not live."""
-        if not self.is_live:
+        """Reserve what room there is within the share, if it is worth asking for; returns the number of units, 0 while not live.
+
+        A server signs one attestation for what is asked at one time: asking for every unit by itself would cost it a signature each.
+        """
+        share = self._pool.share_units
+        units = min(self._pool.room_units, share - self.reserved_units)
+        if not self.is_live or units < max(1, share // ASK_AT_ONCE):
             return 0
-        units = max(0, min(self._pool.room_units, self._pool.share_units - self.reserved_units))
         self.reserved_units += units
         return units
 

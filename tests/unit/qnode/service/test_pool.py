@@ -119,6 +119,17 @@ def test_each_gets_its_share_where_both_ask() -> None:
     assert not first.is_over_share
 
 
+def test_units_are_asked_for_a_quarter_at_a_time() -> None:
+    pool = Pool(16)
+    supply = live(pool)
+    filled(pool, supply, *(unit(number) for number in range(16)))
+    asked = []
+    for _ in range(16):
+        pool.take(NOW)
+        asked.append(supply.reserve())
+    assert asked == [0, 0, 0, 4] * 4
+
+
 async def test_whoever_waits_for_room_hears_of_it() -> None:
     pool = Pool(1)
     supply = live(pool)
