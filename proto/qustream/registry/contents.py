@@ -23,7 +23,7 @@ NODES_MAX = 4732
 QRNG_SERVERS_MAX = 256
 # A user takes about 9 KB: these are 37 MB. A network with more users has a chain.
 USERS_MAX = 4096
-# A grant takes about 330 bytes: these are 5 MB; grants that have ended may be left out of the next version.
+# A grant takes about 330 bytes: these are 6 MB; grants that have ended may be left out of the next version.
 GRANTS_MAX = 16_384
 # A day of one-second epochs is a test; shorter ones would end before a request made in them arrives.
 EPOCH_LENGTH_MIN_MS = 1000
