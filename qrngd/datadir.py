@@ -54,10 +54,6 @@ class DataDirectory:
         with contextlib.suppress(FileExistsError):
             files.create(path / "run", b"0\n")
 
-    @property
-    def identity_path(self) -> Path:
-        return self.path / IDENTITY_FILE
-
     def next_run(self) -> int:
         """The first number of a new run, on disk before it is returned. Raises E-DATA-CORRUPT, E-DISK-FULL, E-FILE."""
         run = self._last_run() + 1

@@ -171,11 +171,6 @@ class Pipeline:
         return self._machine.code
 
     @property
-    def history(self) -> tuple[StateChanged, ...]:
-        """The latest changes of state, oldest first, at most 64."""
-        return tuple(self._machine.history)
-
-    @property
     def measured(self) -> Measurement:
         """Counters up to the last complete window."""
         return self._measured
@@ -216,11 +211,6 @@ class Pipeline:
         """The device could not be opened or read any more. An unfinished window is thrown away."""
         self.wipe()
         return self._changed(self._machine.lost(code, reason))
-
-    def cleared(self) -> list[Event]:
-        """The operator cleared a failure; the caller opens the device again, from the beginning."""
-        self.wipe()
-        return self._changed(self._machine.cleared())
 
     def wipe(self) -> None:
         """Overwrite every raw or conditioned byte kept inside; an unfinished window is thrown away."""

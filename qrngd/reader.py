@@ -35,7 +35,7 @@ PROBE_PAUSE_MAX_S = 60.0
 # One trip to a worker thread: four batches of the pipeline, or what a slow device gives in a tenth of a second.
 READ_MAX_BYTES = 1 << 22
 READ_TIME_MAX_S = 0.1
-# Changes of state kept for the status.
+# Changes of state kept for the operator to look at; more is what the log is for.
 HISTORY_LENGTH = 64
 
 

@@ -1,15 +1,15 @@
 """The state of a device, and every way it can change (`proto/spec/entropy-feed.md`, "Health").
 
     starting ──opened──▶ testing ──passed──▶ live ──intermittent──▶ suspect ──passed──▶ live
-        ▲  ▲                │                  │                      │  ▲
-        │  └──cleared──┐    └───permanent──────┴──────────────────────┘  └─ intermittent
-    (daemon start)   failed ◀──────────────────┘                            (tested again)
+        ▲                   │                  │                      │  ▲
+    (daemon start)          └───permanent──────┴──────────────────────┘  └─ intermittent
+                     failed ◀──────────────────┘                            (tested again)
     any but failed ──lost──▶ absent ──opened──▶ testing
 
 A device delivers in `live` only. `testing` and `suspect` both run the full start-up test, on samples that are thrown away; it is
-the only way to `live`. `failed` is latched: unplugging does not clear it, only the operator does, and then the device is opened
-and tested from the beginning. Nothing here ever names another source: a QRNG server has one device, and when that one does
-not deliver, nothing is delivered.
+the only way to `live`. `failed` is latched: nothing leads out of it but a new start of the daemon, when the operator has examined
+the device, and then it is tested from the beginning. Nothing here ever names another source: a QRNG server has one device, and when
+that one does not deliver, nothing is delivered.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ __all__ = ["DeviceMachine", "DeviceState", "StateChanged"]
 # so eight of them within 2^20 windows (a minute at 7.5 Gbit/s) happen by chance less than once in 2^39 such spans.
 INTERMITTENT_LIMIT = 8
 INTERMITTENT_SPAN_WINDOWS = 1 << 20
-# Changes kept for the operator to look at; more is what the log is for.
-HISTORY_LENGTH = 64
 
 
 class DeviceState(StrEnum):
@@ -47,7 +45,6 @@ class _Occasion(StrEnum):
     PASSED = "passed"
     INTERMITTENT = "intermittent"
     PERMANENT = "permanent"
-    CLEARED = "cleared"
 
 
 _S, _O = DeviceState, _Occasion
@@ -70,7 +67,6 @@ _TRANSITIONS: dict[tuple[DeviceState, _Occasion], DeviceState] = {
     (_S.SUSPECT, _O.PERMANENT): _S.FAILED,
     (_S.SUSPECT, _O.LOST): _S.ABSENT,
     (_S.FAILED, _O.LOST): _S.FAILED,
-    (_S.FAILED, _O.CLEARED): _S.STARTING,
 }
 
 
@@ -91,7 +87,6 @@ class DeviceMachine:
         self.state = DeviceState.STARTING
         self.code = ""
         self.reason = "the daemon has started"
-        self.history: deque[StateChanged] = deque(maxlen=HISTORY_LENGTH)
         self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)
 
     def opened(self, source: str) -> StateChanged | None:
@@ -101,13 +96,6 @@ class DeviceMachine:
     def lost(self, code: str, reason: str) -> StateChanged | None:
         """The device could not be opened or read; `code` is the error's."""
         return self._move(_Occasion.LOST, code, reason)
-
-    def cleared(self) -> StateChanged | None:
-        """The operator has examined a failed device. The caller closes and opens it. In any other state nothing changes."""
-        if self.state is not DeviceState.FAILED:
-            return None
-        self._alarms.clear()
-        return self._move(_Occasion.CLEARED, "", "the operator cleared the failure")
 
     def judged(self, verdict: WindowVerdict) -> StateChanged | None:
         """A window was judged."""
@@ -133,6 +121,4 @@ class DeviceMachine:
         if (before, self.code, self.reason) == (after, code, reason):
             return None  # a retry that failed as the last one did
         self.state, self.code, self.reason = after, code, reason
-        change = StateChanged(before, after, code, reason)
-        self.history.append(change)
-        return change
+        return StateChanged(before, after, code, reason)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qrngd.health.state import HISTORY_LENGTH, INTERMITTENT_LIMIT, INTERMITTENT_SPAN_WINDOWS, DeviceMachine, DeviceState
+from qrngd.health.state import INTERMITTENT_LIMIT, INTERMITTENT_SPAN_WINDOWS, DeviceMachine, DeviceState
 from qrngd.health.verdict import Finding, Grade, HealthTest, WindowVerdict
 from qustream.errors import CODES
 
@@ -51,7 +51,7 @@ def test_an_intermittent_alarm_needs_a_passed_start_up_test() -> None:
     assert machine.code == ""
 
 
-def test_a_permanent_alarm_latches_until_the_operator_clears_it() -> None:
+def test_a_permanent_alarm_latches_for_good() -> None:
     machine = live()
     machine.judged(verdict(Grade.PERMANENT, 5))
     assert (machine.state, machine.code) == (DeviceState.FAILED, "E-DEV-LATCHED")
@@ -60,17 +60,6 @@ def test_a_permanent_alarm_latches_until_the_operator_clears_it() -> None:
     assert (machine.state, machine.reason) == (DeviceState.FAILED, reason)
     with pytest.raises(AssertionError):
         machine.opened("lamp")
-    change = machine.cleared()
-    assert change is not None
-    assert change.after is DeviceState.STARTING
-    machine.opened("lamp")
-    assert machine.state is DeviceState.TESTING
-
-
-def test_clearing_what_has_not_failed_changes_nothing() -> None:
-    machine = live()
-    assert machine.cleared() is None
-    assert machine.state is DeviceState.LIVE
 
 
 def test_many_intermittent_alarms_in_a_short_span_latch() -> None:
@@ -91,7 +80,6 @@ def test_the_same_alarms_far_apart_do_not() -> None:
         machine.judged(verdict(Grade.INTERMITTENT, step * number))
         machine.judged(verdict(Grade.PASSED, step * number + 1))
     assert machine.state is DeviceState.LIVE
-    assert len(machine.history) == HISTORY_LENGTH
 
 
 def test_a_failed_retry_is_reported_once_and_a_new_reason_again() -> None:
@@ -103,11 +91,11 @@ def test_a_failed_retry_is_reported_once_and_a_new_reason_again() -> None:
     assert machine.state is DeviceState.TESTING
 
 
-ACTIONS = st.sampled_from(["open", "lose", "clear", Grade.PASSED, Grade.INTERMITTENT, Grade.PERMANENT])
+ACTIONS = st.sampled_from(["open", "lose", Grade.PASSED, Grade.INTERMITTENT, Grade.PERMANENT])
 
 
 @given(st.lists(ACTIONS, max_size=60))
-def test_live_is_reached_only_by_a_passed_window_and_failed_left_only_by_clearing(actions: list[str | Grade]) -> None:
+def test_live_is_reached_only_by_a_passed_window_and_failed_is_never_left(actions: list[str | Grade]) -> None:
     machine = DeviceMachine()
     for number, action in enumerate(actions):
         before = machine.state
@@ -118,11 +106,9 @@ def test_live_is_reached_only_by_a_passed_window_and_failed_left_only_by_clearin
             machine.opened("lamp")
         elif action == "lose":
             machine.lost("E-DEV-READ", f"step {number}")
-        elif action == "clear":
-            machine.cleared()
         if machine.state is DeviceState.LIVE and before is not DeviceState.LIVE:
             assert action is Grade.PASSED
-        if before is DeviceState.FAILED and machine.state is not DeviceState.FAILED:
-            assert (action, machine.state) == ("clear", DeviceState.STARTING)
+        if before is DeviceState.FAILED:
+            assert machine.state is DeviceState.FAILED
         assert machine.code == "" or machine.code in CODES
         assert machine.reason
