@@ -118,6 +118,7 @@ class Plan:
     def usable_grants(self) -> list[Grant]:
         """This device's grants that are good now, the one that ends first in front."""
         epoch = self.registry.epoch(self.clock_ms()).number
+        self.home.grants.forget_ended(epoch - GRANT_EPOCHS + 1)
         usable = []
         for grant in self.registry.grants_of(self.home.user):
             if grant.epoch <= epoch < grant.epoch + GRANT_EPOCHS:

@@ -26,6 +26,8 @@ from qustream.wire.codec import decode, encode
 __all__ = ["GRANTS_MAX", "GrantBook", "GrantOffer", "GrantRecord"]
 
 GRANTS_MAX = 1024  # a directory that is read whole; a user buys a handful an epoch
+# Ended grants go when the book is half full and not before: a clock that is wrong must not cost an ordinary user his nonces.
+FORGET_ABOVE = GRANTS_MAX // 2
 RECORD_MAX_BYTES = 1024  # a record with its grant is ~350 bytes
 SUFFIX = ".grant"
 RECORD = r"[0-9a-f]{64}\.grant"
@@ -101,6 +103,10 @@ class GrantBook:
 
     def records(self) -> list[GrantRecord]:
         """Every grant and offer kept here, in no order. Errors: `E-FILE`, `E-DATA-CORRUPT`."""
+        with self._locked():  # nobody forgets one between listing and reading
+            return self._records()
+
+    def _records(self) -> list[GrantRecord]:
         return [self._read(bytes.fromhex(name.removesuffix(SUFFIX))) for name in self._names(RECORD)[:GRANTS_MAX]]
 
     def add(self, record: GrantRecord) -> GrantRecord:
@@ -163,12 +169,22 @@ class GrantBook:
     def forget(self, root: bytes) -> None:
         """Drop the record of a grant that has ended, or of an offer that came to nothing; none there is no error. Errors: `E-FILE`."""
         with self._locked():
-            try:
+            self._forget({root})
+
+    def forget_ended(self, before_epoch: int) -> None:
+        """If more than half of the book is used, drop the grants of epochs before `before_epoch`. Errors: `E-FILE`, `E-DATA-CORRUPT`."""
+        if len(self._names(RECORD)) > FORGET_ABOVE:
+            with self._locked():
+                self._forget({r.root for r in self._records() if r.grant is not None and r.grant.epoch < before_epoch})
+
+    def _forget(self, roots: set[bytes]) -> None:
+        try:
+            for root in roots:
                 self._path(root).unlink(missing_ok=True)
-                files.sync_directory(self.directory)
-            except OSError as error:
-                raise files.file_fault(self.directory, error) from None
-        self._roots = {grant: kept for grant, kept in self._roots.items() if kept != root}
+            files.sync_directory(self.directory)
+        except OSError as error:
+            raise files.file_fault(self.directory, error) from None
+        self._roots = {grant: kept for grant, kept in self._roots.items() if kept not in roots}
 
 
 def _exhausted(record: GrantRecord) -> str:

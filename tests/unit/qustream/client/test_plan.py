@@ -87,6 +87,14 @@ def test_grants_that_have_not_begun_or_have_ended_are_not_used(net: Village, bob
     assert code_of(lambda: plan.order(plan.recipients([bob.text]), None)) == "E-GRANT-UNKNOWN"
 
 
+def test_ended_grants_make_room_in_a_book_that_fills(net: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qustream.identity.grants.FORGET_ABOVE", 0)
+    user = net.user("ended", requests=4)
+    for epochs, kept in [(0, 1), (1, 1), (2, 0)]:
+        plan_of(user, clock_ms=lambda epochs=epochs: net.clock_ms() + epochs * EPOCH_MS).usable_grants()
+        assert len(user.device.grants.records()) == kept
+
+
 def test_a_grant_of_another_device_of_the_user_is_not_ours_to_use(net: Village, bob: User, tmp_path: Any) -> None:
     user = net.user("five")
     other = UserHome.create(tmp_path / "other", user.words, "other", b"x", stripe=1, now_ms=net.clock_ms())

@@ -12,7 +12,7 @@ import pytest
 
 from qustream.errors import QuStreamError
 from qustream.identity import files
-from qustream.identity.grants import GRANTS_MAX, GrantBook, GrantRecord
+from qustream.identity.grants import FORGET_ABOVE, GRANTS_MAX, GrantBook, GrantRecord
 from qustream.model.network import Grant
 from qustream.wire.codec import encode
 
@@ -212,6 +212,21 @@ def test_the_directory_is_bounded_and_ended_grants_make_room(tmp_path):
     book.forget(record(3).root)
     book.forget(record(3).root)
     book.add(record(GRANTS_MAX))
+
+
+def test_ended_grants_are_forgotten_when_they_have_become_many(tmp_path):
+    book = GrantBook(tmp_path)
+    for number in range(FORGET_ABOVE):
+        of_epoch = msgspec.structs.replace(granted(record(number), number), epoch=number % 4)
+        (tmp_path / (record(number).root.hex() + ".grant")).write_bytes(encode(record(number, grant=of_epoch)))
+    book.forget_ended(2)
+    assert len(book.records()) == FORGET_ABOVE
+    book.add(record(FORGET_ABOVE))
+    book.forget_ended(2)
+    kept = book.records()
+    assert len(kept) == FORGET_ABOVE // 2 + 1
+    assert {each.grant.epoch for each in kept if each.grant} == {2, 3}
+    assert [each.root for each in kept if each.grant is None] == [record(FORGET_ABOVE).root]
 
 
 def test_a_forgotten_grant_is_unknown(book):
