@@ -211,7 +211,7 @@ class KeyService:
         except QuStreamError:
             self._alerts.dropped += note.times
 
-    def _check_key(self, body: KeyBody, admitted: _Admitted) -> Ask:
+    async def _check_key(self, body: KeyBody, admitted: _Admitted) -> Ask:
         """Spec §3.4."""
         refuse_if(check_key_body(body, admitted.request.seed))
         grant = known(lambda: self._registry.grant(body.grant))
@@ -219,7 +219,8 @@ class KeyService:
         assert grant is not None
         if any(known(lambda user=user: self._registry.user(user)) is None for user in body.recipients):  # type: ignore[misc]
             raise fault("E-REGISTRY-UNKNOWN", "the network does not know one of the recipients")
-        if not self._is_assigned(grant, body.index):
+        # Ranking a large network takes milliseconds: not on the event loop, where a stranger could make it stand still.
+        if not await self._workers.do(lambda: self._is_assigned(grant, body.index)):
             raise fault("E-NOT-ASSIGNED", "")
         if grant.epoch < self._store.floor_epoch:
             raise fault("E-NODE-READONLY", "this node was restored from a backup and serves later grants alone")
@@ -232,7 +233,7 @@ class KeyService:
     # -- key requests ---------------------------------------------------------------------------------------------------
 
     async def _key_answer(self, body: KeyBody, admitted: _Admitted) -> bytes:
-        ask = self._check_key(body, admitted)
+        ask = await self._check_key(body, admitted)
         at = index_key(body.grant, body.index)
         async with self._turns.of(at):
             effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
