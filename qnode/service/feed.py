@@ -117,7 +117,7 @@ class FeedLink:
         )  # fmt: skip
         async with connection:
             try:
-                await self._ask(connection, FeedOpen(self._key.id, 0))
+                self._heard(await self._ask(connection, FeedOpen(self._key.id, 0)))
                 raise await _first_trouble(connection, self._receive, self._grant, self._watch)
             except QuStreamError as error:
                 connection.close_soon(error.code, error.detail)  # tells the server why, if it is still there
@@ -139,10 +139,14 @@ class FeedLink:
             if self.status.units == before and self._supply.is_over_share:
                 raise fault("E-FEED-STOPPED", f"nothing came for {OVERDUE_S:.0f} s while other QRNG servers are live")
 
-    async def _ask(self, connection: Connection, message: FeedOpen | FeedCredit) -> None:
-        """Open the feed or grant credit; the server answers with its device's health."""
+    async def _ask(self, connection: Connection, message: FeedOpen | FeedCredit) -> FeedHealth:
+        """Open the feed or grant credit; the server answers with its device's health.
+
+        After the opening every change is pushed, on a channel of its own: an answer can overtake a push or come after it. So the
+        pushes alone, which keep their order, say what is newest.
+        """
         answer = await connection.call(encode(message), deadline_ms=CONNECT_TIMEOUT_MS, max_answer_bytes=HEALTH_MAX_BYTES)
-        self._heard(decode(answer, FeedHealth, max_bytes=HEALTH_MAX_BYTES))
+        return decode(answer, FeedHealth, max_bytes=HEALTH_MAX_BYTES)
 
     async def _receive(self, connection: Connection) -> None:
         while True:

@@ -323,12 +323,32 @@ async def test_a_failed_device_gives_its_room_back_and_is_heard_when_it_is_mende
         await session.until_closed()
 
     async with fed(world, failing, mending) as address, running(link := link_to(world, address, pool)):
-        await until(lambda: len(opened) == 2)
-        assert (link.status.state, link.status.code, link.status.reason) == ("failed", "E-DEV-LATCHED", "repetition count 31")
-        assert pool.room_units == 2
+        await until(lambda: len(opened) == 2 and link.status.state == "failed")
+        assert (link.status.code, link.status.reason) == ("E-DEV-LATCHED", "repetition count 31")
+        assert (opened, pool.room_units) == ([0, 0], 2)
         mended.set()
         await until(lambda: len(pool) == 2)
         assert (link.status.state, link.status.code) == ("live", "")
+
+
+async def test_an_answer_that_is_overtaken_by_a_push_does_not_undo_it(world: World) -> None:
+    pool = Pool(1)
+
+    async def script(session: FeedSession) -> None:
+        await session.open()
+        request = await session.connection.next_request()
+        await session.send(FeedHealth("suspect", "E-DEV-HEALTH", "a window failed"))
+        await until(lambda: link.status.state == "suspect")
+        await session.answer(request.id, LIVE)
+        batch, units = session.made()
+        await session.send(batch, *units)
+        await session.until_closed()
+
+    async with fed(world, script) as address:
+        link = link_to(world, address, pool)
+        async with running(link):
+            await until(lambda: len(pool) == 1)
+            assert link.status.state == "suspect"
 
 
 async def test_a_server_that_holds_everything_and_sends_nothing_is_left_for_another(
