@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from support.lies import COMMUNITY, FOUNDATION, LETTER, another_block, answering, refusing, silent
+from support.lies import COMMUNITY, FOUNDATION, HONEST_MS, LETTER, another_block, answering, refusing, silent
 from support.village import PASSPHRASE, Cut, Node, User, Village
 
 from qustream.aio import AsyncClient
@@ -132,10 +132,11 @@ async def test_addresses_are_tried_in_turn(net: Village, alice: User, bob: User)
     assert "no..host:1: no..host does not resolve" in gather.errors[node.id].detail
 
 
-async def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User) -> None:
+async def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gather, "patience_ms", 60_000)  # longer than both attempts: the deadline alone decides
     node = alice.next_ranks()[FOUNDATION][0]
     node.twist = silent
-    async with client_of(alice, timeout_ms=300) as client:
+    async with client_of(alice, timeout_ms=HONEST_MS) as client:
         done = await client.encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
     assert [(suspect.node, suspect.code) for suspect in done.suspects] == [(node.id, "E-DEADLINE")]
     assert len(node.asked_for(KeyBody)) == 2

@@ -13,6 +13,7 @@ import pytest
 from support.lies import (
     COMMUNITY,
     FOUNDATION,
+    HONEST_MS,
     LETTER,
     opened,
     refused,
@@ -63,11 +64,13 @@ def test_a_node_that_always_breaks_off_is_passed_over(net: Village, alice: User,
     assert len(node.asked) == 2
 
 
-def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User) -> None:
+def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gather, "patience_ms", 60_000)  # longer than both attempts: the deadline alone decides
     node = alice.next_ranks()[FOUNDATION][0]
     node.twist = silent
-    done = alice.client(timeout_ms=300).encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
+    done = alice.client(timeout_ms=HONEST_MS).encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
     assert [(suspect.node, suspect.code, suspect.is_fault) for suspect in done.suspects] == [(node.id, "E-DEADLINE", False)]
+    assert len(node.asked_for(KeyBody)) == 2
 
 
 def test_a_slow_node_does_not_hold_up_the_others(net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:

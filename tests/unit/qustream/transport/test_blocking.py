@@ -20,7 +20,7 @@ from qustream.aio.listener import ListenerLimits, serve, serve_unix
 from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
-from qustream.transport.blocking import BlockingConnection, connect
+from qustream.transport.blocking import INBOX_MAX_MESSAGES, BlockingConnection, connect
 from qustream.transport.engine import Channel, LocalHello
 from qustream.transport.frames import frames_of
 from qustream.transport.limits import ALL_CHANNELS, CHANNEL_LIMITS
@@ -151,12 +151,29 @@ def test_large_messages_both_ways_at_once_do_not_lock(bob: BlockingConnection) -
 
 
 def test_what_nobody_takes_stays_bounded(bob: BlockingConnection) -> None:
+    """What is echoed stays with the peer when the inbox is full, and so, soon, does what would be sent."""
+    body = bytes(CHANNEL_LIMITS[Channel.BULK].message_max_bytes)
+    sent = 0
+
+    def send_all() -> None:
+        nonlocal sent
+        while True:
+            bob.send(Channel.BULK, body, deadline_ms=200)
+            sent += 1
+
+    with pytest.raises(QuStreamError) as caught:
+        send_all()
+    assert code_of(caught) == "E-DEADLINE"
+    assert len(bob._inbox) <= INBOX_MAX_MESSAGES + 1  # no read brings more than one of this size to its end
+    for _ in range(sent):
+        assert bob.receive(deadline_ms=5000) == (Channel.BULK, body)
+
+
+def test_every_message_of_a_burst_is_kept(bob: BlockingConnection) -> None:
     for _ in range(10):
         bob.send(Channel.BULK, b"flood", deadline_ms=5000)
-    time.sleep(0.1)
-    assert bob.receive(deadline_ms=5000) == (Channel.BULK, b"flood")
-    for _ in range(59):
-        bob.receive(deadline_ms=5000)
+    for _ in range(60):
+        assert bob.receive(deadline_ms=5000) == (Channel.BULK, b"flood")
 
 
 def test_threads_take_turns(bob: BlockingConnection) -> None:
