@@ -19,6 +19,8 @@ __all__ = ["AllowEntry", "Config", "DeviceConfig", "load_config"]
 
 # Attested randomness is meant for use now; a day covers a node that cannot reach its server overnight.
 _LIFETIME_MAX_S = 24 * 3600
+# Stock may be half as old when it is attested, and a node takes nothing that ends within 30 s: below this nobody would take it.
+_LIFETIME_MIN_S = 300
 # 256 MiB of conditioned bytes in memory: a full second of the reference appliance.
 _STOCK_MAX_UNITS = 1024
 _MILLIBITS = Meta(ge=1, le=16_000)
@@ -106,7 +108,7 @@ class Config(settings.Section, frozen=True):
     network_file: Path | None = None
     network_key: str = ""
     passphrase_file: Path | None = None
-    attestation_lifetime_s: Annotated[int, Meta(ge=60, le=_LIFETIME_MAX_S)] = 3600
+    attestation_lifetime_s: Annotated[int, Meta(ge=_LIFETIME_MIN_S, le=_LIFETIME_MAX_S)] = 3600
     stock_units: Annotated[int, Meta(ge=1, le=_STOCK_MAX_UNITS)] = 16
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
