@@ -82,7 +82,7 @@ def wait_seen(layout: Layout, version: int) -> None:
 
 
 def take_down(layout: Layout) -> list[str]:
-    """Stop every daemon cleanly and forget the passphrases."""
+    """Stop every daemon cleanly."""
     return processes.stop(layout, layout.daemon_names)
 
 
@@ -113,9 +113,13 @@ def up(directory: Path, *, foundation: int, community: int, device: str, base_po
 
 @cli.command()
 @directory_option
-def down(directory: Path) -> None:
-    """Stop every daemon cleanly. Keys and data stay for the next `up`."""
-    killed = take_down(load(directory))
+@click.option("--forget", is_flag=True, help="Remove the passphrases too: this network cannot be started again.")
+def down(directory: Path, *, forget: bool) -> None:
+    """Stop every daemon cleanly. Keys, data and passphrases stay for the next `up`."""
+    layout = load(directory)
+    killed = take_down(layout)
+    if forget:
+        shutil.rmtree(layout.credentials, ignore_errors=True)
     click.echo(f"had to kill {', '.join(killed)}" if killed else "stopped")
 
 

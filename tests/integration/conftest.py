@@ -17,4 +17,4 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     try:
         yield start_network(directory, BASE_PORT)
     finally:
-        run(ROOT / "scripts" / "testnet.py", "down", "--dir", directory)
+        run(ROOT / "scripts" / "testnet.py", "down", "--forget", "--dir", directory)
