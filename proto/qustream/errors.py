@@ -84,7 +84,7 @@ CODES: dict[str, CodeRow] = {
     "E-REQUEST-EXPIRED": CodeRow(_P, "a request outside its time", "check the clock of this machine, then the node's"),
     "E-REQUEST-NODE": CodeRow(_P, "a request signed for another node or channel", "sign a request for this node on this channel"),
     "E-REQUEST-INVALID": CodeRow(_P, "a request that contradicts itself", "build requests with the SDK"),
-    "E-GRANT-UNKNOWN": CodeRow(_P, "no such grant", "buy a grant, or wait until it is final"),
+    "E-GRANT-UNKNOWN": CodeRow(_P, "no such grant", "ask the keeper of the network file for a grant, or wait until nodes have read it"),
     "E-GRANT-EXPIRED": CodeRow(_P, "the grant has ended", "roll the unused indices over or buy a new grant"),
     "E-GRANT-SPENT": CodeRow(_P, "this index of the grant is spent", "use the next index"),
     "E-GRANT-EXHAUSTED": CodeRow(_O, "no index of the grant is left", "buy a new grant"),
@@ -101,6 +101,7 @@ CODES: dict[str, CodeRow] = {
         _U, "the node's view of the network is too old", "ask another node; operator: see the network file and the clock"
     ),
     "E-NOT-HELD": CodeRow(_P, "the node holds no such block", "it expired, was revoked, or was collected"),
+    "E-NOT-SENDER": CodeRow(_P, "only its sender can revoke an envelope", "ask the sender to revoke it"),
     "E-NOT-RECIPIENT": CodeRow(_P, "this user is not named as a recipient", "ask the sender to name you"),
     "E-NODE-FULL": CodeRow(_U, "the node has no room for another block", "ask another node"),
     "E-NODE-READONLY": CodeRow(
@@ -142,6 +143,9 @@ CODES: dict[str, CodeRow] = {
     ),
     "E-CLOCK": CodeRow(_O, "the clock of this machine is wrong", "set it, and keep it set by a time service"),
     "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
+    "E-SECRET-WEAK": CodeRow(_O, "a passphrase that is easily guessed", "choose one of at least 8 characters"),
+    "E-HOME": CodeRow(_O, "no QuStream user in this directory", "make one with qustream init, or name its directory with --home"),
+    "E-FILE-EXISTS": CodeRow(_O, "there is a file already", "choose another name, or replace it with --overwrite"),
     "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
 }
 

@@ -35,7 +35,12 @@ TERMINATED = 143
 )
 @click.pass_context
 def cli(context: click.Context, home: Path, passphrase_file: Path | None) -> None:
-    """Encrypt files with one-time keys made of quantum randomness."""
+    """Encrypt files with one-time keys made of quantum randomness.
+
+    \b
+    Exit codes: 0 done; 1 refused or wrong; 2 usage; 75 try again later;
+    78 change something here first; 130 interrupted.
+    """
     context.obj = Here(home.expanduser(), passphrase_file)
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 
 from qustream.client.client import Client
-from qustream.client.settings import CREDENTIAL, find_home_passphrase
-from qustream.errors import QuStreamError
+from qustream.client.settings import CONFIG_FILE, CREDENTIAL, find_home_passphrase
+from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
 
 __all__ = ["Here"]
+
+PASSPHRASE_MIN_CHARACTERS = 8  # Argon2id makes each guess cost 0.06 s; shorter words are guessed all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,14 @@ class Here:
             if error.code != "E-SECRET-MISSING" or not sys.stdin.isatty():
                 raise
         typed: str = click.prompt("Choose a passphrase for this device", hide_input=True, confirmation_prompt=True, err=True)
+        if len(typed) < PASSPHRASE_MIN_CHARACTERS:
+            raise fault("E-SECRET-WEAK", f"a passphrase of {len(typed)} characters")
         return typed.encode()
+
+    def require_empty(self) -> None:
+        """Errors: `E-KEYSTORE-EXISTS` if there is a user already, before anything is asked or made."""
+        if (self.home / CONFIG_FILE).exists():
+            raise fault("E-KEYSTORE-EXISTS", f"{self.home} holds a QuStream user already")
 
     def client(self) -> Client:
         """A client of the user. Errors: those of `Client.from_home`."""

@@ -125,8 +125,11 @@ def revoke(here: Here, /, file: Path, *, as_json: bool) -> None:
 def _say_revoked(done: Revoked) -> None:
     for node in done.nodes:
         said = f"erased {moment(node.erased_ms)} UTC" if node.erased_ms is not None else f"NOT erased: {node.error}"
+        said += ", before this was asked: collected, expired or revoked" if node.was_before else ""
         click.echo(f"{NodeClass(node.node_class).name.lower():10} {to_text(IdKind.NODE, node.node)} {said}")
     claim = (
         "whoever has not collected by now cannot open it any more" if done.holds else "too few nodes have erased: it can still be opened"
     )
     click.echo(claim)
+    if any(node.was_before for node in done.nodes):
+        click.echo("blocks that were gone before may have been collected, and whoever collected them can open it")

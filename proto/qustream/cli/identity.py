@@ -40,6 +40,7 @@ def init(here: Here, /, *, network_file: Path, network_key: str, label: str, cou
     """Make a user, or a further device of one. The words are shown once and stored nowhere."""
     network_file = network_file.expanduser().resolve()
     NetworkFileRegistry(network_file, network_key).load(now_ms())  # a wrong file or key is found before anything is made
+    here.require_empty()
     passphrase = here.new_passphrase()
     words = _asked_words() if restore else new_words(int(count))
     user = UserHome.create(here.home, words, label, passphrase, stripe=stripe, now_ms=now_ms())

@@ -222,9 +222,9 @@ class Flows:
         with _reading(source) as stream:
             header = read_header(stream)
         self._plan.sender(header)
-        told = self._plan.revoke(header)
+        told, asked_ms = self._plan.revoke(header), self._plan.clock_ms()
         yield told
-        return self._plan.revoked(header, told)
+        return self._plan.revoked(header, told, asked_ms)
 
     def alerts(self, since_ms: int) -> Flow[list[Alert]]:
         """As `Client.alerts`."""

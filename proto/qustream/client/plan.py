@@ -26,6 +26,8 @@ from qustream.wire.keys import BLOCK_SEED_BYTES, Alert, Erasure
 
 __all__ = ["About", "Plan", "SenderVerdict"]
 
+# An erasure so long before it was asked for had another cause; less may be the difference of two clocks.
+ERASED_BEFORE_MS = 5_000
 ALERT_NODES = 5  # asked for alerts, a class: enough that one silent node hides nothing
 DEFAULT_LIFETIME_MS = 7 * 24 * 3600 * 1000  # a week to collect, if the grant paid for that long
 LIFETIME_MIN_MS = 1000  # less is a mistake of units: the envelope would be gone before it is written
@@ -260,21 +262,23 @@ class Plan:
         )
 
     def revoke(self, header: Header) -> Tell[Erasure]:
-        """Want all six blocks of an envelope of this user's erased. Errors: `E-ENVELOPE-SENDER` when it is another's."""
+        """Want all six blocks of an envelope of this user's erased. Errors: `E-NOT-SENDER` when it is another's."""
         core = header.core
         if core.sender != self.home.user:
-            raise fault("E-ENVELOPE-SENDER", f"only its sender, {to_text(IdKind.USER, core.sender)}, can revoke an envelope")
+            raise fault("E-NOT-SENDER", f"only its sender, {to_text(IdKind.USER, core.sender)}, can revoke an envelope")
         return self._erase(self.nodes_of(header), core.grant, core.index, patience_ms=None)
 
-    def revoked(self, header: Header, told: Tell[Erasure]) -> Revoked:
-        """What a revocation achieved."""
+    def revoked(self, header: Header, told: Tell[Erasure], asked_ms: int) -> Revoked:
+        """What a revocation asked at `asked_ms` (Unix ms) achieved."""
         reports, erased = [], dict.fromkeys(NodeClass, 0)
         for block in header.core.blocks:
             node_class = NodeClass(block.node_class)
             receipt = told.answers.get(block.node)
             erased[node_class] += receipt is not None
             error = told.errors.get(block.node) or (None if receipt else fault("E-REGISTRY-UNKNOWN", "the node has left the network"))
-            reports.append(ErasureReport(block.node, node_class, receipt.erased_ms if receipt else None, error))
+            erased_ms = receipt.erased_ms if receipt else None
+            was_before = erased_ms is not None and erased_ms < asked_ms - ERASED_BEFORE_MS
+            reports.append(ErasureReport(block.node, node_class, erased_ms, error, was_before))
         return Revoked(tuple(reports), any(count >= THRESHOLD for count in erased.values()))
 
     def alerts(self, since_ms: int) -> Tell[tuple[Alert, ...]]:

@@ -78,12 +78,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What one node said to a revocation: when it erased (Unix ms), or why not."""
+    """What one node said to a revocation: when it erased (Unix ms), or why not.
+
+    `was_before`: it had erased before it was asked, because the block was collected, had expired or was revoked earlier."""
 
     node: bytes
     node_class: NodeClass
     erased_ms: int | None
     error: QuStreamError | None
+    was_before: bool
 
 
 @dataclass(frozen=True, slots=True)

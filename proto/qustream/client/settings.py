@@ -55,14 +55,21 @@ def _quoted(text: str) -> str:
 def find_home_passphrase(directory: Path, file: Path | None) -> bytes:
     """The passphrase of a user directory's keystore: the credential `qustream`, `file`, the configuration's `passphrase_file`, or the
     terminal. Errors: those of `keystore.find_passphrase`, `E-CONFIG`."""
-    file = file or settings.load(directory / CONFIG_FILE, HomeConfig).passphrase_file
+    file = file or load_config(directory).passphrase_file
     return keystore.find_passphrase(CREDENTIAL, file=file, prompt=sys.stdin.isatty())
+
+
+def load_config(directory: Path) -> HomeConfig:
+    """The configuration of a user directory. Errors: `E-HOME` if there is none, `E-CONFIG`, `E-FILE`."""
+    if not (directory / CONFIG_FILE).exists():
+        raise fault("E-HOME", f"there is no QuStream user in {directory}")
+    return settings.load(directory / CONFIG_FILE, HomeConfig)
 
 
 def open_home(directory: Path, passphrase: bytes | None, now_ms: int) -> tuple[UserHome, NetworkFileRegistry]:
     """The user and the registry of a directory that `qustream init` made (`~` is home). Errors: those of `Client.from_home`."""
     directory = directory.expanduser()
-    config = settings.load(directory / CONFIG_FILE, HomeConfig)
+    config = load_config(directory)
     home = UserHome.load(directory, find_home_passphrase(directory, None) if passphrase is None else passphrase)
     seen = _height(directory / HEIGHT_FILE)
     registry = NetworkFileRegistry(config.network_file, config.network_key, height_min=seen)

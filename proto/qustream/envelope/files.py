@@ -26,13 +26,13 @@ NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems wi
 def file_in_making(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
     """A new file, mode 0600, under a hidden name beside `path`; it takes the name `path`, durably, if the body of the `with` ends well.
 
-    On any failure it is removed. Killed outright, the program leaves the hidden file behind. Errors: `E-FILE` (something is at `path` and
-    `replace` is false; any refusal of the operating system), `E-DISK-FULL`.
+    On any failure it is removed. Killed outright, the program leaves the hidden file behind. Errors: `E-FILE-EXISTS` (something is at
+    `path` and `replace` is false), `E-FILE`, `E-DISK-FULL`.
     """
     temporary = path.with_name(f".{path.name[:NAME_CHARACTERS]}.{os.urandom(8).hex()}.part")
     try:
         if not replace and os.path.lexists(path):
-            raise fault("E-FILE", f"{path}: there is a file already")
+            raise fault("E-FILE-EXISTS", f"{path}: there is a file already")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)
         try:
             with open(handle, "wb", buffering=0) as file:
@@ -44,6 +44,8 @@ def file_in_making(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
     except OSError as error:
+        if isinstance(error, FileExistsError):
+            raise fault("E-FILE-EXISTS", f"{path}: there is a file already") from None
         raise file_fault(path, error) from None
 
 

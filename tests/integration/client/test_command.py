@@ -139,8 +139,8 @@ def test_pad_mode(a: Typed, b: Typed) -> None:
         (("verify", "none.qs"), 78, "E-FILE"),
         (("inspect", "letter.txt"), 1, "E-ENVELOPE-FORMAT"),
         (("revoke", "letter.txt"), 1, "E-ENVELOPE-FORMAT"),
-        (("--home", "nowhere", "whoami"), 78, "E-FILE"),
-        (("--home", "nowhere", "encrypt", "letter.txt", "--to", "BOB"), 78, "E-FILE"),
+        (("--home", "nowhere", "whoami"), 78, "E-HOME"),
+        (("--home", "nowhere", "encrypt", "letter.txt", "--to", "BOB"), 78, "E-HOME"),
         (("whoami", "--offer", "5"), 2, "--offer-file"),
         (("nonsense",), 2, "nonsense"),
     ],
@@ -208,7 +208,7 @@ def test_revoke(net: Village, a: Typed, b: Typed) -> None:
     a("encrypt", "letter.txt", "--to", b.user.text)
     envelope = a.folder / "letter.txt.qs"
     _, err = b("revoke", envelope, code=1)
-    assert "E-ENVELOPE-SENDER" in err
+    assert "E-NOT-SENDER" in err
     for node in net.nodes:
         node.twist = refusing("E-NODE-READONLY")
     out, _ = a("revoke", envelope, code=75)

@@ -53,7 +53,7 @@ def test_every_report_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     of = {"sender": bytes(32), "sender_device": bytes(32), "sender_device_label": "l", "sender_device_revoked": False, "created_ms": 1}
     some = {"blocks": (BLOCK,), "suspects": (SUSPECT,)}
     took = {"size_bytes": 1, "unacknowledged": (), "keys_took_ms": 1, "content_took_ms": 1}
-    refused = ErasureReport(bytes(32), NodeClass.COMMUNITY, None, fault("E-NODE-READONLY", "full"))
+    refused = ErasureReport(bytes(32), NodeClass.COMMUNITY, None, fault("E-NODE-READONLY", "full"), was_before=False)
     for report in (Report(**of, **some, expires_ms=2), Opened(**of, **some, **took, inconsistent=(bytes(32),)), Revoked((refused,), False)):
         print_json(report)
         assert isinstance(json.loads(capsys.readouterr().out), dict)

@@ -32,7 +32,7 @@ def test_from_home_without_the_right_passphrase(alice: User, passphrase: bytes |
 def test_from_home_where_nothing_is(tmp_path: Path) -> None:
     with pytest.raises(QuStreamError) as caught:
         Client.from_home(tmp_path)
-    assert caught.value.code == "E-FILE"
+    assert caught.value.code == "E-HOME"
 
 
 def test_connections_are_closed_with_the_client_or_when_nobody_has_it_any_more(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:

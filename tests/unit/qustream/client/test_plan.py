@@ -151,8 +151,10 @@ def test_a_revocation_holds_when_two_of_one_class_have_erased(alice: User, erase
             told.answers[ask.id] = Erasure(header.core.chain, ask.id, b"g" * 32, 0, 77)
         else:
             told.completed(ask, fault("E-PEER-UNREACHABLE"))
-    done = plan.revoked(header, told)
+    done = plan.revoked(header, told, 6_000)
     assert done.holds is holds
+    assert [node.was_before for node in done.nodes] == [node.erased_ms is not None for node in done.nodes]
+    assert not any(node.was_before for node in plan.revoked(header, told, 5_000).nodes)  # two clocks may differ by so much
     assert [node.erased_ms for node in done.nodes].count(77) == sum(erased)
     assert all((node.erased_ms is None) == (node.error is not None) for node in done.nodes)
 
@@ -163,13 +165,13 @@ def test_a_node_that_has_left_the_network_is_reported(net: Village, alice: User)
     core = EnvelopeCore(*(blocks if name == "blocks" else getattr(header.core, name) for name in EnvelopeCore.__struct_fields__))
     strange = dataclasses.replace(header, core=core)
     assert len(plan.nodes_of(strange)) == 5
-    done = plan.revoked(strange, plan.revoke(strange))
+    done = plan.revoked(strange, plan.revoke(strange), 0)
     assert next(node for node in done.nodes if node.node == b"x" * 32).error.code == "E-REGISTRY-UNKNOWN"
     assert len(net.nodes) == 10
 
 
 def test_only_the_sender_revokes(alice: User, bob: User) -> None:
-    assert code_of(lambda: plan_of(bob).revoke(header_of(alice))) == "E-ENVELOPE-SENDER"
+    assert code_of(lambda: plan_of(bob).revoke(header_of(alice))) == "E-NOT-SENDER"
 
 
 def test_after_its_end_a_short_class_is_an_expired_envelope(alice: User) -> None:

@@ -60,7 +60,7 @@ def test_a_file_is_replaced_only_on_demand(world: Any, tmp_path: Path) -> None:
     target.write_bytes(b"older")
     envelope = world.envelope(b"newer")
     stream, header, key = keyed(world, envelope)
-    with pytest.raises(QuStreamError, match=r"E-FILE.*there is a file already"):
+    with pytest.raises(QuStreamError, match=r"E-FILE-EXISTS.*there is a file already"):
         open_to_path(stream, target, header, key)
     assert target.read_bytes() == b"older"
     open_to_path(stream, target, header, key, replace=True)
@@ -75,7 +75,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
             file.write(b"ours")
             target.write_bytes(b"theirs")
 
-    with pytest.raises(QuStreamError, match=r"E-FILE.*File exists"):
+    with pytest.raises(QuStreamError, match="E-FILE-EXISTS"):
         race()
     assert target.read_bytes() == b"theirs"
     assert list(tmp_path.iterdir()) == [target]
@@ -98,7 +98,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
             file.write(b"ours")
             target.write_bytes(b"theirs")
 
-    with pytest.raises(QuStreamError, match=r"E-FILE.*File exists"):
+    with pytest.raises(QuStreamError, match="E-FILE-EXISTS"):
         race()
     assert target.read_bytes() == b"theirs"
     assert list(tmp_path.iterdir()) == [target]
