@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 class Workers:
-    """As many threads as there are processors, at least two. Jobs wait in a queue that is as long as the requests admitted."""
+    """One thread more than there are processors: signing leaves the interpreter's lock, and who comes back waits for it. Jobs wait in a
+    queue no longer than the requests that are admitted."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "qnode-keys")
+        self._pool = ThreadPoolExecutor(1 + (os.cpu_count() or 1), "qnode-keys")
 
     async def do(self, call: Callable[[], T]) -> T:
         """What `call` returns or raises. Whoever is cancelled stops waiting; the call is finished all the same."""

@@ -42,7 +42,7 @@ from qustream.transport.greeting import LocalHello  # noqa: E402
 from qustream.wire.hello import Role  # noqa: E402
 
 ROUNDS = int(os.environ.get("KEYS_ROUNDS", "5"))
-IN_FLIGHT = int(os.environ.get("KEYS_IN_FLIGHT", "8"))
+IN_FLIGHT = int(os.environ.get("KEYS_IN_FLIGHT", "12"))
 CONNECTIONS = 4
 REQUESTS = 400  # a round; 1-2 s
 ALONE = 40  # of them sent one at a time
