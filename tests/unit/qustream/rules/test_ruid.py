@@ -34,9 +34,7 @@ def test_everything_matters():
 
 @given(st.integers(1, 500), st.integers(1, 20))
 def test_stripes_share_the_indices_out(count, stripes):
-    shared = [
-        [stripe_index(stripes, stripe, at) for at in range(stripe_count(count, stripes, stripe))] for stripe in range(stripes)
-    ]
+    shared = [[stripe_index(stripes, stripe, at) for at in range(stripe_count(count, stripes, stripe))] for stripe in range(stripes)]
     assert sorted(j for stripe in shared for j in stripe) == list(range(count))
     assert all(j % stripes == stripe for stripe, own in enumerate(shared) for j in own)
 
