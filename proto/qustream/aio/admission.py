@@ -4,7 +4,9 @@ any signature is made (`proto/spec/transport.md`, "Admission").
 Pure bookkeeping: times come in as seconds of any monotonic clock. An IPv6 address counts as its /64, for whoever has one of it has all.
 
 When every place is taken, places are shared out by address: a newcomer takes one from the address that holds the most, if that one
-holds more than the newcomer's address would. So a flood from few addresses displaces itself, and an honest peer still gets in.
+holds more than the newcomer's address would. So a flood from few addresses displaces itself. Against one from very many, each with its
+one connection, a newcomer takes the place of a connection to which nothing was answered for a while, those that never asked for
+anything that could be answered first: a place is for whoever uses it. So an honest peer still gets in.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ class ListenerLimits:
     handshake_ms: int = 10_000
     # No whole message for so long, pings included: gone.
     idle_ms: int = 120_000
+    # How long a connection may be of no use before it has to give way: an honest one asks as soon as it stands, and is answered in
+    # milliseconds. To hold all places nevertheless, a flood has to connect anew as fast as `rate_per_s` lets anybody.
+    useless_ms: int = 2_000
     # Addresses that are remembered. The longest unseen is forgotten first, which only gives it a full bucket again.
     addresses: int = 8192
 
@@ -77,12 +82,16 @@ class Bucket:
 
 class Seat:
     """The place of one admitted connection. `displace` ends it; `heard_at` says when its peer last said something (never, while the
-    handshake lasts); a `kept` one is never displaced."""
+    handshake lasts), `served_at` when it was last given what it asked for (never yet), `is_busy` whether something it asked for is
+    being worked on. A `kept` one is never displaced."""
 
-    def __init__(self, key: str, displace: Callable[[], None]) -> None:
+    def __init__(self, key: str, displace: Callable[[], None], admitted_at: float) -> None:
         self.key = key
         self.displace = displace
+        self.admitted_at = admitted_at
         self.heard_at: Callable[[], float] = lambda: float("-inf")
+        self.served_at: Callable[[], float] = lambda: float("-inf")
+        self.is_busy: Callable[[], bool] = lambda: False
         self.kept = False
         self.shaking = True
 
@@ -128,9 +137,9 @@ class Admission:
             return "rate_per_address"
         if not self._connects.take(now_s):
             return "rate"
-        if self._taken >= limits.connections and not self._displace_for(address):
+        if self._taken >= limits.connections and not (self._displace_for(address) or self._displace_useless(now_s)):
             return "connections"
-        seat = Seat(key, displace)
+        seat = Seat(key, displace, now_s)
         address.seats.add(seat)
         address.handshakes += 1
         self._taken += 1
@@ -162,10 +171,24 @@ class Admission:
         movable = [seat for seat in greediest.seats if not seat.kept]
         if not movable:
             return False
-        victim = min(movable, key=lambda seat: seat.heard_at())
-        self.leave(victim)
-        victim.displace()
+        self._displace(min(movable, key=lambda seat: seat.heard_at()))
         return True
+
+    def _displace_useless(self, now_s: float) -> bool:
+        long_ago_s = now_s - self._limits.useless_ms / 1000
+        useless = [
+            (seat.served_at(), seat.admitted_at, id(seat), seat)
+            for address in self._addresses.values()
+            for seat in address.seats
+            if not seat.kept and max(seat.served_at(), seat.admitted_at) <= long_ago_s and not seat.is_busy()
+        ]
+        if useless:
+            self._displace(min(useless)[-1])
+        return bool(useless)
+
+    def _displace(self, seat: Seat) -> None:
+        self.leave(seat)
+        seat.displace()
 
     def _address(self, key: str, now_s: float) -> _Address:
         address = self._addresses.get(key)

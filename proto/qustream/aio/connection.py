@@ -118,6 +118,7 @@ class Connection:
         self.peer_uid = link.peer_uid
         self.end_code = ""  # why the connection ended; empty before that, and after a goodbye without a reason
         self.heard_at = trio.current_time()  # when the peer last completed a message, pings included
+        self.served_at = float("-inf")  # when it was last given what it asked for
         self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
         self._link = link
         self._engine = link.engine

@@ -274,6 +274,8 @@ async def _run_handler(connection: Connection, seat: Seat, house: _House) -> Non
 
     seat.displace = displace
     seat.heard_at = lambda: connection.heard_at
+    seat.served_at = lambda: connection.served_at
+    seat.is_busy = lambda: connection.open_requests > 0
     seat.kept = connection.is_licensed
     if not connection.is_licensed:
         connection.pace = house.admission.work(seat)

@@ -56,6 +56,7 @@ async def _answer_one(connection: Connection, answer: Answerer, request: Request
             body = await answer(request.body, deadline_ms)
             assert len(body) <= BODY_MAX_BYTES, f"an answer of {len(body)} bytes; at most {BODY_MAX_BYTES}"
             message = encode(Response(request.id, body))
+            connection.served_at = trio.current_time()
         except QuStreamError as error:
             message = encode(refusal(request.id, error))
             if isinstance(error, PeerFault) and connection.pace is not None:

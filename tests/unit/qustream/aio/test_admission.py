@@ -88,6 +88,38 @@ def test_equal_shares_displace_nobody() -> None:
     assert house.displaced == []
 
 
+def test_a_flood_from_many_addresses_gives_way_to_whoever_uses_a_place() -> None:
+    house = House()
+    served = seated(house.come("user", 0.0))
+    served.served_at = lambda: 1.0
+    busy = seated(house.come("asker", 0.0))
+    busy.is_busy = lambda: True
+    seated(house.come("node", 0.0)).kept = True
+    for number, key in enumerate("xyz"):
+        seated(house.come(key, number / 10, heard_at=float(number)))
+    assert house.come("early", 1.9) == "connections"  # every one of them may still be about to ask
+    seated(house.come("a", 2.0))
+    assert house.displaced == ["x@0.0"]
+    seated(house.come("b", 2.2))
+    seated(house.come("c", 2.2))
+    assert house.displaced == ["x@0.0", "y@1.0", "z@2.0"]
+    assert house.come("d", 2.9) == "connections"
+    seated(house.come("e", 3.0))  # the user was served two seconds ago
+    assert house.displaced[3:] == ["user@0.0"]
+    assert house.come("f", 3.1) == "connections"
+    assert house.admission._taken == LIMITS.connections
+
+
+def test_who_was_never_served_goes_before_who_was() -> None:
+    house = House()
+    for number, key in enumerate("abcdef"):
+        seat = seated(house.come(key, float(number)))
+        if key == "a":
+            seat.served_at = lambda: 0.5
+    seated(house.come("g", 10.0))
+    assert house.displaced == ["b@0.0"]
+
+
 def test_licensed_peers_keep_their_places() -> None:
     house = House()
     for _ in range(5):

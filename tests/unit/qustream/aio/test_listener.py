@@ -16,6 +16,7 @@ import trio
 
 from qustream.aio.connection import Connection, connect, connect_unix, establish
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve, serve_unix
+from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.transport.engine import Channel, Engine, LocalHello, Peer
@@ -237,6 +238,38 @@ async def test_a_full_house_gives_the_newcomer_a_flooder_s_place() -> None:
         assert error.code == "E-PEER-LIMIT"
         await until(lambda: stats.displaced == 1)
         assert all(not connection.end_code for connection in (*flood[1:], newcomer))
+
+
+async def test_many_addresses_that_hold_places_for_nothing_keep_nobody_out() -> None:
+    """Each has one connection, answers pings and asks for nothing that can be answered; a newcomer is served all the same."""
+
+    async def answer(body: bytes, _deadline_ms: int) -> bytes:
+        if body == b"nonsense":
+            raise fault("E-WIRE-MALFORMED", "nonsense")
+        return body
+
+    async def handler(connection: Connection) -> None:
+        await serve_requests(connection, answer)
+
+    limits = ListenerLimits(connections=4, useless_ms=100)
+    async with serving(handler, limits, "0.0.0.0:0") as (address, stats), AsyncExitStack() as stack:
+        port = int(address.rsplit(":", 1)[1])
+
+        async def come(host: str) -> Connection:
+            sock = socket.create_connection(("127.0.0.1", port), source_address=(host, 0))
+            return await stack.enter_async_context(await establish(sock, Engine("client", key=ALICE, hello=HELLO)))
+
+        user = await come("127.0.1.1")
+        crowd = [await come(f"127.0.0.{number}") for number in range(2, 5)]
+        assert await code_of(crowd[0].call(b"nonsense", deadline_ms=5000)) == "E-WIRE-MALFORMED"
+        await trio.sleep(0.1)
+        assert await user.call(b"x", deadline_ms=5000) == b"x"
+        for number in range(3):
+            newcomer = await come(f"127.0.2.{number + 1}")
+            assert await newcomer.call(b"hello", deadline_ms=5000) == b"hello"
+        await until(lambda: stats.displaced == 3)
+        assert [connection.end_code for connection in crowd] == ["E-PEER-LIMIT"] * 3
+        assert await user.call(b"y", deadline_ms=5000) == b"y"
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
