@@ -111,7 +111,7 @@ class Daemon:
                     await nursery.start(self._listen, listening)
                     self._log.info(
                         "listening", node=to_text(IdKind.NODE, self._key.id), addresses=list(self._picture.addresses),
-                        status=[_bound(sock) for sock in status],
+                        pages="".join(_bound(sock) for sock in status),
                     )  # fmt: skip
                     notify(READY="1", STATUS=status_line(self.snapshot()))
                     nursery.start_soon(self._report)

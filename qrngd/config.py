@@ -103,7 +103,7 @@ class Config(settings.Section, frozen=True):
     listen: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
     unix: Path | None = None
     unix_uids: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=64)] = ()
-    metrics_listen: str = ""
+    status_listen: str = ""
     allow: Annotated[tuple[AllowEntry, ...], Meta(max_length=8192)] = ()
     network_file: Path | None = None
     network_key: str = ""
@@ -142,8 +142,8 @@ def _checked(config: Config) -> Config:
         raise fault("E-CONFIG", "unix_uids: there is no unix socket these could use")
     for number, address in enumerate(config.listen):
         _check_address(f"listen[{number}]", address)
-    if config.metrics_listen:
-        _check_address("metrics_listen", config.metrics_listen)
+    if config.status_listen:
+        _check_address("status_listen", config.status_listen)
     if (config.network_file is None) != (not config.network_key):
         raise fault("E-CONFIG", "network_file and network_key, the id of the key that signs it, go together")
     if config.network_key:

@@ -139,7 +139,7 @@ class Daemon:
 
     async def _show(self, nursery: trio.Nursery, inherited: list[socket.socket]) -> str:
         """Serve the status pages; return their address as bound."""
-        wanted = self._config.metrics_listen
+        wanted = self._config.status_listen
         if not inherited and not wanted:
             return ""
         listeners = []

@@ -1,7 +1,7 @@
 """Sockets that systemd opened for us (`sd_listen_fds(3)`): then the daemon needs no network of its own and can call nobody.
 
 FileDescriptorName=feed     listeners for nodes, in place of `listen`
-FileDescriptorName=pages    the listener of the status pages, in place of `metrics_listen`
+FileDescriptorName=pages    the listener of the status pages, in place of `status_listen`
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ data_dir = "data"                  # the server's key, and numbers that must not
 {listen:<34} # where nodes connect, over PQ-TLS
 {unix:<34} # for a node on this machine
 # unix_uids = [990]                # user ids that may use it; without this key only the server's own
-{metrics_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
+{status_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
 
 # Who may have a feed: every node that is licensed by the network file, and the nodes listed as [[allow]].
 {network}
@@ -70,7 +70,7 @@ path = {path}
 @click.option("--network-key", default="", help="The id of the key that signs the network file (qnet1…).")
 @click.option("--listen", default="0.0.0.0:7300", show_default=True)
 @click.option("--unix", default="", help="Path of a Unix socket for a node on this machine.")
-@click.option("--metrics-listen", default="127.0.0.1:7390", show_default=True)
+@click.option("--status-listen", default="127.0.0.1:7390", show_default=True)
 @click.option("--device", default="/dev/hwrng", show_default=True, help="`emulator`, or the device's path.")
 @click.option("--min-entropy-millibits", type=click.IntRange(1, 16_000), help="What the device's maker claims for one sample.")
 @click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Else the credential `qrngd`, else the terminal.")
@@ -113,7 +113,7 @@ def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[
         chain=f"chain = {quoted['chain']}",
         listen=f"listen = [{quoted['listen']}]",
         unix=f"unix = {quoted['unix']}" if settings["unix"] else '# unix = "/run/qrngd/feed.sock"',
-        metrics_listen=f"metrics_listen = {quoted['metrics_listen']}",
+        status_listen=f"status_listen = {quoted['status_listen']}",
         network=network,
         device=what,
     )

@@ -38,6 +38,6 @@ def _base(url: str | None, config_path: Path) -> str:
             raise click.UsageError(f"--url {url}: an http address is needed")
         return address
     config = load_config(config_path)
-    if not config.metrics_listen:
-        raise fault("E-CONFIG", f"{config_path}: metrics_listen is not set, so the server has no status page")
-    return f"http://{config.metrics_listen}"
+    if not config.status_listen:
+        raise fault("E-CONFIG", f"{config_path}: status_listen is not set, so the server has no status page")
+    return f"http://{config.status_listen}"

@@ -91,7 +91,7 @@ def _qrngd_config(layout: Layout) -> str:
         device = f'kind = "chardev"\npath = "{layout.device}"\nmin_entropy_millibits = {CHARDEV_MILLIBITS}\n'
     return (
         f'chain = "{layout.chain}"\ndata_dir = "data"\n'
-        f'listen = ["{layout.listen("qrngd")}"]\nmetrics_listen = "{layout.status_listen("qrngd")}"\n'
+        f'listen = ["{layout.listen("qrngd")}"]\nstatus_listen = "{layout.status_listen("qrngd")}"\n'
         f'network_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n\n[[device]]\n{device}'
     )
 

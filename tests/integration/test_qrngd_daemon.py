@@ -106,11 +106,11 @@ os.execv(rest[0], rest)
 
 async def activated(tmp_path: Path, *, alone: bool) -> None:
     with socket.create_server(("127.9.0.1", 0)) as feed, socket.create_server(("127.9.0.1", 0)) as pages:
-        server = Server(tmp_path, allow=[NODE], listen=["127.9.0.1:1"], metrics_listen="127.9.0.1:2")  # not to be opened
+        server = Server(tmp_path, allow=[NODE], listen=["127.9.0.1:1"], status_listen="127.9.0.1:2")  # not to be opened
         # Descriptors well above those they become, so that none is overwritten on the way.
         high = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 50) for sock in (feed, pages)]
-        before = [sys.executable, "-c", ACTIVATE, "--alone" if alone else "--here", ",".join(map(str, high))]
-        server.start(before=before, pass_fds=high, NAMES="feed:pages")
+        server.command_line = [sys.executable, "-c", ACTIVATE, "--alone" if alone else "--here", ",".join(map(str, high))]
+        server.start(pass_fds=high, NAMES="feed:pages")
         try:
             assert server.addresses == [f"127.9.0.1:{feed.getsockname()[1]}"]
             assert server.pages == f"127.9.0.1:{pages.getsockname()[1]}"

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.network import BIN, Finished
+from support.daemon import DaemonProcess, until
+from support.network import Finished
 from support.qrng_server import CHAIN, Server
 
 from qnode.api.status import StatusSnapshot
@@ -28,19 +26,10 @@ from qustream.registry import NetworkFileWriter
 __all__ = ["PASSPHRASE", "QNode", "until"]
 
 PASSPHRASE = b"a node's passphrase for tests only"
-PATIENCE_S = 20.0  # a loaded machine; usually half a second
 EPOCH_MS = 3 * 86_400_000
 
 
-def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
-    """Wait until `condition` holds."""
-    ends = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < ends, "it did not come about"
-        time.sleep(0.01)
-
-
-class QNode:
+class QNode(DaemonProcess):
     """`with QNode(folder, servers=[server]).running() as node:`; may run several times on the same data.
 
     `servers`: running QRNG servers to register and to link to; `others`: (address, id) of links to nobody that is registered. The network
@@ -55,15 +44,9 @@ class QNode:
         others: Sequence[tuple[str, bytes]] = (),
         **settings: Any,
     ) -> None:
-        folder.mkdir(exist_ok=True)
+        super().__init__("qnode", folder, credential=CREDENTIAL, passphrase=PASSPHRASE)
         self.key = key or SigningKey(os.urandom(32))
         self.authority = SigningKey(os.urandom(32))
-        self.folder, self.config, self.log_path, self.data_dir = folder, folder / "qnode.toml", folder / "log", folder / "data"
-        self.addresses: list[str] = []
-        self.pages = ""
-        self.program = BIN / "qnode"
-        self.command_line: list[str] = []  # put in front of the program
-        self.process: subprocess.Popen[bytes] | None = None
         self.writer = NetworkFileWriter.create(
             folder / "network.toml", CHAIN, self.authority,
             genesis_ms=int(time.time() * 1000) - 1000, epoch_length_ms=EPOCH_MS, seed=bytes(32),
@@ -76,8 +59,6 @@ class QNode:
         allow_first_start(self.data_dir)
         # The cheapest parameters a keystore may have: these tests are not about it.
         keystore.write(folder / "node.keystore", KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
-        (folder / "credentials").mkdir()
-        (folder / "credentials" / CREDENTIAL).write_bytes(PASSPHRASE)
         links = [(server.address, server.key.id) for server in servers] + list(others)
         self.configure(links, **settings)
 
@@ -100,56 +81,6 @@ class QNode:
         lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
         lines += [f'[[qrngd]]\naddress = "{address}"\nid = "{to_text(IdKind.QRNG, server)}"' for address, server in links]
         self.config.write_text("\n".join([*lines, ""]))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "CREDENTIALS_DIRECTORY": str(self.folder / "credentials")}
-
-    @contextmanager
-    def running(self, **environment: str) -> Iterator[QNode]:
-        """Start it, wait until it listens, stop it; it must stop by itself and well."""
-        self.start(**environment)
-        try:
-            yield self
-        finally:
-            code = self.stop()
-        assert code in (0, None), self.log_path.read_text()
-
-    def start(self, **environment: str) -> None:
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*self.command_line, self.program, "run", "--config", self.config],
-                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment,
-            )  # fmt: skip
-        ends = time.monotonic() + PATIENCE_S
-        while not (found := [line for line in self.log() if line["event"] == "listening"]):
-            assert self.process.poll() is None, self.log_path.read_text()
-            assert time.monotonic() < ends, "qnode does not come up"
-            time.sleep(0.01)
-        self.addresses, self.pages = found[0]["addresses"], (found[0]["status"] or [""])[0]
-
-    def stop(self) -> int | None:
-        """SIGTERM; the exit code, None if it was stopped already."""
-        process, self.process = self.process, None
-        if process is None:
-            return None
-        process.terminate()
-        try:
-            return process.wait(15)
-        finally:
-            process.kill()
-
-    def log(self) -> list[dict[str, Any]]:
-        """The whole lines of the log so far."""
-        lines = self.log_path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
-
-    def page(self, path: str) -> tuple[int, bytes]:
-        try:
-            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read()
 
     def status(self) -> StatusSnapshot:
         return StatusSnapshot.from_json(self.page("/v1/status")[1])

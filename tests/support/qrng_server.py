@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
+from support.daemon import PATIENCE_S, DaemonProcess
 
-from qrngd.cli.options import KEYSTORE_KIND
+from qrngd.cli.options import CREDENTIAL, KEYSTORE_KIND
 from qrngd.datadir import IDENTITY_FILE, DataDirectory
 from qrngd.status import StatusSnapshot
 from qustream.aio.connection import Connection, connect, connect_unix
@@ -37,7 +31,6 @@ __all__ = ["CHAIN", "NodeEnd", "Server", "Unit", "node_key"]
 
 CHAIN = "feed-test"
 PASSPHRASE = b"a passphrase for tests only"
-READY_TIMEOUT_S = 20.0  # a loaded machine; usually half a second
 DEADLINE_MS = 10_000
 
 
@@ -45,97 +38,26 @@ def node_key(number: int) -> SigningKey:
     return SigningKey(number.to_bytes(32, "big"))
 
 
-class Server:
+class Server(DaemonProcess):
     """`with Server(folder, device=..., allow=[...]).running() as server:`; may run several times on the same data."""
 
     def __init__(self, folder: Path, *, device: str = 'kind = "emulator"', allow: list[SigningKey] | None = None, **settings: Any) -> None:
+        super().__init__("qrngd", folder, credential=CREDENTIAL, passphrase=PASSPHRASE)
         self.key = SigningKey(os.urandom(32))
-        self.config = folder / "qrngd.toml"
-        self.log_path = folder / "log"
-        self.addresses: list[str] = []
-        self.pages = ""
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.data_dir = folder / "data"
         DataDirectory.create(self.data_dir)
         # The cheapest parameters a keystore may have: these tests are not about it.
         keystore.write(self.data_dir / IDENTITY_FILE, KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
-        credentials = folder / "credentials"
-        credentials.mkdir()
-        (credentials / "qrngd").write_bytes(PASSPHRASE)
-        values = {"listen": ["127.9.0.1:0"], "metrics_listen": "127.9.0.1:0", "stock_units": 2} | settings
+        values = {"listen": ["127.9.0.1:0"], "status_listen": "127.9.0.1:0", "stock_units": 2} | settings
         lines = [f'chain = "{CHAIN}"', 'data_dir = "data"', *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
         lines += [f'[[allow]]\nid = "{to_text(IdKind.NODE, key.id)}"' for key in allow or []]
         self.config.write_text("\n".join([*lines, "[[device]]", device, ""]))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "CREDENTIALS_DIRECTORY": str(self._folder / "credentials")}
-
-    @contextmanager
-    def running(self, **environment: str) -> Iterator[Server]:
-        """Start it, wait until it listens, stop it; it must stop by itself and well."""
-        self.start(**environment)
-        try:
-            yield self
-        finally:
-            code = self.stop()
-        assert code in (0, None), self.log_path.read_text()
-
-    def start(self, *, before: Sequence[str | Path] = (), pass_fds: Sequence[int] = (), **environment: str) -> None:
-        """`before`: a program that becomes qrngd, with its arguments."""
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*before, Path(sys.executable).with_name("qrngd"), "run", "--config", self.config],
-                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment, pass_fds=pass_fds,
-            )  # fmt: skip
-        ends = time.monotonic() + READY_TIMEOUT_S
-        while not (found := [line for line in self.log() if line["event"] == "listening"]):
-            assert self._process.poll() is None, self.log_path.read_text()
-            assert time.monotonic() < ends, "qrngd does not come up"
-            time.sleep(0.01)
-        self.addresses, self.pages = found[0]["addresses"], found[0]["pages"]
-
-    def stop(self) -> int | None:
-        """SIGTERM; the exit code, None if it was stopped already."""
-        process, self._process = self._process, None
-        if process is None:
-            return None
-        process.terminate()
-        try:
-            return process.wait(10)
-        finally:
-            process.kill()
-
-    def kill(self) -> None:
-        """SIGKILL, as the out-of-memory killer would."""
-        process, self._process = self._process, None
-        assert process is not None
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-
-    @property
-    def address(self) -> str:
-        return self.addresses[0]
-
-    def log(self) -> list[dict[str, Any]]:
-        """The whole lines of the log so far."""
-        lines = self.log_path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def page(self, path: str) -> tuple[int, bytes]:
-        try:
-            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read()
 
     def status(self) -> StatusSnapshot:
         return StatusSnapshot.from_json(self.page("/v1/status")[1])
 
     async def wait_for(self, state: str) -> StatusSnapshot:
         """Until the device is in `state`."""
-        with trio.fail_after(READY_TIMEOUT_S):
+        with trio.fail_after(PATIENCE_S):
             while (snapshot := await trio.to_thread.run_sync(self.status)).device.state != state:
                 await trio.sleep(0.02)
         return snapshot

@@ -85,7 +85,7 @@ def test_a_character_device(tmp_path: Path) -> None:
 
 SETTINGS = {
     "chain": 'a "quoted" chain', "network_file": "network.toml", "network_key": "", "listen": "0.0.0.0:7300", "unix": "",
-    "metrics_listen": "127.0.0.1:7390",
+    "status_listen": "127.0.0.1:7390",
 }  # fmt: skip
 
 

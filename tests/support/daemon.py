@@ -1,0 +1,107 @@
+"""A daemon of ours in a process of its own, for tests: started, looked at, stopped, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from support.network import BIN
+
+__all__ = ["PATIENCE_S", "DaemonProcess", "until"]
+
+PATIENCE_S = 20.0  # a loaded machine; usually half a second
+STOP_S = 15.0  # a node lets out what is in flight for five
+
+
+def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
+    """Wait until `condition` holds."""
+    ends = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < ends, "it did not come about"
+        time.sleep(0.01)
+
+
+class DaemonProcess:
+    """The daemon `name`, with configuration, data, credential and log in `folder`; it may run several times on the same data.
+
+    `addresses`, `pages`: as it says in its log where it listens. `command_line`: put in front of the program."""
+
+    def __init__(self, name: str, folder: Path, *, credential: str, passphrase: bytes) -> None:
+        self.program = BIN / name
+        self.folder, self.config, self.log_path, self.data_dir = folder, folder / f"{name}.toml", folder / "log", folder / "data"
+        self.addresses: list[str] = []
+        self.pages = ""
+        self.command_line: list[str | Path] = []
+        self.process: subprocess.Popen[bytes] | None = None
+        (folder / "credentials").mkdir(parents=True)
+        (folder / "credentials" / credential).write_bytes(passphrase)
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "CREDENTIALS_DIRECTORY": str(self.folder / "credentials")}
+
+    @contextmanager
+    def running(self, **environment: str) -> Iterator[Self]:
+        """Start it, wait until it listens, stop it; it must stop by itself and well."""
+        try:
+            self.start(**environment)
+            yield self
+        finally:
+            code = self.stop()
+        assert code in (0, None), self.log_path.read_text()
+
+    def start(self, *, pass_fds: Sequence[int] = (), **environment: str) -> None:
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self.command_line, self.program, "run", "--config", self.config],
+                stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment, pass_fds=pass_fds,
+            )  # fmt: skip
+        ends = time.monotonic() + PATIENCE_S
+        while not (found := [line for line in self.log() if line["event"] == "listening"]):
+            assert self.process.poll() is None, self.log_path.read_text()
+            assert time.monotonic() < ends, f"{self.program.name} does not come up"
+            time.sleep(0.01)
+        self.addresses, self.pages = found[0]["addresses"], found[0]["pages"]
+
+    def stop(self) -> int | None:
+        """SIGTERM; the exit code, None if it was stopped already."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.terminate()
+        try:
+            return process.wait(STOP_S)
+        finally:
+            process.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, as the out-of-memory killer would."""
+        process, self.process = self.process, None
+        assert process is not None
+        process.kill()
+        assert process.wait(STOP_S) == -signal.SIGKILL
+
+    def log(self) -> list[dict[str, Any]]:
+        """The whole lines of the log so far."""
+        lines = self.log_path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def page(self, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read()
