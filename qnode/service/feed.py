@@ -35,6 +35,7 @@ __all__ = ["FeedLink", "LinkStatus"]
 
 LIVE = "live"
 DEVICE_STATES = frozenset({"starting", "testing", LIVE, "suspect", "failed", "absent"})
+SERVER_CODES = ("E-DEV-", "E-FEED-")
 STOPPED = frozenset({"failed", "absent"})  # will not deliver before somebody or something mends the device
 CONNECT_TIMEOUT_MS = 10_000  # a handshake takes milliseconds; ten seconds cover a server that is starting
 BACKOFF_MIN_S = 0.25  # a restarted server is found again before a user notices
@@ -168,8 +169,10 @@ class FeedLink:
     def _heard(self, health: FeedHealth) -> None:
         if health.state not in DEVICE_STATES:
             raise fault("E-WIRE-MALFORMED", "a device state this version does not know")
-        # Both go to displays and metrics: a code of the table or none, and nothing a terminal would obey.
-        code = health.code if health.code in CODES else "E-FEED-STOPPED" if health.code else ""
+        # Both go to displays and metrics: a code that speaks of a device or a feed, so that no server sends this node's operator
+        # looking for a full disk, and nothing a terminal would obey.
+        is_known = health.code in CODES and health.code.startswith(SERVER_CODES)
+        code = health.code if is_known else "E-FEED-STOPPED" if health.code else ""
         reason = "".join(c if c.isprintable() else "?" for c in health.reason)
         self._change(health.state, "" if health.state == LIVE else code, reason)
         self._supply.set_live(health.state == LIVE)

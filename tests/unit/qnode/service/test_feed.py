@@ -381,8 +381,9 @@ async def test_a_server_that_holds_everything_and_sends_nothing_is_left_for_anot
                 assert greedy.status.units == 0
 
 
-async def test_what_a_server_says_reaches_displays_clean(world: World) -> None:
-    said = FeedHealth("suspect", "E-NO-SUCH-CODE", "\x1b[2J\nroot: all is well \u202e")
+@pytest.mark.parametrize("code", ["E-NO-SUCH-CODE", "E-DISK-FULL"])
+async def test_what_a_server_says_reaches_displays_clean(world: World, code: str) -> None:
+    said = FeedHealth("suspect", code, "\x1b[2J\nroot: all is well \u202e")
 
     async def script(session: FeedSession) -> None:
         await session.open(said)
