@@ -137,7 +137,7 @@ CODES: dict[str, CodeRow] = {
     "E-DATA-CORRUPT": CodeRow(
         _O, "stored data does not check", "keep the directory as it is and see the runbook; an old copy would use spent numbers again"
     ),
-    "E-DISK-FULL": CodeRow(_O, "the disk is full", "free space; the node serves nothing new until then"),
+    "E-DISK-FULL": CodeRow(_O, "the disk is full", "free space on that disk; a node hands out no new keys until then"),
     "E-ADDRESS-IN-USE": CodeRow(
         _O, "the address to listen on is taken", "stop the other program, or choose another address of this machine"
     ),

@@ -13,7 +13,7 @@ from qustream.envelope.content import ContentKey
 from qustream.envelope.header import Header
 from qustream.envelope.stream import Progress, decrypt_stream
 from qustream.errors import fault
-from qustream.identity.files import file_fault, sync_directory
+from qustream.identity.files import check_replaceable, file_fault, sync_directory
 
 __all__ = ["file_in_making", "open_to_path"]
 
@@ -27,10 +27,11 @@ def file_in_making(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
     """A new file, mode 0600, under a hidden name beside `path`; it takes the name `path`, durably, if the body of the `with` ends well.
 
     On any failure it is removed. Killed outright, the program leaves the hidden file behind. Errors: `E-FILE-EXISTS` (something is at
-    `path` and `replace` is false), `E-FILE`, `E-DISK-FULL`.
+    `path` and `replace` is false), `E-FILE` (also: a device, a pipe or a directory is at `path`), `E-DISK-FULL`.
     """
     temporary = path.with_name(f".{path.name[:NAME_CHARACTERS]}.{os.urandom(8).hex()}.part")
     try:
+        check_replaceable(path)
         if not replace and os.path.lexists(path):
             raise fault("E-FILE-EXISTS", f"{path}: there is a file already")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)

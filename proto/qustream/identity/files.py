@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["create", "locked", "read", "replace", "sync_directory"]
+__all__ = ["check_replaceable", "create", "locked", "read", "replace", "sync_directory"]
 
 PRIVATE_MODE = 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -49,9 +49,22 @@ def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
             os.unlink(temporary)
 
 
-def replace(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
-    """Put `data` in place of whatever `path` holds, durably. Errors: `E-FILE`, `E-DISK-FULL`."""
+def check_replaceable(path: Path) -> None:
+    """A rename takes away what is at `path`: only a file may go so, never a device, a pipe, a socket or a directory. Errors: `E-FILE`."""
     try:
+        ordinary = stat.S_ISREG(os.stat(path).st_mode)
+        if path.is_symlink():  # such as /dev/stdout
+            ordinary = ordinary and not os.readlink(path).startswith("/proc/")
+    except FileNotFoundError:
+        return
+    if not ordinary:
+        raise fault("E-FILE", f"{path}: not an ordinary file, so it is not replaced")
+
+
+def replace(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """Put `data` in place of the file at `path`, if there is one, durably. Errors: `E-FILE`, `E-DISK-FULL`."""
+    try:
+        check_replaceable(path)
         with _written(path, data, mode) as temporary:
             os.rename(temporary, path)
             sync_directory(path.parent)

@@ -12,6 +12,7 @@ import pytest
 
 from qustream.envelope import ContentKey, Header, content_key, file_in_making, open_to_path, read_header, unseal
 from qustream.errors import QuStreamError
+from qustream.identity import files
 
 
 def keyed(world: Any, envelope: bytes) -> tuple[BytesIO, Header, ContentKey]:
@@ -114,6 +115,34 @@ def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     assert not target.is_symlink()
     assert target.read_bytes() == b"here"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link to a pipe", "standard output"])
+def test_only_a_file_is_ever_replaced(tmp_path: Path, kind: str) -> None:
+    """A rename onto /dev/null would take the machine's /dev/null away."""
+    target = tmp_path / "opened"
+    if kind == "directory":
+        target.mkdir()
+    elif kind == "standard output":
+        (tmp_path / "log").touch()
+        with (tmp_path / "log").open("wb") as log:
+            target.symlink_to(f"/proc/self/fd/{log.fileno()}")
+            check_refused(target)
+        return
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        target.symlink_to("pipe") if "link" in kind else os.rename(tmp_path / "pipe", target)
+    check_refused(target)
+
+
+def check_refused(target: Path) -> None:
+    before = target.lstat()
+    for replace in (True, False):
+        with pytest.raises(QuStreamError, match=r"E-FILE: .*not an ordinary file"), file_in_making(target, replace=replace):
+            pass
+    with pytest.raises(QuStreamError, match=r"E-FILE: .*not an ordinary file"):
+        files.replace(target, b"")
+    assert (target.lstat().st_ino, target.lstat().st_mode) == (before.st_ino, before.st_mode)
 
 
 class Interrupted(BaseException):
