@@ -145,7 +145,7 @@ CODES: dict[str, CodeRow] = {
     "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
     "E-SECRET-WEAK": CodeRow(_O, "a passphrase that is easily guessed", "choose one of at least 8 characters"),
     "E-HOME": CodeRow(_O, "no QuStream user in this directory", "make one with qustream init, or name its directory with --home"),
-    "E-FILE-EXISTS": CodeRow(_O, "there is a file already", "choose another name, or replace it with --overwrite"),
+    "E-FILE-EXISTS": CodeRow(_O, "there is a file already", "choose another name, or replace it (--overwrite, replace=True)"),
     "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
 }
 
@@ -159,6 +159,11 @@ class QuStreamError(Exception):
         self.detail = detail
         self.retry_after_ms = retry_after_ms
         super().__init__(code, detail)
+
+    @property
+    def remedy(self) -> str:
+        """What to do next, as a phrase."""
+        return self.row.remedy
 
     @property
     def exit_code(self) -> int:

@@ -57,7 +57,11 @@ id = {id}
 @click.option("--listen", default="0.0.0.0:7400", show_default=True)
 @click.option("--status-listen", default="127.0.0.1:7480", show_default=True)
 @click.option("--qrngd", "servers", multiple=True, metavar="ADDRESS=ID", help="Such as 10.0.0.5:7300=qr1…; may be repeated.")
-@click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Else the credential `qnode`, else the terminal.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Else $CREDENTIALS_DIRECTORY/qnode (systemd), else asked for.",
+)
 def init(
     directory: Path, *, network_file: Path | None, servers: tuple[str, ...], passphrase_file: Path | None, **settings: str
 ) -> None:  # fmt: skip

@@ -73,7 +73,11 @@ path = {path}
 @click.option("--status-listen", default="127.0.0.1:7390", show_default=True)
 @click.option("--device", default="/dev/hwrng", show_default=True, help="`emulator`, or the device's path.")
 @click.option("--min-entropy-millibits", type=click.IntRange(1, 16_000), help="What the device's maker claims for one sample.")
-@click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Else the credential `qrngd`, else the terminal.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Else $CREDENTIALS_DIRECTORY/qrngd (systemd), else asked for.",
+)
 def init(
     directory: Path, *, device: str, min_entropy_millibits: int | None, passphrase_file: Path | None, **settings: str
 ) -> None:  # fmt: skip

@@ -31,7 +31,9 @@ TERMINATED = 143
     help="The user's directory on this device.",
 )  # fmt: skip
 @click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Else the credential `qustream`, else the terminal."
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Else $CREDENTIALS_DIRECTORY/qustream (systemd), else asked for.",
 )
 @click.pass_context
 def cli(context: click.Context, home: Path, passphrase_file: Path | None) -> None:

@@ -69,6 +69,8 @@ class Plan:
 
     def recipients(self, to: Sequence[str | bytes]) -> list[tuple[bytes, bytes]]:
         """User id and HPKE key of each recipient. Errors: `E-ID-TEXT`, `E-REGISTRY-UNKNOWN`, `E-REQUEST-INVALID` when there is none."""
+        if isinstance(to, str | bytes):  # for the type checker a str is a sequence of str
+            to = [to]
         users = dict.fromkeys(from_text(one, IdKind.USER) if isinstance(one, str) else one for one in to)
         if not 1 <= len(users) <= RECIPIENTS_MAX:
             raise fault("E-REQUEST-INVALID", f"an envelope has 1 to {RECIPIENTS_MAX} recipients, not {len(users)}")

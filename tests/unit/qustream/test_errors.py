@@ -63,3 +63,4 @@ def test_an_error_survives_a_worker_process():
     error = pickle.loads(pickle.dumps(fault("E-PROOF", "detail")))
     assert isinstance(error, QuStreamError)
     assert (error.code, error.detail) == ("E-PROOF", "detail")
+    assert error.remedy == CODES["E-PROOF"].remedy

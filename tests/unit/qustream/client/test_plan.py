@@ -33,6 +33,7 @@ def test_recipients_are_named_by_text_or_id_each_once(alice: User, bob: User) ->
     plan = plan_of(alice)
     named = plan.recipients([bob.text, bob.device.user, alice.text])
     assert named == [(bob.device.user, bob.device.hpke.public), (alice.device.user, alice.device.hpke.public)]
+    assert plan.recipients(bob.text) == plan.recipients(bob.device.user) == named[:1]
     assert code_of(lambda: plan.recipients([])) == "E-REQUEST-INVALID"
     assert code_of(lambda: plan.recipients(["bob"])) == "E-ID-TEXT"
     assert code_of(lambda: plan.recipients([b"n" * 32])) == "E-REGISTRY-UNKNOWN"
