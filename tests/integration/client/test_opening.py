@@ -252,7 +252,7 @@ def test_verify_collects_without_taking(net: Village, alice: User, bob: User, pa
 
 def test_revoked_is_gone_and_signed_for(net: Village, alice: User, bob: User) -> None:
     envelope = sealed(alice, bob)
-    refused(lambda: bob.client().revoke(io.BytesIO(envelope)), "E-ENVELOPE-SENDER")
+    refused(lambda: bob.client().revoke(io.BytesIO(envelope)), "E-NOT-SENDER")
     done = alice.client().revoke(io.BytesIO(envelope))
     assert done.holds
     assert len(done.nodes) == 6

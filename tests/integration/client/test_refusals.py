@@ -105,7 +105,7 @@ def test_what_is_wrong_at_home_spends_nothing(net: Village, alice: User, bob: Us
     refused(lambda: alice.client().encrypt(io.BytesIO(), io.BytesIO(), to=["qu1nobody"]), "E-ID-TEXT")
     refused(lambda: alice.client().encrypt(io.BytesIO(), io.BytesIO(), to=[bytes(32)]), "E-REGISTRY-UNKNOWN")
     refused(lambda: alice.client().encrypt(alice.home / "none", io.BytesIO(), to=[bob.text]), "E-FILE")
-    refused(lambda: alice.client().encrypt(io.BytesIO(), alice.home / "config.toml", to=[bob.text]), "E-FILE")
+    refused(lambda: alice.client().encrypt(io.BytesIO(), alice.home / "config.toml", to=[bob.text]), "E-FILE-EXISTS")
     assert alice.client().grants() == left
     assert not any(node.asked for node in net.nodes)
 

@@ -70,14 +70,25 @@ def test_a_passphrase_is_chosen_by_typing_it_twice_and_then_asked_for(net: Villa
 
     again = Typed(person.user, person.folder.parent / "again")
     again.environment = person.environment | {"QUSTREAM_HOME": str(again.folder / "home")}
-    answers = (("Choose a passphrase", "another"), ("Repeat", "another"), ("Your words", words[1]))
+    answers = (("Choose a passphrase", "another one"), ("Repeat", "another one"), ("Your words", words[1]))
     restored = Terminal(again, "init", *network, "--restore", "--stripe", "1", answers=answers)
     assert restored.code == 0, restored.screen
     assert words[1] not in restored.screen
 
 
 def test_a_passphrase_mistyped_is_asked_for_again(net: Village, person: Typed) -> None:
-    answers = (("Choose a passphrase", "one"), ("Repeat", "two"), ("Choose a passphrase", "three"), ("Repeat", "three"))
+    short = Terminal(
+        person, "init", "--network", net.path, "--network-key", net.network_key,
+        answers=(("Choose a passphrase", "seven.."), ("Repeat", "seven..")),
+    )  # fmt: skip
+    assert short.code == 78
+    assert "E-SECRET-WEAK" in short.screen
+    answers = (
+        ("Choose a passphrase", "one one one"),
+        ("Repeat", "two two two"),
+        ("Choose a passphrase", "three three"),
+        ("Repeat", "three three"),
+    )
     new = Terminal(person, "init", "--network", net.path, "--network-key", net.network_key, answers=answers)
     assert new.code == 0, new.screen
 

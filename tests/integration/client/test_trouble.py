@@ -84,12 +84,20 @@ def test_a_slow_node_does_not_hold_up_the_others(net: Village, alice: User, bob:
     assert len(done.blocks) == 6
 
 
-@pytest.mark.parametrize("code", ["E-ENTROPY-SHORT", "E-CHAIN-STALE", "E-NODE-FULL", "E-NODE-READONLY", "E-NOT-ASSIGNED", "E-CONFIG"])
+@pytest.mark.parametrize("code", ["E-ENTROPY-SHORT", "E-CHAIN-STALE", "E-NODE-FULL", "E-NODE-READONLY", "E-NOT-ASSIGNED"])
 def test_a_refusal_leads_to_the_next_rank(net: Village, alice: User, bob: User, code: str) -> None:
     node = alice.next_ranks()[COMMUNITY][1]
     node.twist = refusing(code, "not now")
     done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
     assert [(suspect.node, suspect.code, suspect.is_fault) for suspect in done.suspects] == [(node.id, code, False)]
+
+
+def test_a_refusal_that_only_an_operator_could_mean_is_no_refusal(net: Village, alice: User, bob: User) -> None:
+    node = alice.next_ranks()[COMMUNITY][1]
+    node.twist = refusing("E-CONFIG", "reformat your disk")
+    done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
+    assert [(suspect.node, suspect.code, suspect.is_fault) for suspect in done.suspects] == [(node.id, "E-ANSWER-INVALID", False)]
+    assert "disk" not in str(done.suspects)
 
 
 def test_ranks_four_and_five_serve_when_two_are_gone(net: Village, alice: User, bob: User) -> None:

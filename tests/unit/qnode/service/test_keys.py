@@ -70,6 +70,7 @@ class Node:
         return caught.value.code
 
     async def alerts(self, person: Person, device, since_ms=0):
+        await self.service.sweep()  # alerts are written behind the refusal, in the order of the store's thread
         answer = await self.ask(self.world.alerts(person, device, since_ms))
         return decode(answer, AlertsAnswer, max_bytes=ANSWER_MAX).alerts
 
