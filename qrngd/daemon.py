@@ -184,11 +184,13 @@ class Daemon:
         said = ""
         while True:
             if await trio.to_thread.run_sync(self._allow.refresh, now_ms()):
-                self._log.info("network file", height=self._allow.height, nodes=len(self._allow))
+                self._log.info("network file taken over", height=self._allow.height, nodes=len(self._allow))
                 self._feed.recheck()
             trouble = self._allow.trouble
             if trouble is not None and str(trouble) != said:
-                self._log.warning("network file", code=trouble.code, detail=trouble.detail)
+                self._log.warning("network file refused", code=trouble.code, detail=trouble.detail)
+            elif trouble is None and said:
+                self._log.info("network file good again", height=self._allow.height)
             said = str(trouble or "")
             # Half of the lifetime, so that a unit is of use for as long again after it was made.
             self._stock.drop_older(now_ms() - self._config.attestation_lifetime_s * 500)

@@ -63,6 +63,8 @@ class NetworkWatch:
             trouble = self._registry.trouble
             if trouble is not None and str(trouble) != said:
                 self._log.warning("network file refused", code=trouble.code, detail=trouble.detail)
+            elif trouble is None and said:
+                self._log.info("network file good again", height=self._registry.height)
             said = str(trouble or "")
             await trio.sleep(LOOK_S)
 

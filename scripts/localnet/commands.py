@@ -54,7 +54,7 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
     started = said = time.monotonic()
     left = list(names)
     while left:
-        for name in ("qrngd", *left):
+        for name in dict.fromkeys(("qrngd", *left)):
             if processes.pid(layout, name) is None:
                 raise Failed(f"{name} has stopped. Its last words:\n{processes.last_words(layout, name)}")
         left = [n for n in left if processes.probe(layout, n)[0] != 200]
@@ -65,7 +65,7 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
         if left and not quiet and now - said > 10:
             said = now
             done = len(names) - len(left)
-            click.echo(f"  {done} of {len(names)} nodes ready after {now - started:.0f} s (gives up after {patience:.0f} s)", err=True)
+            click.echo(f"  {done} of {len(names)} daemons ready after {now - started:.0f} s (gives up after {patience:.0f} s)", err=True)
         if left:
             # A slow device takes minutes: then look less often.
             time.sleep(processes.POLL_SECONDS if now - started < 10 else 10 * processes.POLL_SECONDS)
@@ -154,7 +154,9 @@ def restart(directory: Path, names: tuple[str, ...]) -> None:
     processes.stop(layout, checked(layout, names))
     for name in names:
         processes.start(layout, name)
-    wait_ready(layout, [n for n in names if n != "qrngd"])
+    # Without randomness no node is ready for long, so a restarted QRNG server has them all waited for.
+    running = [n for n in layout.node_names if processes.pid(layout, n) is not None]
+    wait_ready(layout, [*running, "qrngd"] if "qrngd" in names else list(names))
 
 
 def credential_option(command: click.decorators.FC) -> click.decorators.FC:

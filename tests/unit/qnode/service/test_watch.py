@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 from support.keys_world import CHAIN, World
 
 from qnode.service import watch
@@ -68,6 +70,15 @@ async def test_a_newer_file_takes_over_and_is_remembered(world: World, tmp_path:
 async def test_a_bad_file_changes_nothing_and_says_why(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object, code: str
 ) -> None:
+    with capture_logs() as lines:
+        await spoil_and_mend(world, tmp_path, monkeypatch, damage, code, lines)
+    assert [line["event"] for line in lines] == ["network file refused", "network file good again"]
+    assert lines[0]["code"] == code
+
+
+async def spoil_and_mend(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object, code: str, lines: list[EventDict]
+) -> None:
     good = world.writer.path.read_bytes()
     async with watching(world, tmp_path, monkeypatch) as heights:
         await trio.sleep(0.05)
@@ -80,7 +91,7 @@ async def test_a_bad_file_changes_nothing_and_says_why(
         assert world.registry.node(world.node.id).active
         world.writer.path.write_bytes(good)
         with trio.fail_after(10):
-            while world.registry.trouble is not None:
+            while world.registry.trouble is not None or len(lines) < 2:
                 await trio.sleep(0.005)
 
 
