@@ -46,15 +46,15 @@ from qnode.core.delivery_checks import (
 )
 from qnode.service.keys_build import Built, build_answer
 from qnode.service.keys_turns import Turns
-from qnode.service.keys_verify import CertificateCache, verify_request
+from qnode.service.keys_verify import CertificateCache, Verdict, verify_request
 from qnode.service.keys_workers import Workers, settled
 from qnode.service.pool import PooledUnit
 from qnode.store import Store, index_key
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.keys import DeviceCertificate
-from qustream.model.network import Grant, UserRecord
-from qustream.registry.interface import Registry
+from qustream.model.network import UserRecord
+from qustream.registry.interface import Registry, if_known
 from qustream.transport.greeting import Peer
 from qustream.wire.codec import decode, encode
 from qustream.wire.keys import (
@@ -109,6 +109,7 @@ class _Admitted:
     channel: Channel
     now_ms: int
     deadline_s: float  # of trio's clock
+    assigned: bool  # this node to the index of a key request
 
     @property
     def device(self) -> bytes:
@@ -176,33 +177,45 @@ class KeyService:
         registry = self._registry
         channel = Channel(registry.chain, self._id, peer.exporter, registry.epoch(now_ms), registry.age_ms(now_ms))
         refuse_if(check_binding(binding, channel, now_ms))
-        user = known(lambda: registry.user(binding.user))
+        user = if_known(registry.user, binding.user)
         refusal = check_device(binding, certificate, user, now_ms)
-        if user is not None:
-            refusal = await self._verified(request, message, certificate, user, refusal)
-        refuse_if(refusal)
-        return _Admitted(request, certificate, channel, now_ms, deadline_s)
+        if user is None or (refusal is not None and refusal.code not in ALERTED_CODES):
+            refuse_if(refusal)
+        assert user is not None
+        assigned = await self._verified(request, message, certificate, user, refusal)
+        return _Admitted(request, certificate, channel, now_ms, deadline_s, assigned)
 
     async def _verified(
         self, request: DeviceRequest, message: RequestBody, certificate: DeviceCertificate, user: UserRecord, refusal: Refuse | None
-    ) -> Refuse | None:
-        """The signatures. A device refused so far is verified only as far as an alert needs it."""
-        if refusal is not None and refusal.code not in ALERTED_CODES:
-            return refusal
+    ) -> bool:
+        """Raise unless the signatures hold; a device refused so far is verified only as far as an alert needs it.
+
+        Whether this node is assigned is found out on the same visit to a worker: in a large network that takes milliseconds."""
         signed = message.binding.certificate
         name = self._certificates.name(signed, user.master)
         master = None if refusal is not None or self._certificates.knows(name) else user.master
-        verdict = await self._workers.do(lambda: verify_request(request, certificate, signed, master))
+
+        def work() -> tuple[Verdict, bool]:
+            verdict = verify_request(request, certificate, signed, master)
+            holds = refusal is None and verdict.by_device and verdict.by_master
+            return verdict, holds and isinstance(message, KeyBody) and self._is_assigned(message)
+
+        verdict, assigned = await self._workers.do(work)
+        self._judge(message, certificate, verdict, refusal)
+        if refusal is None:
+            self._certificates.remember(name)
+        return assigned
+
+    def _judge(self, message: RequestBody, certificate: DeviceCertificate, verdict: Verdict, refusal: Refuse | None) -> None:
+        """Raise what stands against a request once its signatures are known; note what its user should know."""
         if refusal is None and not verdict.by_device:
             refusal = Refuse("E-SIGNATURE", "the request is not signed by the device its certificate names")
         refusal = refusal or check_certificate(by_master=verdict.by_master)
-        if refusal is None:
-            self._certificates.remember(name)
-        elif refusal.code in ALERTED_CODES and verdict.by_device:
+        if refusal is not None and refusal.code in ALERTED_CODES and verdict.by_device:
             note = AlertNote(message.binding.user, refusal.code, certificate.device_key.id, self._clock_ms())
             if (written := self._alerts.attempted(note)) is not None:
                 self._write_alert(written)
-        return refusal
+        refuse_if(refusal)
 
     def _write_alert(self, note: AlertNote) -> None:
         """Best effort: whoever is refused does not wait for it, and a disk that is full is not made fuller by strangers."""
@@ -211,29 +224,30 @@ class KeyService:
         except QuStreamError:
             self._alerts.dropped += note.times
 
-    async def _check_key(self, body: KeyBody, admitted: _Admitted) -> Ask:
+    def _check_key(self, body: KeyBody, admitted: _Admitted) -> Ask:
         """Spec §3.4."""
         refuse_if(check_key_body(body, admitted.request.seed))
-        grant = known(lambda: self._registry.grant(body.grant))
+        grant = if_known(self._registry.grant, body.grant)
         refuse_if(check_grant(body, admitted.certificate, grant))
         assert grant is not None
-        if any(known(lambda user=user: self._registry.user(user)) is None for user in body.recipients):  # type: ignore[misc]
+        if any(if_known(self._registry.user, user) is None for user in body.recipients):
             raise fault("E-REGISTRY-UNKNOWN", "the network does not know one of the recipients")
-        # Ranking a large network takes milliseconds: not on the event loop, where a stranger could make it stand still.
-        if not await self._workers.do(lambda: self._is_assigned(grant, body.index)):
+        if not admitted.assigned:
             raise fault("E-NOT-ASSIGNED", "")
         if grant.epoch < self._store.floor_epoch:
             raise fault("E-NODE-READONLY", "this node was restored from a backup and serves later grants alone")
         return ask_of(body, admitted.device, grant_end_ms(grant, admitted.channel.epoch))
 
-    def _is_assigned(self, grant: Grant, index: int) -> bool:
-        assignment = self._registry.assignment(grant, index)
-        return any(node.key.id == self._id for ranks in assignment.values() for node in ranks)
+    def _is_assigned(self, body: KeyBody) -> bool:
+        """For a worker: ranks a whole class. A grant nobody knows is assigned to nobody."""
+        grant = if_known(self._registry.grant, body.grant)
+        ranked = self._registry.assignment(grant, body.index) if grant is not None else {}
+        return any(node.key.id == self._id for ranks in ranked.values() for node in ranks)
 
     # -- key requests ---------------------------------------------------------------------------------------------------
 
     async def _key_answer(self, body: KeyBody, admitted: _Admitted) -> bytes:
-        ask = await self._check_key(body, admitted)
+        ask = self._check_key(body, admitted)
         at = index_key(body.grant, body.index)
         async with self._turns.of(at):
             effect = only(step(self._store.mark(at), KeyRequested(ask), admitted.now_ms))
@@ -338,16 +352,6 @@ def only(effects: Sequence[Effect]) -> Effect:
     if isinstance(left[0], Refuse):
         refuse_if(left[0])
     return left[0]
-
-
-def known(look: Callable[[], T]) -> T | None:
-    """What the registry answers, None for what it does not know."""
-    try:
-        return look()
-    except QuStreamError as error:
-        if error.code != "E-REGISTRY-UNKNOWN":
-            raise
-        return None
 
 
 def finish(result: Future[U], done: Future[T], make: Callable[[T], U]) -> None:
