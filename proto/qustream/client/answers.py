@@ -10,8 +10,8 @@ from qustream.entropy import CLOCK_SKEW_MAX_MS, check_attestation, check_leaf
 from qustream.errors import CODES, QuStreamError, fault
 from qustream.identity.signing import open_signed
 from qustream.model.entropy import Attestation
-from qustream.model.network import NodeRecord, QrngServerRecord
-from qustream.registry import Registry
+from qustream.model.network import NodeRecord
+from qustream.registry import Registry, if_known
 from qustream.wire.codec import decode
 from qustream.wire.keys import Acknowledged, Alert, AlertsAnswer, Erasure, KeyAnswer, Receipt, RevokeAnswer
 from qustream.wire.rpc import BODY_MAX_BYTES
@@ -86,8 +86,8 @@ def check_key_answer(data: bytes, *, node: NodeRecord, expected: Expected, regis
 
 def _provenance(answer: KeyAnswer, material: bytes, receipt: Receipt, *, node: NodeRecord, registry: Registry, at_ms: int) -> Provenance:
     attestation = decode(answer.attestation.body, Attestation, max_bytes=len(answer.attestation.body))
-    server = _server(registry, attestation.server)
-    if server is None:
+    server = if_known(registry.qrng_server, attestation.server)
+    if server is None:  # the node's doing, not this user's
         raise fault("E-ATTESTATION", "its QRNG server is not registered")
     open_signed(answer.attestation, Attestation, server.key, "attestation")
     check_attestation(attestation, chain=registry.chain, server=server, at_ms=at_ms)
@@ -95,15 +95,6 @@ def _provenance(answer: KeyAnswer, material: bytes, receipt: Receipt, *, node: N
     if leaf != receipt.leaf:
         raise fault("E-ANSWER-INVALID", "the receipt names another unit than the block was made of")
     return Provenance(server=attestation.server, server_name=server.name, attestation=attestation, leaf=leaf)
-
-
-def _server(registry: Registry, server: bytes) -> QrngServerRecord | None:
-    try:
-        return registry.qrng_server(server)
-    except QuStreamError as error:
-        if error.code == "E-REGISTRY-UNKNOWN":  # the node's doing, not this user's
-            return None
-        raise
 
 
 def _check_receipt(receipt: Receipt, node: NodeRecord, expected: Expected, *, block_hash: bytes, chain: str, at_ms: int) -> None:

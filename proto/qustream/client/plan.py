@@ -19,7 +19,7 @@ from qustream.identity.user import UserHome
 from qustream.model.entropy import R_BYTES
 from qustream.model.ids import IdKind, from_text, to_text
 from qustream.model.network import Grant, NodeClass, NodeRecord
-from qustream.registry import Registry
+from qustream.registry import Registry, if_known
 from qustream.rules.assignment import GRANT_EPOCHS, PER_CLASS
 from qustream.sharing import THRESHOLD
 from qustream.wire.keys import BLOCK_SEED_BYTES, Alert, Erasure
@@ -212,7 +212,7 @@ class Plan:
 
     def _require_own_blocks(self, header: Header) -> None:
         """Whoever can open an envelope could make another of its blocks. Acknowledging that one would erase the blocks of the first."""
-        grant = _if_known(lambda: self.registry.grant(header.core.grant))
+        grant = if_known(self.registry.grant, header.core.grant)
         if grant is not None and grant.owner != header.core.sender:
             raise fault("E-ENVELOPE-SENDER", "its blocks were made for another user than the one who signed it")
         for node_class in NodeClass:
@@ -305,18 +305,8 @@ class Plan:
         return [node for node_class in NodeClass for node in self._known(header, node_class)]
 
     def _known(self, header: Header, node_class: NodeClass) -> list[NodeRecord]:
-        found = [_if_known(lambda node=block.node: self.registry.node(node)) for block in header.blocks_of(node_class)]  # type: ignore[misc]
+        found = [if_known(self.registry.node, block.node) for block in header.blocks_of(node_class)]
         return [node for node in found if node is not None]
-
-
-def _if_known(look: Callable[[], _T]) -> _T | None:
-    """What the registry answers, None for what it does not know."""
-    try:
-        return look()
-    except QuStreamError as error:
-        if error.code != "E-REGISTRY-UNKNOWN":
-            raise
-        return None
 
 
 def _same_randomness(one: CheckedBlock, other: CheckedBlock) -> bool:

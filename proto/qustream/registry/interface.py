@@ -6,13 +6,16 @@ network does not know and `E-CHAIN-STALE` (unavailable) while it has no view at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
+from qustream.errors import QuStreamError
 from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
 
-__all__ = ["Change", "ChangeKind", "Registry"]
+__all__ = ["Change", "ChangeKind", "Registry", "if_known"]
+
+_T = TypeVar("_T")
 
 
 class ChangeKind(StrEnum):
@@ -102,3 +105,13 @@ class Registry(Protocol):
     def changes(self, since_height: int) -> Sequence[Change]:
         """What changed above `since_height`, oldest first; one `EVERYTHING` if that cannot be told any more."""
         ...
+
+
+def if_known(look: Callable[[bytes], _T], name: bytes) -> _T | None:
+    """What `look`, a question of a registry's, answers about the id `name`; None for what the network does not know."""
+    try:
+        return look(name)
+    except QuStreamError as error:
+        if error.code != "E-REGISTRY-UNKNOWN":
+            raise
+        return None
