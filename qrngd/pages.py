@@ -9,6 +9,7 @@ import msgspec
 from qrngd.metrics import CONTENT_TYPE, MetricsPage
 from qrngd.status import StatusSnapshot
 from qustream.aio.http import Answer, Route
+from qustream.errors import CODES
 
 __all__ = ["pages"]
 
@@ -21,7 +22,9 @@ def pages(snapshot: Callable[[], StatusSnapshot]) -> Mapping[str, Route]:
 
     def readyz() -> Answer:
         now = snapshot()
-        reasons = [] if now.ready else [{"code": now.device.code, "detail": now.reason}]
+        code = now.device.code
+        remedy = CODES[code].remedy if code in CODES else ""
+        reasons = [] if now.ready else [{"code": code, "detail": now.reason, "remedy": remedy}]
         return Answer(200 if now.ready else 503, msgspec.json.encode({"ready": now.ready, "reasons": reasons}), _JSON)
 
     return {

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from qustream.errors import CODES
+
 __all__ = ["AlarmCounts", "DeviceStatus", "FeedStatus", "NodeStatus", "StateChange", "StatusSnapshot", "status_line", "status_text"]
 
 
@@ -135,6 +137,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min",
         f"device       {' '.join(filter(None, (device.model or device.kind, device.path, device.source)))}{emulated}",
         f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
+        *([f"remedy       {CODES[device.code].remedy}"] if device.code in CODES else []),
         f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
         f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",
         f"randomness   {_size(device.raw_bytes)} read, {_size(device.conditioned_bytes)} conditioned, {_size(feed.stock_bytes)} in stock",

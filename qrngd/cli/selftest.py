@@ -57,7 +57,9 @@ class Report:
 
 @click.command()
 @click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Test the device this file names.")
-@click.option("--device", "device_text", help="Test this one: `emulator`, `emulator:FAULTS`, or a path.")
+@click.option(
+    "--device", "device_text", help="Test this one: `emulator`, `emulator:FAULTS` such as `emulator:stuck@bytes=5000000`, or a path."
+)
 @click.option(
     "--min-entropy-millibits", type=click.IntRange(1, 16_000), help="The maker's claim for one sample; 7/8 of its width if not given."
 )

@@ -40,6 +40,7 @@ async def test_a_device_that_fails_for_good_stops_the_feed_and_stays_stopped(tmp
         code, body = server.page("/readyz")
         assert code == 503
         assert b"E-DEV-LATCHED" in body
+        assert b"examine the device" in body
         assert [line["level"] for line in server.log() if line.get("state") == "failed"] == ["error"]
 
 

@@ -51,4 +51,6 @@ def test_one_screen() -> None:
     assert "EMULATED" not in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert "E-DEV-LATCHED: window 9: stuck" in status_text(FAILED)
+    assert "remedy       examine the device" in status_text(FAILED)
+    assert "remedy" not in text
     assert "EMULATED" in status_text(FAILED)
