@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -120,5 +121,11 @@ def _text(answer: dict[str, object]) -> str:
         f"network  {'enrolled' if answer['enrolled'] else 'not enrolled'}{'; ' if answer['trouble'] else ''}{answer['trouble']}",
     ]
     lines += [f"grant    {g['grant']}: {g['left']} requests left on this device" for g in grants] or ["grant    none that is good now"]
-    lines += [f"ALERT    {moment(a['at_ms'])} UTC {a['code']}: device {a['device']}, {a['times']} times" for a in alerts]
+    # Every node that was asked tells it on its own: one line a device and code, not one a node.
+    told: dict[tuple[Any, Any], list[Any]] = {}
+    for alert in alerts:
+        told.setdefault((alert["code"], alert["device"]), []).append(alert)
+    for (code, device), ones in told.items():
+        last, times = moment(max(a["at_ms"] for a in ones)), sum(a["times"] for a in ones)
+        lines.append(f"ALERT    {last} UTC {code}: device {device}, refused {times} times")
     return "\n".join(lines)
