@@ -42,10 +42,22 @@ def bring_up(layout: Layout, *, quiet: bool = False) -> None:
         if address := processes.taken(layout, name):
             raise Failed(f"{address}, the address of {name}, is taken: stop the other network, or choose another --base-port (and --dir)")
     if not layout.network_file.exists():
-        network.create(layout)
+        make(layout)
     for name in stopped:
         processes.start(layout, name)
     wait_ready(layout, layout.node_names, quiet=quiet)
+
+
+def make(layout: Layout) -> None:
+    """Make a network whole or not at all: half a one, after Ctrl-C, would stand in the way of the next `up`."""
+    ours = not layout.directory.exists() or not any(layout.directory.iterdir())
+    try:
+        network.create(layout)
+    except BaseException:
+        shutil.rmtree(layout.credentials, ignore_errors=True)
+        if ours:
+            shutil.rmtree(layout.directory, ignore_errors=True)
+        raise
 
 
 def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None:

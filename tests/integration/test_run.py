@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_a_second_network_at_the_same_addresses_is_refused(network: Network, tmp
     assert done.code == 1
     assert "is taken" in done.err
     assert "--base-port" in done.err
+
+
+def test_an_interrupted_up_leaves_no_half_of_a_network(tmp_path: Path) -> None:
+    home = tmp_path / "net"
+    command = [ROOT / "scripts" / "testnet.py", "up", "--dir", home, "--base-port", "8300"]
+    started = subprocess.Popen(["env", "--default-signal=INT", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (home / "node1").exists():
+            assert started.poll() is None
+            time.sleep(0.01)
+    finally:
+        started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=60) == 1
+    assert not home.exists()

@@ -121,11 +121,11 @@ def _text(answer: dict[str, object]) -> str:
         f"network  {'enrolled' if answer['enrolled'] else 'not enrolled'}{'; ' if answer['trouble'] else ''}{answer['trouble']}",
     ]
     lines += [f"grant    {g['grant']}: {g['left']} requests left on this device" for g in grants] or ["grant    none that is good now"]
-    # Every node that was asked tells it on its own: one line a device and code, not one a node.
+    # Every node that was asked tells it on its own and counts for itself: one line a device and code, not one a node.
     told: dict[tuple[Any, Any], list[Any]] = {}
     for alert in alerts:
         told.setdefault((alert["code"], alert["device"]), []).append(alert)
     for (code, device), ones in told.items():
-        last, times = moment(max(a["at_ms"] for a in ones)), sum(a["times"] for a in ones)
-        lines.append(f"ALERT    {last} UTC {code}: device {device}, refused {times} times")
+        last, times = moment(max(a["at_ms"] for a in ones)), max(a["times"] for a in ones)
+        lines.append(f"ALERT    {last} UTC {code}: device {device}, refused up to {times} times by a node")
     return "\n".join(lines)
