@@ -71,7 +71,7 @@ def one_round(node: QNode) -> tuple[float, float, float, float]:
     ready_s = time.perf_counter() - began
     assert node.process is not None
     node.until(lambda status: status.pool.units == status.pool.capacity)
-    time.sleep(1)
+    time.sleep(1)  # what starting leaves behind (the last commits, freed memory) is not what idling costs
     before = cpu_s(node.process.pid)
     time.sleep(IDLE_S)
     busy = 100 * (cpu_s(node.process.pid) - before) / IDLE_S

@@ -65,8 +65,10 @@ def test_an_interrupted_up_leaves_no_half_of_a_network(tmp_path: Path) -> None:
     command = [ROOT / "scripts" / "testnet.py", "up", "--dir", home, "--base-port", "8300"]
     started = subprocess.Popen(["env", "--default-signal=INT", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        ends = time.monotonic() + 60
         while not (home / "node1").exists():
             assert started.poll() is None
+            assert time.monotonic() < ends, "testnet up makes nothing"
             time.sleep(0.01)
     finally:
         started.send_signal(signal.SIGINT)

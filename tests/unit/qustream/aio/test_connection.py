@@ -191,8 +191,9 @@ async def test_an_application_that_does_not_read_slows_its_peer() -> None:
                 sent += 1
         assert sent < 1000
         release.set()
-        while got < sent * len(body):
-            await trio.sleep(0.01)
+        with trio.fail_after(10):
+            while got < sent * len(body):
+                await trio.sleep(0.01)
 
 
 async def test_gossip_is_dropped_and_consensus_closes_when_the_peer_does_not_read() -> None:
@@ -320,8 +321,9 @@ async def test_cancelling_leaves_quickly_and_says_goodbye() -> None:
         with trio.move_on_after(0.1):
             async with await connect(address, key=ALICE, hello=HELLO):
                 await trio.sleep_forever()
-        while not stats.closed:
-            await trio.sleep(0.01)
+        with trio.fail_after(5):
+            while not stats.closed:
+                await trio.sleep(0.01)
         assert stats.closed == {"": 1}
 
 

@@ -76,7 +76,9 @@ async def test_time_in_the_queue_counts() -> None:
     async with asking(slow) as bob, trio.open_nursery() as nursery:
         for _ in range(REQUESTS_WORKED_ON_MAX):
             nursery.start_soon(ask, bob, b"first", 5000)
-        await trio.sleep(0.05)
+        with trio.fail_after(5):
+            while len(begun) < REQUESTS_WORKED_ON_MAX:
+                await trio.sleep(0.001)
         nursery.start_soon(ask, bob, b"late", 50)
         nursery.start_soon(ask, bob, b"patient", 5000)
     assert begun == [b"first"] * REQUESTS_WORKED_ON_MAX + [b"patient"]

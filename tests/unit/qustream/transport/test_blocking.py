@@ -197,7 +197,9 @@ def test_a_thread_that_never_gets_its_turn_meets_its_deadline(bob: BlockingConne
 
     slow = threading.Thread(target=hang)
     slow.start()
+    ends = time.monotonic() + 5
     while not bob._turn.locked():
+        assert time.monotonic() < ends, "the first call never took its turn"
         time.sleep(0.001)
     with pytest.raises(QuStreamError, match="another thread") as caught:
         bob.call(b"a", deadline_ms=50)
