@@ -82,7 +82,7 @@ async def house() -> AsyncIterator[House]:
     """Serve, with one honest connection that asks all the time and must never fail."""
     stats = ListenerStats()
     async with trio.open_nursery() as nursery:
-        run = partial(serve, "0.0.0.0:0", key=BOB, hello=HELLO, handler=handler, limits=LIMITS, stats=stats)
+        run = partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=handler, limits=LIMITS, stats=stats)
         bound = await nursery.start(run)
         made = House(int(bound[0].rsplit(":", 1)[1]), stats)
         stop = trio.CancelScope()

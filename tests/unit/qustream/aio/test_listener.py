@@ -228,7 +228,7 @@ async def test_silence_in_the_handshake_ends_at_its_deadline() -> None:
 
 async def test_a_full_house_gives_the_newcomer_a_flooder_s_place() -> None:
     limits = ListenerLimits(connections=4, connections_per_address=4)
-    async with serving(limits=limits, listen="0.0.0.0:0") as (address, stats), AsyncExitStack() as stack:
+    async with serving(limits=limits, listen="127.0.0.1:0") as (address, stats), AsyncExitStack() as stack:
         port = int(address.rsplit(":", 1)[1])
         flood = [await stack.enter_async_context(await connect(f"127.0.0.1:{port}", key=ALICE, hello=HELLO)) for _ in range(4)]
         sock = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.9", 0))
@@ -252,7 +252,7 @@ async def test_many_addresses_that_hold_places_for_nothing_keep_nobody_out() -> 
         await serve_requests(connection, answer)
 
     limits = ListenerLimits(connections=4, useless_ms=100)
-    async with serving(handler, limits, "0.0.0.0:0") as (address, stats), AsyncExitStack() as stack:
+    async with serving(handler, limits, "127.0.0.1:0") as (address, stats), AsyncExitStack() as stack:
         port = int(address.rsplit(":", 1)[1])
 
         async def come(host: str) -> Connection:
