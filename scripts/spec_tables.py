@@ -47,7 +47,7 @@ def shape(kind: inspect.Type) -> str:
     """A field's type in words."""
     match kind:
         case inspect.BytesType(min_length=low, max_length=high):
-            return f"bytes {number(high)}" if low == high else f"bytes ≤ {number(high)}"
+            return f"bytes {number(high)}" if low == high else f"bytes {low} … {number(high)}" if low else f"bytes ≤ {number(high)}"
         case inspect.StrType(max_length=high):
             return f"text ≤ {number(high)}"
         case inspect.IntType(ge=low, le=high):

@@ -96,7 +96,7 @@ def fields() -> dict[str, Any]:
         "batch": 9,
         "device": {
             "kind": "chardev", "model": "appliance", "serial": "1", "sample_bits": 8, "min_entropy_millibits": 7900,
-            "nominal_rate_bps": 7_500_000_000, "conditioned": False, "emulated": False, "source": "",
+            "nominal_rate_bps": 7_500_000_000, "conditioned": False, "emulated": False, "source": "", "evidence": None,
         },
         "health": {
             "samples": 1 << 20, "windows": 2048, "windows_failed": 1, "rct_cutoff": 7, "apt_cutoff": 24, "apt_window": 512,

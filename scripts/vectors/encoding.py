@@ -41,7 +41,9 @@ SIGNED = [fill(0xB0, 100), SIGNATURE]
 BINDING = ["qustream-test", fill(0x0A, 32), 3, 1_700_000_000_000, fill(0x0B, 32), fill(0x0C, 32), SIGNED]
 GRANT_INDEX = [fill(0x6A, 32), 70_000]
 PROOF = [7, 1, [fill(0x01, 32), fill(0x02, 32)]]
-DEVICE = ["chardev", "appliance", "serial 1", 8, 7_900, 7_500_000_000, False, False, ""]
+EVIDENCE = ["qcicada-p256", fill(0xA1, 64), fill(0xA2, 64), fill(0xA3, 64), [1, 255], 77, fill(0xA4, 32), fill(0xA5, 64), True]
+SAYS = ["chardev", "appliance", "serial 1", 8, 7_900, 7_500_000_000, False, False, ""]
+DEVICE = [*SAYS, None]
 HEALTH = [1 << 20, 2048, 1, 11, 40, 512, [40, 60]]
 CONDITIONING = ["aes-256-cbc-mac", 32, 16, 987]
 TIMES = [1_700_000_000_000, 1_700_000_002_000, 1_700_000_600_000]
@@ -90,7 +92,10 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("Grant", None, [fill(0x6A, 32), fill(0x0C, 32), fill(0x6B, 32), 1 << 20, 4, 3, 3_600_000, None]),
     ("Grant", None, [fill(0x6A, 32), fill(0x0C, 32), fill(0x6B, 32), 1, 1, 0, 0, fill(0x4C, 16)]),
     ("Epoch", None, [3, 1_700_000_000_000, fill(0xEE, 32), 259_200_000]),
+    ("DeviceEvidence", None, EVIDENCE),
+    ("DeviceEvidence", None, [*EVIDENCE[:6], fill(0xA4, 64), EVIDENCE[7], False]),
     ("DeviceDescriptor", None, DEVICE),
+    ("DeviceDescriptor", None, [*SAYS, EVIDENCE]),
     ("HealthReport", None, HEALTH),
     ("Conditioning", None, CONDITIONING),
     ("Attestation", None, ATTESTATION),
@@ -159,6 +164,7 @@ REFUSALS: list[tuple[str, str, bytes, str]] = [
     ("deep nesting for a field", "Ping", b"\x92\x02" + b"\x91" * 4000, MALFORMED),
     ("deep nesting in a field too many", "Ping", b"\x93\x02\x05" + b"\x91" * 4000, MALFORMED),
     ("a tag in front of a noun", "LeafProof", b"\x94\x01\x00\x00\x90", MALFORMED),
+    ("the last field left out where it would be nil", "DeviceDescriptor", msgpack.packb(SAYS), NONCANONICAL),
     ("more bytes than the place allows", "Hello", bytes(16_385), OVERSIZE),
 ]
 

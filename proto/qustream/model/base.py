@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 __all__ = [
+    "U8",
     "U16",
     "U63",
     "Bytes16",
@@ -27,6 +28,7 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
 # Ed25519 (64 bytes) followed by ML-DSA-65 (3,309 bytes).
 HybridSignature = Annotated[bytes, Meta(min_length=3373, max_length=3373)]
+U8 = Annotated[int, Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 Count32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 # 63 bits: what every language's signed integer holds.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from qustream.model.base import U16, U63, Bytes32, Count32, Label, Noun, Path
+from qustream.model.base import U8, U16, U63, Bytes32, Bytes64, Count32, Label, Noun, Path
 
 __all__ = [
     "KGEN_BYTES",
@@ -17,6 +17,7 @@ __all__ = [
     "Attestation",
     "Conditioning",
     "DeviceDescriptor",
+    "DeviceEvidence",
     "HealthReport",
     "LeafProof",
 ]
@@ -28,8 +29,28 @@ SCATTER_BYTES = 128  # the draws of a layout run out of it with probability 2^-1
 UNIT_BYTES = MATERIAL_BYTES + SCATTER_BYTES
 
 
+class DeviceEvidence(Noun, frozen=True):
+    """What a device with a key of its own proves of itself: its maker's certificate and one signed read (spec, "Device evidence").
+
+    Keys are P-256 points x ‖ y, signatures ECDSA with SHA-256, r ‖ s, all big endian. `certificate`: by `authority`, over
+    0 (2 bytes) ‖ hardware major (1) ‖ minor (1) ‖ serial number (4, little endian) ‖ `key`. `signature`: by `key`, over `sample`, bytes
+    that were read when the device was opened and thrown away. `all_reads_signed`: the server says it checked as much of every read.
+    """
+
+    scheme: Label
+    authority: Bytes64
+    key: Bytes64
+    certificate: Bytes64
+    hardware: tuple[U8, U8]
+    serial_number: Count32
+    sample: Annotated[bytes, Meta(min_length=32, max_length=64)]
+    signature: Bytes64
+    all_reads_signed: bool
+
+
 class DeviceDescriptor(Noun, frozen=True):
-    """What a device says it is. Entropy in millibits a sample; `source`: /dev/hwrng's `rng_current`, else ''."""
+    """What a device says it is. Entropy in millibits a sample; `source`: /dev/hwrng's `rng_current`, else ''; `evidence`: None of a
+    device without a key of its own. The default is for constructors: encoded, the field is always there."""
 
     kind: Label
     model: Label
@@ -40,6 +61,7 @@ class DeviceDescriptor(Noun, frozen=True):
     conditioned: bool
     emulated: bool
     source: Label
+    evidence: DeviceEvidence | None = None
 
 
 class HealthReport(Noun, frozen=True):
