@@ -13,9 +13,10 @@ Contract:
 - `feed` takes any number of bytes in any cut; the cut changes no verdict and no state. Bytes of a window that is not yet complete
   wait inside (less than one window, at most 128 KiB). Buffers of 1 MiB and more go through without being copied.
 - Events come in the order of the stream. `Conditioned` is made of windows that passed while the device was live, of no others.
-- The start-up test is the first full window after every `opened` and after every failed window; it is never used for output.
-- The caller must stop reading when the state is `failed` (`feed` then raises E-DEV-LATCHED) and may open the device again only
-  when it is `starting` or `absent`.
+- The start-up test is the first full window after every `opened`, every failed window and every `retest`; it is never used for
+  output.
+- The caller must stop reading and close the device when the state is `failed` (`feed` then raises E-DEV-LATCHED) and may open it
+  again only when it is `starting` (also after `clear`) or `absent`.
 - Synchronous, no clock, no I/O but the two callables. One thread at a time; a worker thread is the right place.
 - Memory handed out is never touched again; memory kept inside is overwritten by `wipe`, and at every `lost`.
 
@@ -132,8 +133,10 @@ class Pipeline:
         draw: Callable[[int], bytes],
         reseed: Callable[[bytes], None],
         assessed_min_entropy_millibits: int | None = None,
+        latched: tuple[str, str] | None = None,
     ) -> None:
-        """`assessed_min_entropy_millibits`: a laboratory's figure a sample; the smaller of it and the claim counts.
+        """`assessed_min_entropy_millibits`: a laboratory's figure a sample; the smaller of it and the claim counts. `latched`: code
+        and reason of a failure recorded by an earlier run; the device then stands in `failed` until `clear`.
 
         Raises E-CONFIG when the sample width or the min-entropy cannot be worked with.
         """
@@ -148,7 +151,7 @@ class Pipeline:
         lane_samples = 8 * self._conditioner.lane_bytes // self.layout.stored_bits
         self._ledger = EntropyLedger(samples_per_lane=lane_samples, min_entropy_millibits=entropy)
         self._tests = ContinuousTests(self.cutoffs)
-        self._machine = DeviceMachine()
+        self._machine = DeviceMachine(latched)
         self._draw, self._reseed = draw, reseed
         self._waiting = np.empty(self.layout.window_bytes, dtype=np.uint8)
         self._waiting_bytes = 0
@@ -211,6 +214,27 @@ class Pipeline:
         """The device could not be opened or read any more. An unfinished window is thrown away."""
         self.wipe()
         return self._changed(self._machine.lost(code, reason))
+
+    def clear(self, reason: str) -> list[Event]:
+        """The operator has examined the device that had failed, and says so: it may be opened again, and is tested from the
+        beginning. Nothing happens to a device that has not failed."""
+        return self._changed(self._machine.clear(reason))
+
+    def retest(self, reason: str) -> list[Event]:
+        """Test the open device anew, on demand (SP 800-90B §4.3): an unfinished window is thrown away, and the next whole one is
+        the start-up test. Nothing happens to a device that is closed, or whose start-up test still runs."""
+        events = self._changed(self._machine.retest(reason))
+        if events:
+            self._drop_unfinished()
+        return events
+
+    def _drop_unfinished(self) -> None:
+        """Throw the unfinished window away, but for a byte that is half a sample: the stream goes on with its other half."""
+        half = self._waiting_bytes % max(1, self.layout.stored_bits // 8)
+        kept = self._waiting[self._waiting_bytes - half : self._waiting_bytes].copy()
+        self.wipe()
+        self._wait(kept, half)
+        self._tests.restart()
 
     def wipe(self) -> None:
         """Overwrite every raw or conditioned byte kept inside; an unfinished window is thrown away."""

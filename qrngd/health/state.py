@@ -2,14 +2,16 @@
 
     starting ──opened──▶ testing ──passed──▶ live ──intermittent──▶ suspect ──passed──▶ live
         ▲                   │                  │                      │  ▲
-    (daemon start)          └───permanent──────┴──────────────────────┘  └─ intermittent
-                     failed ◀──────────────────┘                            (tested again)
-    any but failed ──lost──▶ absent ──opened──▶ testing
+    (daemon start,          └───permanent──────┴──────────────────────┘  └─ intermittent
+     or cleared)     failed ◀──────────────────┘                            (tested again)
+    failed ──cleared──▶ starting        any but failed ──lost──▶ absent ──opened──▶ testing
+    live, suspect ──test requested──▶ testing
 
 A device delivers in `live` only. `testing` and `suspect` both run the full start-up test, on samples that are thrown away; it is
-the only way to `live`. `failed` is latched: nothing leads out of it but a new start of the daemon, when the operator has examined
-the device, and then it is tested from the beginning. Nothing here ever names another source: a QRNG server has one device, and when
-that one does not deliver, nothing is delivered.
+the only way to `live`. `failed` is latched: nothing leads out of it but the operator's word (`clear`), when the device has been
+examined, and then it is opened and tested from the beginning. A new start of the daemon does not lead out of it either: whoever
+keeps the failure on disk hands it in again (`latched`). Nothing here ever names another source: when a device does not deliver,
+nothing is delivered in its place.
 """
 
 from __future__ import annotations
@@ -45,10 +47,13 @@ class _Occasion(StrEnum):
     PASSED = "passed"
     INTERMITTENT = "intermittent"
     PERMANENT = "permanent"
+    CLEARED = "cleared"
+    TEST_REQUESTED = "test requested"
 
 
 _S, _O = DeviceState, _Occasion
-# What is not in the table cannot happen: a window is judged only while the device is open, and it is opened only when closed.
+# What is not in the table cannot happen: a window is judged only while the device is open, and it is opened only when closed. The
+# operator may clear and ask for a test at any time; where that is not in the table, nothing happens.
 _TRANSITIONS: dict[tuple[DeviceState, _Occasion], DeviceState] = {
     (_S.STARTING, _O.OPENED): _S.TESTING,
     (_S.STARTING, _O.LOST): _S.ABSENT,
@@ -67,6 +72,9 @@ _TRANSITIONS: dict[tuple[DeviceState, _Occasion], DeviceState] = {
     (_S.SUSPECT, _O.PERMANENT): _S.FAILED,
     (_S.SUSPECT, _O.LOST): _S.ABSENT,
     (_S.FAILED, _O.LOST): _S.FAILED,
+    (_S.FAILED, _O.CLEARED): _S.STARTING,
+    (_S.LIVE, _O.TEST_REQUESTED): _S.TESTING,
+    (_S.SUSPECT, _O.TEST_REQUESTED): _S.TESTING,
 }
 
 
@@ -83,10 +91,10 @@ class StateChanged:
 class DeviceMachine:
     """Holds the state and the reason of one device. Every method returns the change it made, or None."""
 
-    def __init__(self) -> None:
-        self.state = DeviceState.STARTING
-        self.code = ""
-        self.reason = "the daemon has started"
+    def __init__(self, latched: tuple[str, str] | None = None) -> None:
+        """`latched`: code and reason of a failure that an earlier run recorded and nobody has cleared; the device is `failed` then."""
+        self.state = DeviceState.STARTING if latched is None else DeviceState.FAILED
+        self.code, self.reason = ("", "the daemon has started") if latched is None else latched
         self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)
 
     def opened(self, source: str) -> StateChanged | None:
@@ -96,6 +104,20 @@ class DeviceMachine:
     def lost(self, code: str, reason: str) -> StateChanged | None:
         """The device could not be opened or read; `code` is the error's."""
         return self._move(_Occasion.LOST, code, reason)
+
+    def clear(self, reason: str) -> StateChanged | None:
+        """The operator has examined a device that had failed; `reason` is what they say. Earlier alarms are forgotten. A device
+        that has not failed has nothing to clear."""
+        if self.state is not DeviceState.FAILED:
+            return None
+        self._alarms.clear()
+        return self._move(_Occasion.CLEARED, "", f"cleared by the operator: {reason}")
+
+    def retest(self, reason: str) -> StateChanged | None:
+        """A test on demand (SP 800-90B §4.3). A device that is not open, or whose first test still runs, has none to repeat."""
+        if (self.state, _Occasion.TEST_REQUESTED) not in _TRANSITIONS:
+            return None
+        return self._move(_Occasion.TEST_REQUESTED, "", f"a test was asked for: {reason}")
 
     def judged(self, verdict: WindowVerdict) -> StateChanged | None:
         """A window was judged."""

@@ -207,6 +207,62 @@ def test_what_was_read_before_a_loss_is_not_joined_to_what_comes_after() -> None
     assert changes(pipeline.feed(raw[WINDOW - 1 : WINDOW])) == [DeviceState.LIVE]
 
 
+def test_a_failure_of_an_earlier_run_stays_until_it_is_cleared_and_then_a_whole_window_is_tested() -> None:
+    drbg = Drbg()
+    pipeline = Pipeline(lamp(), draw=drbg.draw, reseed=drbg.reseed, latched=("E-DEV-LATCHED", "it was stuck"))
+    assert (pipeline.state, pipeline.code, pipeline.reason) == (DeviceState.FAILED, "E-DEV-LATCHED", "it was stuck")
+    with pytest.raises(OperatorFault, match="it was stuck"):
+        pipeline.feed(good(20, 1))
+    assert pipeline.retest("to see") == []
+    assert changes(pipeline.clear("mirror cleaned")) == [DeviceState.STARTING]
+    assert "mirror cleaned" in pipeline.reason
+    assert pipeline.clear("again") == []
+    assert changes(pipeline.opened(lamp())) == [DeviceState.TESTING]
+    events = pipeline.feed(good(21, 1))
+    assert (output(events), changes(events)) == (b"", [DeviceState.LIVE])
+
+
+def test_a_failure_in_the_middle_of_a_window_can_be_cleared() -> None:
+    pipeline = opened()
+    pipeline.feed(good(22, 1) + bytes(WINDOW) + b"left over")
+    assert pipeline.state is DeviceState.FAILED
+    pipeline.clear("examined")
+    pipeline.opened(lamp())
+    events = pipeline.feed(good(23, 2))
+    assert changes(events) == [DeviceState.LIVE]
+    assert [(event.first_window, event.last_window) for event in events if isinstance(event, Conditioned)] == [(3, 3)]
+
+
+def test_a_test_on_demand_throws_the_unfinished_window_away_and_uses_up_a_whole_one() -> None:
+    raw, drbg = good(24, 4), Drbg()
+    pipeline = Pipeline(lamp(), draw=zeros_instead_of_pads, reseed=drbg.reseed)
+    assert pipeline.retest("too early") == []
+    pipeline.opened(lamp())
+    assert pipeline.retest("too early") == []
+    pipeline.feed(raw[: WINDOW + 1000])
+    before = pipeline.measured
+    assert changes(pipeline.retest("monthly")) == [DeviceState.TESTING]
+    assert "monthly" in pipeline.reason
+    assert pipeline.feed(raw[2 * WINDOW : 3 * WINDOW - 1]) == []
+    events = pipeline.feed(raw[3 * WINDOW - 1 :])
+    assert changes(events) == [DeviceState.LIVE]
+    assert output(events) + b"".join(drbg.seeds) == macs(raw[3 * WINDOW :])
+    since = pipeline.measured.since(before)
+    assert (since.windows, since.windows_startup, since.windows_passed) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("fed", [0, 1, 2, 1001])
+def test_a_test_on_demand_does_not_cut_a_sample_of_two_bytes(fed: int) -> None:
+    device = lamp(12, 11_000)
+    pipeline = opened(device=device)
+    samples = np.random.default_rng(25).integers(0, 1 << 12, 3 * pipeline.layout.window_samples, dtype=np.uint16)
+    raw, window = samples.astype("<u2").tobytes(), pipeline.layout.window_bytes
+    pipeline.feed(raw[: window + fed])
+    pipeline.retest("in the middle of a sample")
+    events = pipeline.feed(raw[window + fed :])  # halves exchanged would be wider than 12 bits: E-DEV-READ
+    assert changes(events) == [DeviceState.LIVE]
+
+
 def test_feeding_a_device_that_is_not_open_is_our_own_bug() -> None:
     drbg = Drbg()
     pipeline = Pipeline(lamp(), draw=drbg.draw, reseed=drbg.reseed)

@@ -1,12 +1,14 @@
-"""The device's state machine: every path to live leads through the start-up test, and failed stays failed."""
+"""The device's state machine: every path to live leads through the start-up test, and failed stays failed until it is cleared."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qrngd.health.state import INTERMITTENT_LIMIT, INTERMITTENT_SPAN_WINDOWS, DeviceMachine, DeviceState
+from qrngd.health.state import INTERMITTENT_LIMIT, INTERMITTENT_SPAN_WINDOWS, DeviceMachine, DeviceState, StateChanged
 from qrngd.health.verdict import Finding, Grade, HealthTest, WindowVerdict
 from qustream.errors import CODES
 
@@ -91,11 +93,113 @@ def test_a_failed_retry_is_reported_once_and_a_new_reason_again() -> None:
     assert machine.state is DeviceState.TESTING
 
 
-ACTIONS = st.sampled_from(["open", "lose", Grade.PASSED, Grade.INTERMITTENT, Grade.PERMANENT])
+def suspect() -> DeviceMachine:
+    machine = live()
+    machine.judged(verdict(Grade.INTERMITTENT))
+    return machine
+
+
+def failed() -> DeviceMachine:
+    machine = live()
+    machine.judged(verdict(Grade.PERMANENT))
+    return machine
+
+
+def absent() -> DeviceMachine:
+    machine = DeviceMachine()
+    machine.lost("E-DEV-ABSENT", "no such file")
+    return machine
+
+
+def testing() -> DeviceMachine:
+    machine = DeviceMachine()
+    machine.opened("lamp")
+    return machine
+
+
+IN_STATE: dict[DeviceState, Callable[[], DeviceMachine]] = {
+    DeviceState.STARTING: DeviceMachine,
+    DeviceState.TESTING: testing,
+    DeviceState.LIVE: live,
+    DeviceState.SUSPECT: suspect,
+    DeviceState.FAILED: failed,
+    DeviceState.ABSENT: absent,
+}
+OCCASIONS: dict[str, Callable[[DeviceMachine], StateChanged | None]] = {
+    "opened": lambda machine: machine.opened("lamp"),
+    "lost": lambda machine: machine.lost("E-DEV-READ", "torn cable"),
+    "passed": lambda machine: machine.judged(verdict(Grade.PASSED, 1)),
+    "intermittent": lambda machine: machine.judged(verdict(Grade.INTERMITTENT, 1)),
+    "permanent": lambda machine: machine.judged(verdict(Grade.PERMANENT, 1)),
+    "cleared": lambda machine: machine.clear("lamp changed"),
+    "test requested": lambda machine: machine.retest("after the thunderstorm"),
+}
+IMPOSSIBLE = None  # our own bug, an AssertionError
+# The state machine a second time, as a picture: one row a state, one column an occasion, in the order above.
+S, T, L, U, F, A = DeviceState
+EVERY_TRANSITION: dict[DeviceState, tuple[DeviceState | None, ...]] = {
+    S: (T, A, IMPOSSIBLE, IMPOSSIBLE, IMPOSSIBLE, S, S),
+    T: (IMPOSSIBLE, A, L, U, F, T, T),
+    L: (IMPOSSIBLE, A, L, U, F, L, T),
+    U: (IMPOSSIBLE, A, L, U, F, U, T),
+    F: (IMPOSSIBLE, F, IMPOSSIBLE, IMPOSSIBLE, IMPOSSIBLE, S, F),
+    A: (T, A, IMPOSSIBLE, IMPOSSIBLE, IMPOSSIBLE, A, A),
+}
+
+
+@pytest.mark.parametrize("before", list(DeviceState))
+@pytest.mark.parametrize(("column", "occasion"), list(enumerate(OCCASIONS)))
+def test_every_transition_is_the_one_of_the_picture(before: DeviceState, column: int, occasion: str) -> None:
+    machine, after = IN_STATE[before](), EVERY_TRANSITION[before][column]
+    assert machine.state is before
+    if after is IMPOSSIBLE:
+        with pytest.raises(AssertionError):
+            OCCASIONS[occasion](machine)
+        return
+    change = OCCASIONS[occasion](machine)
+    assert machine.state is after
+    if change is None:
+        assert after is before
+    else:
+        assert (change.before, change.after, change.code, change.reason) == (before, after, machine.code, machine.reason)
+
+
+def test_a_failure_of_an_earlier_run_is_latched_with_its_reason() -> None:
+    machine = DeviceMachine(("E-DEV-LATCHED", "window 5: it was stuck"))
+    assert (machine.state, machine.code, machine.reason) == (DeviceState.FAILED, "E-DEV-LATCHED", "window 5: it was stuck")
+    assert machine.lost("E-DEV-ABSENT", "pulled out") is None
+    with pytest.raises(AssertionError):
+        machine.opened("lamp")
+    change = machine.clear("fibre replaced")
+    assert change is not None
+    assert (change.before, change.after, change.code) == (DeviceState.FAILED, DeviceState.STARTING, "")
+    assert "fibre replaced" in change.reason
+    machine.opened("lamp")
+    assert machine.state is DeviceState.TESTING
+
+
+def test_clearing_forgets_the_alarms_and_nothing_else_does() -> None:
+    machine = live()
+    for number in range(INTERMITTENT_LIMIT):
+        machine.judged(verdict(Grade.INTERMITTENT, number))
+    assert machine.state is DeviceState.FAILED
+    machine.clear("seen to")
+    machine.opened("lamp")
+    for number in range(INTERMITTENT_LIMIT - 1):
+        machine.judged(verdict(Grade.INTERMITTENT, 10 + number))
+    machine.retest("to be sure")
+    machine.lost("E-DEV-READ", "torn cable")
+    machine.opened("lamp")
+    assert machine.state is DeviceState.TESTING
+    machine.judged(verdict(Grade.INTERMITTENT, 20))
+    assert machine.state is DeviceState.FAILED
+
+
+ACTIONS = st.sampled_from(["open", "lose", "clear", "retest", Grade.PASSED, Grade.INTERMITTENT, Grade.PERMANENT])
 
 
 @given(st.lists(ACTIONS, max_size=60))
-def test_live_is_reached_only_by_a_passed_window_and_failed_is_never_left(actions: list[str | Grade]) -> None:
+def test_live_is_reached_only_by_a_passed_window_and_failed_is_left_only_by_clearing(actions: list[str | Grade]) -> None:
     machine = DeviceMachine()
     for number, action in enumerate(actions):
         before = machine.state
@@ -106,9 +210,13 @@ def test_live_is_reached_only_by_a_passed_window_and_failed_is_never_left(action
             machine.opened("lamp")
         elif action == "lose":
             machine.lost("E-DEV-READ", f"step {number}")
+        elif action == "clear":
+            machine.clear("examined")
+        elif action == "retest":
+            machine.retest("asked for")
         if machine.state is DeviceState.LIVE and before is not DeviceState.LIVE:
             assert action is Grade.PASSED
         if before is DeviceState.FAILED:
-            assert machine.state is DeviceState.FAILED
+            assert machine.state is (DeviceState.STARTING if action == "clear" else DeviceState.FAILED)
         assert machine.code == "" or machine.code in CODES
         assert machine.reason
