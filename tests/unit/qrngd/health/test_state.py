@@ -111,7 +111,7 @@ def absent() -> DeviceMachine:
     return machine
 
 
-def testing() -> DeviceMachine:
+def under_test() -> DeviceMachine:
     machine = DeviceMachine()
     machine.opened("lamp")
     return machine
@@ -119,7 +119,7 @@ def testing() -> DeviceMachine:
 
 IN_STATE: dict[DeviceState, Callable[[], DeviceMachine]] = {
     DeviceState.STARTING: DeviceMachine,
-    DeviceState.TESTING: testing,
+    DeviceState.TESTING: under_test,
     DeviceState.LIVE: live,
     DeviceState.SUSPECT: suspect,
     DeviceState.FAILED: failed,
