@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from qrngd.devices import EMULATOR_MIN_ENTROPY_MILLIBITS, CharacterDevice, Device, Emulator
+from qrngd.device_config import DeviceConfig
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
-from qustream.model.entropy import DeviceDescriptor
 from qustream.model.ids import IdKind, from_text
 
 __all__ = ["AllowEntry", "Config", "DeviceConfig", "load_config"]
@@ -23,63 +22,10 @@ _LIFETIME_MAX_S = 24 * 3600
 _LIFETIME_MIN_S = 300
 # 256 MiB of conditioned bytes in memory: a full second of the reference appliance.
 _STOCK_MAX_UNITS = 1024
-_MILLIBITS = Meta(ge=1, le=16_000)
-
-
-class DeviceConfig(settings.Section, frozen=True):
-    """`[[device]]`: the one source of this server. `emulator` reads /dev/urandom and says so in every attestation.
-
-    `min_entropy_millibits` is what the maker claims a sample; `assessed_min_entropy_millibits` what a laboratory found, if one
-    did: the smaller counts. `faults`: how an emulator misbehaves, for rehearsals (`qrngd.devices.faults`).
-    """
-
-    kind: Literal["chardev", "emulator"]
-    path: Path | None = None
-    model: Label = ""
-    serial: Label = ""
-    sample_bits: Annotated[int, Meta(ge=1, le=16)] = 8
-    min_entropy_millibits: Annotated[int, _MILLIBITS] | None = None
-    assessed_min_entropy_millibits: Annotated[int, _MILLIBITS] | None = None
-    nominal_rate_bps: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
-    conditioned: bool = False
-    faults: Annotated[str, Meta(max_length=4096)] = ""
-
-    def make(self) -> Device:
-        """The device this speaks of, not yet open. Raises E-CONFIG."""
-        if self.kind == "emulator":
-            return Emulator(
-                self.faults,
-                min_entropy_millibits=self.min_entropy_millibits,
-                sample_bits=self.sample_bits,
-                nominal_rate_bps=self.nominal_rate_bps,
-                serial=self.serial,
-            )
-        assert self.path is not None, "a checked configuration has a path here"
-        return CharacterDevice(
-            str(self.path),
-            min_entropy_millibits=self.min_entropy_millibits,
-            sample_bits=self.sample_bits,
-            model=self.model,
-            serial=self.serial,
-            nominal_rate_bps=self.nominal_rate_bps,
-            conditioned=self.conditioned,
-        )
-
-    @property
-    def expected(self) -> DeviceDescriptor:
-        """What is known of the device before it is opened."""
-        default = EMULATOR_MIN_ENTROPY_MILLIBITS * self.sample_bits // 8
-        return DeviceDescriptor(
-            kind=self.kind,
-            model=self.model or (self.path.name[:64] if self.path else self.kind),
-            serial=self.serial,
-            sample_bits=self.sample_bits,
-            min_entropy_millibits=default if self.min_entropy_millibits is None else self.min_entropy_millibits,
-            nominal_rate_bps=self.nominal_rate_bps,
-            conditioned=self.conditioned,
-            emulated=self.kind == "emulator",
-            source="",
-        )
+# Each device is a process and its memory; a machine with more cards than that runs a second server.
+_DEVICES_MAX = 16
+# From a few minutes' leaves at full rate to what a large disk can spare.
+_LOG_MIN_BYTES, _LOG_MAX_BYTES = 16 << 20, 1 << 44
 
 
 class AllowEntry(settings.Section, frozen=True):
@@ -99,7 +45,7 @@ class Config(settings.Section, frozen=True):
 
     chain: Annotated[str, Meta(min_length=1, max_length=64)]
     data_dir: Path
-    device: tuple[DeviceConfig, ...]
+    device: Annotated[tuple[DeviceConfig, ...], Meta(max_length=_DEVICES_MAX)]
     listen: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
     unix: Path | None = None
     unix_uids: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=64)] = ()
@@ -110,6 +56,10 @@ class Config(settings.Section, frozen=True):
     passphrase_file: Path | None = None
     attestation_lifetime_s: Annotated[int, Meta(ge=_LIFETIME_MIN_S, le=_LIFETIME_MAX_S)] = 3600
     stock_units: Annotated[int, Meta(ge=1, le=_STOCK_MAX_UNITS)] = 16
+    node_units_per_minute: Annotated[int, Meta(ge=0, le=1 << 32)] = 0
+    leaf_log_keep_bytes: Annotated[int, Meta(ge=_LOG_MIN_BYTES, le=_LOG_MAX_BYTES)] = 1 << 30
+    control: Path | None = None
+    memory_lock: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -133,9 +83,7 @@ def load_config(path: Path) -> Config:
 
 
 def _checked(config: Config) -> Config:
-    if len(config.device) != 1:
-        raise fault("E-CONFIG", "device: a QRNG server has one device; run one qrngd for each, with a data_dir of its own")
-    _check_device(config.device[0])
+    _check_devices(config.device)
     if not config.listen and config.unix is None:
         raise fault("E-CONFIG", "listen: give an address or a unix socket, or no node can have a feed")
     if config.unix_uids and config.unix is None:
@@ -155,17 +103,17 @@ def _checked(config: Config) -> Config:
     return msgspec.structs.replace(config, unix=config.unix.absolute() if config.unix else None)
 
 
-def _check_device(device: DeviceConfig) -> None:
-    if device.kind == "chardev" and device.path is None:
-        raise fault("E-CONFIG", "device[0].path: a character device needs its path")
-    if device.kind == "chardev" and device.faults:
-        raise fault("E-CONFIG", "device[0].faults: only an emulator misbehaves on request")
-    if device.kind == "emulator" and device.path is not None:
-        raise fault("E-CONFIG", 'device[0].path: an emulator has no path; is kind = "chardev" meant?')
-    try:
-        device.make()
-    except QuStreamError as error:
-        raise fault("E-CONFIG", f"device[0]: {error.detail}") from None
+def _check_devices(devices: tuple[DeviceConfig, ...]) -> None:
+    if not devices:
+        raise fault("E-CONFIG", "device: there is none; nothing is ever read that is not named here")
+    names = [device.name for device in devices]
+    for number, device in enumerate(devices):
+        if names.index(device.name) != number:
+            raise fault("E-CONFIG", f"device[{number}].name: {device.name!r} is taken; give each device a name of its own")
+        paths = [str(each.path) for each in devices[:number] if each.path is not None]
+        if device.path is not None and str(device.path) in paths:
+            raise fault("E-CONFIG", f"device[{number}].path: {device.path} is another device's already")
+        device.check(f"device[{number}]")
 
 
 def _check_text(key: str, text: str, kind: IdKind) -> None:

@@ -126,6 +126,17 @@ CODES: dict[str, CodeRow] = {
         "a permanent health failure is latched",
         "examine the device, then restart qrngd to run a full start-up test",
     ),
+    "E-DEV-IDENTITY": CodeRow(
+        _O, "another device answers than the configured one", "connect the configured device, or correct serial or source in its [[device]]"
+    ),
+    "E-DEV-STATUS": CodeRow(_O, "the QRNG device reports a fault of its own", "see which status bit it is, and the maker's manual"),
+    "E-DEV-CERTIFICATE": CodeRow(
+        _O, "the device's certificate or signature does not hold", "check device_authority; if it is right, do not use this device"
+    ),
+    "E-DEV-WORKER": CodeRow(
+        _O, "the process that reads the device ended or hangs", "it is started again by itself; see the journal and the kernel's log"
+    ),
+    "E-DEV-UNKNOWN": CodeRow(_O, "this QRNG server has no device of that name", "qrngd status lists the names"),
     "E-FEED-REFUSED": CodeRow(
         _P, "this node is not on the feed's allow-list", "license the node, or list it (on a Unix socket its user id) at the QRNG server"
     ),

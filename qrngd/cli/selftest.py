@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from qrngd.config import DeviceConfig, load_config
+from qrngd.config import load_config
+from qrngd.device_config import DeviceConfig
 from qrngd.devices import SILENCE_LIMIT_MS, Device, device_from_text
 from qrngd.health.state import DeviceState
 from qrngd.pipeline import Event, Pipeline, WindowDiscarded

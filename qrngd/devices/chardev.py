@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from qrngd.devices.descriptor_file import DescriptorFile
+from qrngd.devices.device import DeviceFlags
 from qustream.errors import fault
 from qustream.model.entropy import DeviceDescriptor
 
@@ -48,15 +49,18 @@ class CharacterDevice:
         serial: str = "",
         nominal_rate_bps: int = 0,
         conditioned: bool = False,
+        source: str = "",
         hwrng_folder: Path = Path("/sys/class/misc/hw_random"),
     ) -> None:
-        """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG)."""
+        """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG). `source`:
+        what /dev/hwrng's `rng_current` must say, if anything."""
         if min_entropy_millibits is None:
             raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
         self._path, self._hwrng_folder = path, hwrng_folder
         self._sample_bits, self._min_entropy_millibits = sample_bits, min_entropy_millibits
         self._model, self._serial = model or Path(path).name, serial
         self._nominal_rate_bps, self._conditioned = nominal_rate_bps, conditioned
+        self._source = source
         self._file: DescriptorFile | None = None
         self._kind = ""
         self._delivered_bytes = 0
@@ -66,6 +70,10 @@ class CharacterDevice:
         # A FIFO to which nobody has written yet is at its end all the time, so waiting for it would return at once for ever.
         waiting_for_writer = self._kind == "fifo" and not self._delivered_bytes
         return self._opened.pollable and not waiting_for_writer
+
+    @property
+    def flags(self) -> DeviceFlags:
+        return ()
 
     @property
     def retry_after_ms(self) -> int:
@@ -82,6 +90,8 @@ class CharacterDevice:
         try:
             self._kind = kind_of(self._path, os.fstat(self._file.fileno()), is_terminal=os.isatty(self._file.fileno()))
             source = self.rng_current() if self._kind == "hwrng" else ""
+            if self._source not in ("", source):
+                raise fault("E-DEV-IDENTITY", f"behind {self._path} is {source or 'nothing with a name'!r}, not {self._source!r}")
             if self._kind == "file":
                 os.lseek(self._file.fileno(), self._delivered_bytes, os.SEEK_SET)
             else:

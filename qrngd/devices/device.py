@@ -13,11 +13,14 @@ A device that raises has closed itself. Nothing here falls back to another sourc
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from qustream.model.entropy import DeviceDescriptor
 
-__all__ = ["SILENCE_LIMIT_MS", "Device", "reopen_delay_ms"]
+__all__ = ["SILENCE_LIMIT_MS", "Device", "DeviceFlags", "reopen_delay_ms"]
+
+# Status bits a device reports of itself: (name, whether it is set), always the same names in the same order for one driver.
+DeviceFlags: TypeAlias = tuple[tuple[str, bool], ...]
 
 # Back-off between attempts to open: soon enough for a cable that was put back, rare enough to leave a dead bus alone.
 REOPEN_FIRST_MS = 500
@@ -43,16 +46,21 @@ class Device(Protocol):
     def retry_after_ms(self) -> int:
         """How long to sleep after a read that gave nothing, when the device is not pollable."""
 
-    def open(self) -> DeviceDescriptor:
-        """Open for this process alone and say what answered.
+    @property
+    def flags(self) -> DeviceFlags:
+        """What the device last said of itself; () for a device that says nothing."""
 
-        Raises E-DEV-ABSENT (not there, or not permitted), E-DEV-LOCKED (another process holds it), E-DEV-READ, E-CONFIG.
+    def open(self) -> DeviceDescriptor:
+        """Open for this process alone and say what answered. May take a second where a device has to be asked.
+
+        Raises E-DEV-ABSENT (not there, or not permitted), E-DEV-LOCKED (another process holds it), E-DEV-READ, E-DEV-IDENTITY (another
+        device answers than the configured one), E-DEV-STATUS (it reports a fault of its own), E-DEV-CERTIFICATE, E-CONFIG.
         """
 
     def readinto(self, buffer: memoryview) -> int:
         """Read up to `len(buffer)` bytes; 0: nothing there now. Short reads are ordinary; a sample may be cut by them.
 
-        Raises E-DEV-ABSENT when the device is gone or has come to its end, E-DEV-READ when it fails.
+        Raises E-DEV-ABSENT when the device is gone or has come to its end, E-DEV-READ when it fails, E-DEV-STATUS when it says so itself.
         """
 
     def read(self, size: int) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrngd.devices.descriptor_file import DescriptorFile
+from qrngd.devices.device import DeviceFlags
 from qrngd.devices.faults import Fault, parse_faults
 from qustream.errors import fault
 from qustream.model.entropy import DeviceDescriptor
@@ -84,6 +85,10 @@ class Emulator:
             raise fault("E-DEV-ABSENT", "the emulated device is away, as its script says")
         self._file = DescriptorFile(SOURCE, lock=False)
         return self._descriptor
+
+    @property
+    def flags(self) -> DeviceFlags:
+        return ()
 
     @property
     def retry_after_ms(self) -> int:

@@ -50,7 +50,7 @@ def test_a_good_file(tmp_path: Path) -> None:
         (('listen = ["127.9.0.1:7300"]', ""), "listen: give an address or a unix socket"),
         ((ALLOW, ""), "allow: nobody may have a feed"),
         (("qn1", "qn2"), "allow[0].id"),
-        (('kind = "emulator"', 'kind = "emulator"\n[[device]]\nkind = "emulator"'), "one device"),
+        (('kind = "emulator"', 'kind = "emulator"\n[[device]]\nkind = "emulator"'), "a name of its own"),
         (('[[device]]\nkind = "emulator"', "device = []"), "device"),
         (('kind = "emulator"', 'kind = "chardev"'), "device[0].path"),
         (('kind = "emulator"', 'kind = "chardev"\npath = "/dev/hwrng"'), "min_entropy_millibits"),

@@ -1,0 +1,106 @@
+"""`[[device]]`: what the configuration says of one device, and the driver that this makes.
+
+The same text goes to the process that reads the device, so a driver is made from nothing but this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from qrngd.devices import EMULATOR_MIN_ENTROPY_MILLIBITS, CharacterDevice, Device, Emulator
+from qustream import settings
+from qustream.errors import QuStreamError, fault
+from qustream.model.base import Label
+from qustream.model.entropy import DeviceDescriptor
+
+__all__ = ["DeviceConfig", "DeviceKind"]
+
+DeviceKind = Literal["chardev", "serial", "qcicada", "quantis", "appliance", "emulator"]
+_MILLIBITS = Meta(ge=1, le=16_000)
+# A name is part of file names, metrics and commands.
+_NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")
+# A P-256 public key, x ‖ y in hexadecimal.
+_AUTHORITY = Meta(pattern=r"^([0-9a-f]{128})?\Z")
+# The slowest and the fastest a serial line of a QRNG is known to run at.
+_BAUD = Meta(ge=9600, le=4_000_000)
+
+
+class DeviceConfig(settings.Section, frozen=True):
+    """`[[device]]`: a source of this server. `emulator` reads /dev/urandom and says so in every attestation.
+
+    `name`: how commands, metrics and files call it. `min_entropy_millibits` is what the maker claims a sample;
+    `assessed_min_entropy_millibits` what a laboratory found, if one did: the smaller counts. `serial`, `source`: if given and the device
+    says another of itself, it is refused (E-DEV-IDENTITY). `device_authority`: the maker's public key, of devices that sign what they
+    deliver. `faults`: how an emulator misbehaves, for rehearsals (`qrngd.devices.faults`).
+    """
+
+    kind: DeviceKind
+    name: Annotated[str, _NAME] = "device"
+    path: Path | None = None
+    model: Label = ""
+    serial: Label = ""
+    source: Label = ""
+    sample_bits: Annotated[int, Meta(ge=1, le=16)] = 8
+    min_entropy_millibits: Annotated[int, _MILLIBITS] | None = None
+    assessed_min_entropy_millibits: Annotated[int, _MILLIBITS] | None = None
+    nominal_rate_bps: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    conditioned: bool = False
+    baud: Annotated[int, _BAUD] = 115_200
+    device_authority: Annotated[str, _AUTHORITY] = ""
+    faults: Annotated[str, Meta(max_length=4096)] = ""
+
+    def make(self) -> Device:
+        """The device this speaks of, not yet open. Raises E-CONFIG."""
+        if self.kind == "emulator":
+            return Emulator(
+                self.faults,
+                min_entropy_millibits=self.min_entropy_millibits,
+                sample_bits=self.sample_bits,
+                nominal_rate_bps=self.nominal_rate_bps,
+                serial=self.serial,
+            )
+        assert self.path is not None, "a checked configuration has a path here"
+        if self.kind == "chardev":
+            return CharacterDevice(
+                str(self.path),
+                min_entropy_millibits=self.min_entropy_millibits,
+                sample_bits=self.sample_bits,
+                model=self.model,
+                serial=self.serial,
+                nominal_rate_bps=self.nominal_rate_bps,
+                conditioned=self.conditioned,
+                source=self.source,
+            )
+        raise fault("E-CONFIG", f"kind: this version has no driver for {self.kind!r}")
+
+    @property
+    def expected(self) -> DeviceDescriptor:
+        """What is known of the device before it is opened."""
+        default = EMULATOR_MIN_ENTROPY_MILLIBITS * self.sample_bits // 8
+        return DeviceDescriptor(
+            kind=self.kind,
+            model=self.model or (self.path.name[:64] if self.path else self.kind),
+            serial=self.serial,
+            sample_bits=self.sample_bits,
+            min_entropy_millibits=default if self.min_entropy_millibits is None else self.min_entropy_millibits,
+            nominal_rate_bps=self.nominal_rate_bps,
+            conditioned=self.conditioned,
+            emulated=self.kind == "emulator",
+            source="",
+        )
+
+    def check(self, key: str) -> None:
+        """Raise E-CONFIG, naming the setting below `key`, if this cannot be a device."""
+        if self.kind == "emulator" and self.path is not None:
+            raise fault("E-CONFIG", f'{key}.path: an emulator has no path; is kind = "chardev" meant?')
+        if self.kind != "emulator" and self.path is None:
+            raise fault("E-CONFIG", f"{key}.path: a device of kind {self.kind!r} needs its path")
+        if self.kind != "emulator" and self.faults:
+            raise fault("E-CONFIG", f"{key}.faults: only an emulator misbehaves on request")
+        try:
+            self.make()
+        except QuStreamError as error:
+            raise fault("E-CONFIG", f"{key}: {error.detail}") from None
