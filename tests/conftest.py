@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.debian import program
 
 # No test asserts on time: how long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
@@ -26,7 +27,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "hwrng": lambda: os.access("/dev/hwrng", os.R_OK),
     "strace": lambda: shutil.which("strace") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
-    "promtool": lambda: shutil.which("promtool") is not None,
+    "promtool": lambda: program("promtool") is not None,
+    "prometheus": lambda: program("prometheus") is not None,
+    "alertmanager": lambda: program("alertmanager") is not None,
 }
 
 
