@@ -39,6 +39,7 @@ from qrngd.conditioning.cbcmac import BLOCK_BYTES, CONDITIONING_NAME, LaneCondit
 from qrngd.conditioning.ledger import EntropyLedger
 from qrngd.health.continuous import BATCH_WINDOWS, ContinuousTests
 from qrngd.health.cutoffs import Cutoffs, cutoffs_for
+from qrngd.health.estimate import estimate
 from qrngd.health.samples import Layout
 from qrngd.health.state import DeviceMachine, DeviceState, StateChanged
 from qrngd.health.verdict import Grade, HealthTest, WindowVerdict
@@ -156,6 +157,8 @@ class Pipeline:
         self._waiting = np.empty(self.layout.window_bytes, dtype=np.uint8)
         self._waiting_bytes = 0
         self._measured = Measurement()
+        self._estimating = False
+        self.min_entropy_estimate_millibits: int | None = None  # the last one since the device was opened; it decides nothing
 
     # --- what others want to know
 
@@ -177,6 +180,11 @@ class Pipeline:
     def measured(self) -> Measurement:
         """Counters up to the last complete window."""
         return self._measured
+
+    def estimate_next(self) -> None:
+        """Estimate the min-entropy of the next window that is used, for `min_entropy_estimate_millibits`. Costs as much as ten
+        windows of testing, so ask once a second and not for each."""
+        self._estimating = True
 
     def health_report(self, between: Measurement) -> HealthReport:
         """The attestation's health part for what was measured `between` two moments."""
@@ -208,6 +216,7 @@ class Pipeline:
         assert not self._waiting_bytes, "a loss throws the unfinished window away"
         self.descriptor = descriptor
         self._tests.restart()
+        self.min_entropy_estimate_millibits = None
         return self._changed(self._machine.opened(descriptor.source or descriptor.model))
 
     def lost(self, code: str, reason: str) -> list[Event]:
@@ -317,6 +326,10 @@ class Pipeline:
         """Condition a stretch of windows that passed."""
         if not verdicts:
             return []
+        if self._estimating:
+            self._estimating = False
+            samples = self.layout.samples(raw[: self.layout.window_bytes])
+            self.min_entropy_estimate_millibits = estimate(samples, self.layout.sample_bits)
         macs = self._conditioner.condition(raw)
         self._ledger.credit(macs.size // BLOCK_BYTES)
         data, seed_bytes = self._xor(macs)

@@ -328,6 +328,39 @@ def test_a_chunk_says_what_stands_behind_it_and_shows_none_of_it() -> None:
     assert not any(chunk.data)
 
 
+def test_min_entropy_is_estimated_when_asked_for_and_forgotten_when_another_device_may_answer() -> None:
+    pipeline = opened()
+    pipeline.feed(good(30, 2))
+    assert pipeline.min_entropy_estimate_millibits is None
+    pipeline.estimate_next()
+    pipeline.feed(good(31, 1))
+    perfect = pipeline.min_entropy_estimate_millibits
+    assert perfect is not None
+    assert 7400 < perfect < 7700
+    narrow = np.frombuffer(good(32, 1), dtype=np.uint8) & 0x7F
+    pipeline.feed(narrow.tobytes())
+    assert pipeline.min_entropy_estimate_millibits == perfect, "once for each time it is asked for"
+    pipeline.estimate_next()
+    pipeline.feed(narrow.tobytes())
+    assert pipeline.min_entropy_estimate_millibits is not None
+    assert 6500 < pipeline.min_entropy_estimate_millibits < 6900
+    pipeline.lost("E-DEV-ABSENT", "pulled out")
+    pipeline.opened(lamp())
+    assert pipeline.min_entropy_estimate_millibits is None
+
+
+def test_a_window_that_fails_is_not_estimated() -> None:
+    pipeline = opened()
+    pipeline.feed(good(33, 1))
+    pipeline.estimate_next()
+    raw = bytearray(good(34, 1))
+    raw[50:56] = bytes(6)
+    pipeline.feed(raw)
+    assert pipeline.min_entropy_estimate_millibits is None
+    pipeline.feed(good(35, 2))
+    assert pipeline.min_entropy_estimate_millibits is not None
+
+
 def test_chunks_handed_out_are_not_touched_again() -> None:
     pipeline = opened()
     first = next(event for event in pipeline.feed(good(13, 2)) if isinstance(event, Conditioned))
