@@ -75,6 +75,15 @@ CODES: dict[str, CodeRow] = {
         _P, "an attestation past its expiry", "take a fresh unit; operator: compare the clocks of node and QRNG server"
     ),
     "E-ATTESTATION-DEVICE": CodeRow(_P, "a device this network does not accept", "emulated devices serve test networks only"),
+    "E-ATTESTATION-EVIDENCE": CodeRow(
+        _P,
+        "a device whose maker's certificate or signature is missing or does not hold",
+        "do not use this QRNG server; keeper: compare device_authorities in its record",
+    ),
+    "E-LEAF-LOG": CodeRow(_P, "a published leaf log that does not hold", "keep what was fetched, and ask the QRNG server's operator"),
+    "E-MATERIAL-REPEATED": CodeRow(
+        _P, "one material in two leaves of a QRNG server's log", "take this server out of the network; keep both entries as evidence"
+    ),
     "E-PROOF": CodeRow(_P, "a Merkle proof that does not lead to its root", "refuse the block; report the node"),
     "E-BLOCK-SIZE": CodeRow(_P, "a block of the wrong size", "fetch the block again"),
     "E-BLOCK-OPEN": CodeRow(_P, "no segment layout fits this seed", "check that seed and block belong together"),

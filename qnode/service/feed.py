@@ -22,6 +22,7 @@ from qnode.service.pool import EXPIRY_MARGIN_MS, Pool, PooledUnit, Supply
 from qustream.aio.connection import Connection, connect
 from qustream.entropy import check_attestation, check_leaf
 from qustream.errors import CODES, QuStreamError, Unavailable, fault
+from qustream.identity.device_evidence import check_evidence
 from qustream.identity.signing import SigningKey, open_signed
 from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, Attestation
@@ -193,6 +194,7 @@ class FeedLink:
         record, now_ms = self._registry.qrng_server(self.server), self._clock_ms()
         attestation = open_signed(signed, Attestation, record.key, "attestation")
         check_attestation(attestation, chain=self._registry.chain, server=record, at_ms=now_ms)
+        check_evidence(attestation.device, record.device_authorities)
         if attestation.expires_ms - EXPIRY_MARGIN_MS <= now_ms:
             raise fault("E-ATTESTATION-STALE", f"it is good for less than the {EXPIRY_MARGIN_MS // 1000} s a user needs to check it")
         return attestation

@@ -28,6 +28,8 @@ NODE, SERVER = SigningKey(b"\x04" * 32), SigningKey(b"\x05" * 32)
 DEVICES = [bytes([0xD0 + i]) * 32 for i in range(2)]
 LICENCE = bytes(range(16))
 ROOT = b"\x66" * 32
+# The public key of RFC 6979 A.2.5.
+MAKER = "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
 
 
 def base64_text(*parts: bytes) -> str:
@@ -76,6 +78,7 @@ name = "first light"
 emulated = false
 active = true
 key = "{key_text(SERVER)}"
+device_authorities = ["{MAKER}"]
 """
 
 
@@ -143,6 +146,10 @@ def refusals(good: str) -> list[dict[str, Any]]:
         ("a float", "stripes = 2", "stripes = 2.0"),
         ("upper case in hexadecimal", f'root = "{ROOT.hex()}"', f'root = "{"AB" * 32}"'),
         ("a revoked that is no boolean", "revoked = true", "revoked = 1"),
+        ("a maker's key that is no point of P-256", f"{MAKER}", f"{MAKER[:-1]}8"),
+        ("a maker's key in upper case", f"{MAKER}", f"{MAKER.upper()}"),
+        ("a maker's key twice", f'["{MAKER}"]', f'["{MAKER}", "{MAKER}"]'),
+        ("five makers", f'["{MAKER}"]', f'["{MAKER}", "", "", "", ""]'),
         ("a key given twice", "version = 5", "version = 5\nversion = 5"),
     ]
     for why, old, new in wrong:
@@ -171,7 +178,7 @@ def main() -> int:
         "contents": {
             "version": 5,
             "nodes": [{"id": NODE.id.hex(), "class": 2, "licence": LICENCE.hex(), "weight": 1000, "since_epoch": 2}],
-            "qrng_servers": [{"id": SERVER.id.hex(), "name": "first light"}],
+            "qrng_servers": [{"id": SERVER.id.hex(), "name": "first light", "device_authorities": [MAKER]}],
             "users": [{"id": MASTER.id.hex(), "devices": [[DEVICES[0].hex(), False], [DEVICES[1].hex(), True]], "hpke": "48" * 1216}],
             "grants": [{"id": grant_id(MASTER.id, ROOT, 3).hex(), "owner": MASTER.id.hex(), "count": 1024, "pinned": LICENCE.hex()}],
         },

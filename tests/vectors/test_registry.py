@@ -51,7 +51,8 @@ def test_the_file_says_what_is_listed(tmp_path):
         assert (node.node_class, node.licence.hex(), node.weight) == (row["class"], row["licence"], row["weight"])
         assert registry.assignment(registry.grant(bytes.fromhex(contents["grants"][0]["id"])), 0)[node.node_class] == [node]
     for row in contents["qrng_servers"]:
-        assert registry.qrng_server(bytes.fromhex(row["id"])).name == row["name"]
+        server = registry.qrng_server(bytes.fromhex(row["id"]))
+        assert (server.name, [key.hex() for key in server.device_authorities]) == (row["name"], row["device_authorities"])
     for row in contents["users"]:
         user = registry.user(bytes.fromhex(row["id"]))
         assert [[entry.device.hex(), entry.revoked] for entry in user.devices] == row["devices"]

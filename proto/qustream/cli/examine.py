@@ -11,7 +11,7 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.files import file_argument, json_option, source_of
 from qustream.cli.machine import print_json
-from qustream.cli.screen import blocks_table, clean, harmless, moment, size_text
+from qustream.cli.screen import blocks_table, chains_text, clean, harmless, moment, size_text
 from qustream.client.reports import Report, Revoked
 from qustream.envelope import Header, read_header
 from qustream.errors import EX_TEMPFAIL, Unavailable, fault
@@ -53,6 +53,7 @@ def _say_report(file: Path, report: Report) -> None:
         click.echo("WARNING: the sender has revoked the device that signed this")
     if report.blocks:
         click.echo(blocks_table(report.blocks))
+        click.echo(chains_text(report.blocks))
     for suspect in report.suspects:
         click.echo(f"NOT verified: {suspect}")
 

@@ -15,7 +15,7 @@ from qustream.envelope import Progress
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass
 
-__all__ = ["blocks_table", "clean", "duration", "harmless", "moment", "progress_bar", "short", "size_text"]
+__all__ = ["blocks_table", "chains_text", "clean", "duration", "harmless", "moment", "progress_bar", "short", "size_text"]
 
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # in milliseconds
 # The last instant `datetime` knows: an envelope may name a later one.
@@ -78,6 +78,28 @@ def blocks_table(blocks: Sequence[BlockReport]) -> str:
             f"{block.samples} samples healthy {first} to {last[11:]} UTC"
         )
     return "\n".join(lines)
+
+
+def chains_text(blocks: Sequence[BlockReport]) -> str:
+    """From whoever made the device down to the leaf, one line for each block whose origin holds."""
+    return "\n".join(_chain(block) for block in sorted(blocks, key=lambda b: (b.node_class, b.node)) if not block.doubt)
+
+
+def _chain(block: BlockReport) -> str:
+    if block.maker:
+        verdict = "accepted by the network" if block.maker_pinned else "not pinned by the network"
+        maker = f"maker {block.maker[:16]}… ({verdict})"
+    else:
+        maker = "no maker's certificate"
+    steps = (
+        maker,
+        f"device {clean(block.device_serial) or 'without a serial'}",
+        f"server {short(IdKind.QRNG, block.server)}",
+        f"batch {block.batch}",
+        f"leaf {block.leaf[:16]}…",
+        f"node {short(IdKind.NODE, block.node)}",
+    )
+    return " → ".join(steps)
 
 
 @contextlib.contextmanager

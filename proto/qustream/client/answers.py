@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from qustream import block
 from qustream.entropy import CLOCK_SKEW_MAX_MS, check_attestation, check_leaf
 from qustream.errors import CODES, QuStreamError, fault
+from qustream.identity.device_evidence import check_evidence
 from qustream.identity.signing import open_signed
 from qustream.model.entropy import Attestation
 from qustream.model.network import NodeRecord
@@ -24,12 +25,15 @@ REPLAY_MAX_MS = 600_000 + CLOCK_SKEW_MAX_MS
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a block's randomness came from, proven: the QRNG server, its attestation, the unit's leaf in it."""
+    """Where a block's randomness came from, proven: the QRNG server, its attestation, the unit's leaf in it.
+
+    `maker_pinned`: the network says which maker's certificate the device must have, and it has it."""
 
     server: bytes
     server_name: str
     attestation: Attestation
     leaf: bytes
+    maker_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,11 @@ def _provenance(answer: KeyAnswer, material: bytes, receipt: Receipt, *, node: N
         raise fault("E-ATTESTATION", "its QRNG server is not registered")
     open_signed(answer.attestation, Attestation, server.key, "attestation")
     check_attestation(attestation, chain=registry.chain, server=server, at_ms=at_ms)
+    check_evidence(attestation.device, server.device_authorities)
     leaf = check_leaf(attestation, node.key.id, material, answer.proof)
     if leaf != receipt.leaf:
         raise fault("E-ANSWER-INVALID", "the receipt names another unit than the block was made of")
-    return Provenance(server=attestation.server, server_name=server.name, attestation=attestation, leaf=leaf)
+    return Provenance(attestation.server, server.name, attestation, leaf, maker_pinned=bool(server.device_authorities))
 
 
 def _check_receipt(receipt: Receipt, node: NodeRecord, expected: Expected, *, block_hash: bytes, chain: str, at_ms: int) -> None:

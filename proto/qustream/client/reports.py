@@ -14,7 +14,10 @@ __all__ = ["BlockReport", "Encrypted", "ErasureReport", "Opened", "Report", "Rev
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """Where one block came from. With `doubt` the other fields about the server are empty: its origin could not be verified."""
+    """Where one block came from. With `doubt` the other fields about the server are empty: its origin could not be verified.
+
+    `maker`: the key, in hexadecimal, that certified the device, '' if it has no key of its own; `maker_pinned`: the network asks for this
+    maker's certificate; `leaf`: the RFC 6962 leaf hash of the unit in batch number `batch`, in hexadecimal."""
 
     node: bytes
     node_class: NodeClass
@@ -26,6 +29,11 @@ class BlockReport:
     attested_from_ms: int
     attested_to_ms: int
     samples: int
+    maker: str
+    maker_pinned: bool
+    device_serial: str
+    batch: int
+    leaf: str
     doubt: str
 
 
@@ -114,5 +122,10 @@ def block_report(block: CheckedBlock) -> BlockReport:
         attested_from_ms=attestation.start_ms if attestation else 0,
         attested_to_ms=attestation.end_ms if attestation else 0,
         samples=attestation.health.samples if attestation else 0,
+        maker=device.evidence.authority.hex() if device and device.evidence else "",
+        maker_pinned=origin.maker_pinned if origin else False,
+        device_serial=device.serial if device else "",
+        batch=attestation.batch if attestation else 0,
+        leaf=origin.leaf.hex() if origin else "",
         doubt=str(block.doubt or ""),
     )

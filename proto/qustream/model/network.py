@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from qustream.model.base import U63, Bytes16, Bytes32, Label, Noun, Signed, Text
+from qustream.model.base import U63, Bytes16, Bytes32, Bytes64, Label, Noun, Signed, Text
 from qustream.model.keys import PublicKey
 
 __all__ = ["DeviceEntry", "Epoch", "Grant", "NodeClass", "NodeRecord", "QrngServerRecord", "UserRecord"]
@@ -36,12 +36,15 @@ class NodeRecord(Noun, frozen=True):
 
 
 class QrngServerRecord(Noun, frozen=True):
-    """A registered QRNG server. `emulated`: its device may say that it is an emulator (test networks only)."""
+    """A registered QRNG server. `emulated`: its device may say that it is an emulator (test networks only).
+
+    `device_authorities`: makers' P-256 keys (x ‖ y); if there are any, its devices must prove that one of them certified them."""
 
     key: PublicKey
     name: Label
     emulated: bool
     active: bool
+    device_authorities: Annotated[tuple[Bytes64, ...], Meta(max_length=4)] = ()
 
 
 class DeviceEntry(Noun, frozen=True):

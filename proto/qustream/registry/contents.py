@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qustream.errors import QuStreamError, fault
+from qustream.identity.device_evidence import is_p256_key
 from qustream.identity.enrolment import open_hpke_statement
 from qustream.model.network import Grant, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.epochs import TIME_MAX_MS, EpochClock
 
-__all__ = ["EnrolledUser", "LicensedNode", "NetworkContents", "check_node"]
+__all__ = ["EnrolledUser", "LicensedNode", "NetworkContents", "check_node", "check_qrng_server"]
 
 # The mission's cap on licences.
 NODES_MAX = 4732
@@ -105,7 +106,7 @@ class NetworkContents:
             raise _refuse(f"more than {QRNG_SERVERS_MAX} QRNG servers")
         if record.key.id in self.qrng_servers:
             raise _refuse("this QRNG server stands here twice")
-        _check_text("name", record.name)
+        check_qrng_server(record)
         self.qrng_servers[record.key.id] = record
 
     def add_user(self, record: UserRecord, label: str, verified: Mapping[bytes, EnrolledUser] | None = None) -> None:
@@ -157,6 +158,15 @@ def check_node(record: NodeRecord) -> None:
         match = ADDRESS.fullmatch(address)
         if not match or not 1 <= int(match[1]) <= PORT_MAX:
             raise _refuse("addresses: an address is host:port")
+
+
+def check_qrng_server(record: QrngServerRecord) -> None:
+    """Name and makers of a QRNG server's devices. Errors: `E-REGISTRY-FORMAT`."""
+    _check_text("name", record.name)
+    if not all(map(is_p256_key, record.device_authorities)):
+        raise _refuse("device_authorities: not a point of P-256, 64 bytes x and y")
+    if len(set(record.device_authorities)) != len(record.device_authorities):
+        raise _refuse("device_authorities: one stands here twice")
 
 
 def check_hpke(record: UserRecord) -> None:

@@ -136,11 +136,14 @@ class NodeRow(Row, frozen=True):
 
 
 class QrngServerRow(Row, frozen=True):
+    """`device_authorities`: in hexadecimal, as their makers publish them; left out if there are none."""
+
     id: str
     name: Label
     emulated: bool
     active: bool
     key: str
+    device_authorities: Annotated[list[str], Meta(max_length=4)] | None = None
 
     @classmethod
     def of(cls, record: QrngServerRecord) -> QrngServerRow:
@@ -150,11 +153,13 @@ class QrngServerRow(Row, frozen=True):
             emulated=record.emulated,
             active=record.active,
             key=key_text(record.key),
+            device_authorities=[key.hex() for key in record.device_authorities] or None,
         )
 
     def noun(self) -> QrngServerRecord:
         key = _named_key(IdKind.QRNG, self.id, "key", self.key)
-        return validated((key, self.name, self.emulated, self.active), QrngServerRecord)
+        makers = tuple(hex_from_text("device_authorities", text) for text in self.device_authorities or ())
+        return validated((key, self.name, self.emulated, self.active, makers), QrngServerRecord)
 
 
 class DeviceRow(Row, frozen=True):

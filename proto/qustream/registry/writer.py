@@ -20,7 +20,7 @@ from qustream.identity.signing import SigningKey
 from qustream.model.base import Noun
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import DeviceEntry, Grant, NodeRecord, QrngServerRecord, UserRecord
-from qustream.registry.contents import EnrolledUser, LicensedNode, NetworkContents, check_node
+from qustream.registry.contents import EnrolledUser, LicensedNode, NetworkContents, check_node, check_qrng_server
 from qustream.registry.emit import emit
 from qustream.registry.parse import parse
 from qustream.registry.rows import GrantRow, NodeRow, QrngServerRow, UserRow
@@ -109,10 +109,13 @@ class NetworkFileWriter:
 
     def set_qrng_server_active(self, server: bytes, active: bool) -> None:
         """Take a QRNG server out, or back in."""
-        old = self._contents.qrng_servers.get(server)
-        if old is None:
-            raise fault("E-REGISTRY-UNKNOWN", f"no QRNG server {to_text(IdKind.QRNG, server)}")
-        self._contents.qrng_servers[server] = msgspec.structs.replace(old, active=active)
+        self._contents.qrng_servers[server] = msgspec.structs.replace(self._known_qrng_server(server), active=active)
+
+    def set_device_authorities(self, server: bytes, authorities: tuple[bytes, ...]) -> None:
+        """Ask of a QRNG server that one of these makers' keys (P-256, x ‖ y, at most 4) certified its devices; empty: of none."""
+        record = _checked(msgspec.structs.replace(self._known_qrng_server(server), device_authorities=authorities))
+        check_qrng_server(record)
+        self._contents.qrng_servers[server] = record
 
     def enrol(self, enrolment: Enrolment, label: str = "") -> bytes:
         """Enrol a user with a first device, or another device of a user; return the user's id.
@@ -181,6 +184,12 @@ class NetworkFileWriter:
             files.replace(self.path, data, mode=FILE_MODE)
         self._contents.version, self._on_disk = version, hashlib.sha256(data).digest()
         return version
+
+    def _known_qrng_server(self, server: bytes) -> QrngServerRecord:
+        known = self._contents.qrng_servers.get(server)
+        if known is None:
+            raise fault("E-REGISTRY-UNKNOWN", f"no QRNG server {to_text(IdKind.QRNG, server)}")
+        return known
 
     def _known_user(self, user: bytes) -> EnrolledUser:
         known = self._contents.users.get(user)

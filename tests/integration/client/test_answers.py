@@ -18,6 +18,7 @@ from support.lies import (
     flipped,
     opened,
 )
+from support.maker import Maker
 from support.village import Node, User, Village
 
 from qustream.identity.signing import SigningKey
@@ -117,6 +118,30 @@ def test_an_emulator_behind_a_server_that_may_not_have_one(net: Village, alice: 
     net.writer.write()
     done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
     assert [(suspect.node, suspect.code) for suspect in done.suspects] == [(node.id, "E-ATTESTATION-DEVICE")]
+
+
+def test_where_the_network_names_makers_a_block_shows_the_chain(net: Village, alice: User, bob: User) -> None:
+    """One node of the six has a device of the maker, the others none: only they are suspects; without the maker's name they serve."""
+    maker = Maker()
+    node = alice.next_ranks()[FOUNDATION][0]
+    node.signer = SigningKey(b"m" * 32)
+    server = net.writer.add_qrng_server(QrngServerRecord(node.signer.public, "certified", True, True, (maker.public,)))
+    net.writer.write()
+    node.attested = lambda attestation: replace(attestation, device=maker.device().descriptor())
+    done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
+    (block,) = [block for block in done.blocks if block.server == server]
+    assert not done.suspects
+    assert (block.maker, block.maker_pinned, block.device_serial) == (maker.public.hex(), True, "QC0000000007")
+    assert {(other.maker, other.maker_pinned) for other in done.blocks if other is not block} == {("", False)}
+
+
+def test_a_block_without_the_certificate_the_network_asks_for(net: Village, alice: User, bob: User) -> None:
+    node = alice.next_ranks()[FOUNDATION][0]
+    node.signer = SigningKey(b"w" * 32)
+    net.writer.add_qrng_server(QrngServerRecord(node.signer.public, "certified", True, True, (Maker().public,)))
+    net.writer.write()
+    done = alice.client().encrypt(io.BytesIO(LETTER), io.BytesIO(), to=[bob.text])
+    assert [(suspect.node, suspect.code) for suspect in done.suspects] == [(node.id, "E-ATTESTATION-EVIDENCE")]
 
 
 def test_the_same_randomness_twice_is_used_once(net: Village, alice: User, bob: User) -> None:

@@ -12,6 +12,7 @@ import trio
 from msgspec.structs import replace
 from support.feed_server import LIVE, FeedSession, Script, fed, honest
 from support.keys_world import CHAIN, DAY_MS, World, named_key
+from support.maker import Maker
 
 from qnode.service import feed
 from qnode.service.feed import FeedLink
@@ -259,6 +260,25 @@ async def test_an_emulator_needs_a_server_registered_as_one(world: World) -> Non
     ):
         await until(lambda: link.status.state == "refused")
         assert (link.status.code, len(pool)) == ("E-ATTESTATION-DEVICE", 0)
+
+
+@pytest.mark.parametrize(("certified", "code"), [(True, ""), (False, "E-ATTESTATION-EVIDENCE")])
+async def test_where_the_network_names_makers_the_device_must_be_of_theirs(world: World, certified: bool, code: str) -> None:
+    maker, pool = Maker(), Pool(1)
+    world.writer.set_device_authorities(world.qrng.id, (maker.public,))
+    world.publish()
+    device = (maker if certified else Maker()).device().descriptor()
+
+    async def script(session: FeedSession) -> None:
+        await session.open()
+        await session.credit()
+        batch, units = session.made(device=device)
+        await session.send(batch, *units)
+        await session.until_closed()
+
+    async with fed(world, script) as address, running(link := link_to(world, address, pool)):
+        await until(lambda: len(pool) == 1 or link.status.state == "refused")
+        assert (link.status.code, len(pool)) == (code, int(certified))
 
 
 async def test_another_identity_at_the_address_is_refused(world: World) -> None:

@@ -23,6 +23,11 @@ BLOCK = BlockReport(
     attested_from_ms=1,
     attested_to_ms=2,
     samples=3,
+    maker="60fed4ba255a9d31" * 8,
+    maker_pinned=True,
+    device_serial="QC0000000007",
+    batch=9,
+    leaf="4c" * 32,
     doubt="",
 )
 SUSPECT = Suspect(bytes(32), "E-PROOF", "why", True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from qustream.cli.screen import LATEST_MS, blocks_table, clean, duration, harmless, moment, progress_bar, short, size_text
+from qustream.cli.screen import LATEST_MS, blocks_table, chains_text, clean, duration, harmless, moment, progress_bar, short, size_text
 from qustream.client.reports import BlockReport
 from qustream.model.ids import IdKind
 from qustream.model.network import NodeClass
@@ -23,6 +23,11 @@ def report(**changes: object) -> BlockReport:
         "attested_from_ms": 1_000_000_000_123,
         "attested_to_ms": 1_000_000_002_007,
         "samples": 4096,
+        "maker": "",
+        "maker_pinned": False,
+        "device_serial": "7",
+        "batch": 9,
+        "leaf": "4c" * 32,
         "doubt": "",
     }
     return BlockReport(**fields | changes)  # type: ignore[arg-type]
@@ -71,6 +76,22 @@ def test_the_table_names_every_origin_foundation_first() -> None:
     assert "chardev Quantis (EMULATOR), 4096 samples healthy 2001-09-09 01:46:40.123 to 01:46:42.007 UTC" in lines[1]
     assert "(EMULATOR)" not in lines[2]
     assert "origin NOT verified: E-ATTESTATION: retired" in lines[3]
+
+
+def test_a_chain_says_who_stands_behind_each_step() -> None:
+    maker = "60fed4ba255a9d31" * 8
+    blocks = [
+        report(),
+        report(node_class=NodeClass.FOUNDATION, maker=maker, maker_pinned=True, device_serial="QC0000000007"),
+        report(node=b"x" * 32, maker=maker, device_serial="\x1b[31m"),
+        report(node=b"y" * 32, doubt="E-ATTESTATION: retired"),
+    ]
+    lines = chains_text(blocks).splitlines()
+    end = f"server {short(IdKind.QRNG, b's' * 32)} → batch 9 → leaf 4c4c4c4c4c4c4c4c… → node qn1"
+    assert len(lines) == 3
+    assert lines[0].startswith(f"maker 60fed4ba255a9d31… (accepted by the network) → device QC0000000007 → {end}")
+    assert lines[1].startswith(f"no maker's certificate → device 7 → {end}")
+    assert lines[2].startswith("maker 60fed4ba255a9d31… (not pinned by the network) → device ?[31m → ")
 
 
 def test_short_ids() -> None:

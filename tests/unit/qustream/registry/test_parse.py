@@ -40,6 +40,7 @@ def test_reads_what_the_writer_wrote(text, network):
         ("hpke_signature =", "hpke_sig =", "users[0].hpke_sig", "hpke_signature"),
         ("revoked =", "revoke =", "users[0].devices[0].revoke", "revoked"),
         ("lifetime_max_ms =", "lifetime_ms =", "grants[0].lifetime_ms", "lifetime_max_ms"),
+        ("emulated = true", "emulated = true\ndevice_authority = ''", "qrng_servers[0].device_authority", "device_authorities"),
     ],
 )
 def test_a_typo_is_refused_with_a_suggestion(text, old, new, path, nearest):
@@ -87,6 +88,9 @@ def test_an_unknown_key_like_no_other_gets_no_suggestion(text):
         (r"stripes = 2", "stripes = 0", r"grants\[0\].*stripes"),
         (r"\nepoch = 0", "\nepoch = -1", r"grants\[0\].*epoch"),
         (r"lifetime_max_ms = 3600000", "lifetime_max_ms = 3600000\npinned = 'x'", r"grants\[0\].*licence"),
+        (r"emulated = true", "emulated = true\ndevice_authorities = 'a'", r"qrng_servers\[0\].*device_authorities"),
+        (r"emulated = true", "emulated = true\ndevice_authorities = ['zz']", r"qrng_servers\[0\]: device_authorities: not hex"),
+        (r"emulated = true", "emulated = true\ndevice_authorities = ['00']", r"qrng_servers\[0\].*device_authorities"),
         (r"version = 1\n", "version = 1\nversion = 1\n", "not TOML"),
         (r"\[\[users\]\]", "[users]", "."),
     ],

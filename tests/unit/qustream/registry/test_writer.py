@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
+from support.maker import Maker
 
 from qustream.errors import QuStreamError
 from qustream.identity.enrolment import Enrolment, certify_device, state_hpke_key
@@ -149,6 +150,24 @@ def test_qrng_servers_are_added_once_and_taken_out(network):
     registry.load(NOW_MS)
     assert registry.qrng_server(server) == replace(record, active=False)
     assert code_of(network.writer.set_qrng_server_active, bytes(32), True) == "E-REGISTRY-UNKNOWN"
+
+
+def test_makers_of_a_servers_devices(network):
+    writer, makers = network.writer, tuple(Maker().public for _ in range(5))
+    server = writer.add_qrng_server(QrngServerRecord(MASTER.public, "second", False, True, makers[:1]))
+    text = network.writer._text(2)
+    assert text.count("device_authorities") == 1, "left out where there are none"
+    for wrong in (makers, makers[:1] * 2, (b"\0" * 64,), (makers[0][:63],)):
+        assert code_of(writer.set_device_authorities, server, wrong) == "E-REGISTRY-FORMAT"
+        other = QrngServerRecord(OTHER.public, "third", False, True, wrong)
+        assert code_of(writer.add_qrng_server, other) == "E-REGISTRY-FORMAT"
+    for right in (makers[:4], ()):
+        writer.set_device_authorities(server, right)
+        writer.write()
+        registry = NetworkFileRegistry(network.path, network.key.id)
+        registry.load(NOW_MS)
+        assert registry.qrng_server(server).device_authorities == right
+    assert code_of(writer.set_device_authorities, bytes(32), ()) == "E-REGISTRY-UNKNOWN"
 
 
 def test_enrolment_needs_the_masters_signature_on_both_statements(network):
