@@ -1,4 +1,8 @@
-"""Logs: one JSON object a line on standard error, or lines for people when that is a terminal. Never a secret, in either."""
+"""Logs: one JSON object a line on standard error, or lines for people when that is a terminal. Never a secret, in either.
+
+Where standard error is the journal, each line begins with its priority, `<3>` for an error (`sd-daemon(3)`): the journal takes that off,
+keeps it, and whoever watches it for `-p err` sees what is one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from typing import Any
 import structlog
 
 __all__ = ["configure_logs", "logger"]
+
+# Priorities of syslog(3), by the names of our levels.
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 class _StandardError:
@@ -26,10 +33,9 @@ class _StandardError:
 
 def configure_logs(level: str) -> None:
     """Once, before anything is logged. `level`: debug, info, warning or error."""
-    terminal = sys.stderr.isatty()
-    ending: list[Any] = [structlog.dev.ConsoleRenderer()] if terminal else [
+    ending: list[Any] = [structlog.dev.ConsoleRenderer()] if sys.stderr.isatty() else [
         structlog.processors.ExceptionRenderer(),
-        structlog.processors.JSONRenderer(sort_keys=True),
+        _for_journal if _is_journal() else _AS_JSON,
     ]  # fmt: skip
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), *ending],
@@ -37,6 +43,23 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=_StandardError()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+_AS_JSON = structlog.processors.JSONRenderer(sort_keys=True)
+
+
+def _for_journal(log: Any, method: str, event: structlog.typing.EventDict) -> str:
+    """The line with its priority in front."""
+    return f"<{_PRIORITIES[event['level']]}>{_AS_JSON(log, method, event)!s}"
+
+
+def _is_journal() -> bool:
+    """Whether standard error is the journal itself, and not a file or pipe that somebody put in its place (`systemd.exec(5)`)."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
