@@ -6,6 +6,9 @@ fault  = kind [ "@" key "=" number *( "," key "=" number ) ]
 stuck@bytes=1000000                          from byte 1,000,000 on every byte is 0
 biased@permille=150,seed=7+torn@most=777     15 % of the bytes are 0, and every read is short
 vanish@bytes=5000000,opens=3                 gone at byte 5,000,000; the next three attempts to open fail
+dead@bytes=9000000,opens=1                   silent from byte 9,000,000 on, until it is opened again
+
+A fault acts on *cells*: a cell is a sample, or eight samples of one bit, which stand in one byte.
 """
 
 from __future__ import annotations
@@ -20,15 +23,16 @@ __all__ = ["KINDS", "Fault", "parse_faults"]
 # A script is written by hand for a test: sixteen faults are more than anybody follows.
 FAULTS_MAX = 16
 SCRIPT_MAX_CHARS = 4096
+CELL_MAX = (1 << 16) - 1  # the widest sample
 _FAULT = re.compile(r"([a-z]+)(?:@([a-z]+=[0-9]+(?:,[a-z]+=[0-9]+)*))?", re.ASCII)
 _EVERYWHERE = {"bytes": (0, 0, 1 << 62)}  # each key: default, least, most
 _STRETCH = _EVERYWHERE | {"length": (1 << 62, 1, 1 << 62)}
 KINDS: dict[str, dict[str, tuple[int, int, int]]] = {
-    # Bytes become `value`.
-    "stuck": _STRETCH | {"value": (0, 0, 255)},
-    # Each byte becomes `value` with a chance of `permille` / 1000.
-    "biased": _STRETCH | {"value": (0, 0, 255), "permille": (150, 1, 1000), "seed": (0, 0, 1 << 62)},
-    # Each byte becomes the one `lag` before it with that chance.
+    # Cells become `value`.
+    "stuck": _STRETCH | {"value": (0, 0, CELL_MAX)},
+    # Each cell becomes `value` with a chance of `permille` / 1000.
+    "biased": _STRETCH | {"value": (0, 0, CELL_MAX), "permille": (150, 1, 1000), "seed": (0, 0, 1 << 62)},
+    # Each cell becomes the one `lag` before it with that chance.
     "correlated": _STRETCH | {"lag": (1, 1, 4096), "permille": (250, 1, 1000), "seed": (0, 0, 1 << 62)},
     # At most `rate` bytes a second.
     "slow": _STRETCH | {"rate": (10_000, 1, 1 << 40)},
@@ -36,6 +40,10 @@ KINDS: dict[str, dict[str, tuple[int, int, int]]] = {
     "torn": _STRETCH | {"most": (1000, 1, 1 << 20), "seed": (0, 0, 1 << 62)},
     # The device is lost once, at byte `bytes`; the next `opens` attempts to open fail.
     "vanish": _EVERYWHERE | {"opens": (0, 0, 1 << 20)},
+    # As `vanish`; what is opened then is another device, with another serial number.
+    "swapped": _EVERYWHERE | {"opens": (0, 0, 1 << 20)},
+    # From byte `bytes` on nothing comes until the device has been opened `opens` times more.
+    "dead": _EVERYWHERE | {"opens": (1 << 62, 1, 1 << 62)},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qrngd.devices.emulator import Emulator
+from qrngd.health.samples import Layout
 from qrngd.health.state import DeviceState
 from qrngd.pipeline import Conditioned, Pipeline
 from qustream.errors import OperatorFault
 
 WINDOW = 65_536
+Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 def opened(script: str = "", sample_bits: int = 8) -> Emulator:
@@ -23,7 +26,7 @@ def opened(script: str = "", sample_bits: int = 8) -> Emulator:
     return device
 
 
-def read_all(device: Emulator, size: int, step: int = 1 << 20) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def read_all(device: Emulator, size: int, step: int = 1 << 20) -> Bytes:
     parts: list[bytes] = []
     while (missing := size - sum(map(len, parts))) > 0:
         parts.append(device.read(min(step, missing)))
@@ -119,9 +122,124 @@ def test_vanish_and_return() -> None:
     device.close()
 
 
-def test_widths_without_a_meaning_are_refused() -> None:
+def test_swapped_is_another_device_after_the_next_open() -> None:
+    device = opened("swapped@bytes=1000,opens=1+swapped@bytes=2000")
+    assert len(device.read(4096)) == 1000
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.read(4096)
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.open()
+    assert device.open().serial == "2/swapped+swapped"
+    assert len(device.read(4096)) == 1000
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.read(4096)
+    assert device.open().serial == "3/swapped+swapped"
+    assert len(device.read(4096)) == 4096
+
+
+def test_swapped_is_refused_where_a_serial_is_configured() -> None:
+    device = Emulator("swapped@bytes=10", serial="A-1")
+    assert device.open().serial == "A-1"
+    device.read(10)
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.read(10)
+    for _ in range(2):
+        with pytest.raises(OperatorFault, match="E-DEV-IDENTITY"):
+            device.open()
+
+
+def test_dead_is_silent_until_it_has_been_opened_again() -> None:
+    device = opened("dead@bytes=1000,opens=2")
+    assert len(device.read(4096)) == 1000
+    for _ in range(2):
+        assert [device.read(4096) for _ in range(3)] == [b""] * 3
+        device.close()
+        device.open()
+    assert len(device.read(4096)) == 4096
+    dead = opened("dead")
+    for _ in range(5):
+        assert dead.read(4096) == b""
+        dead.close()
+        dead.open()
+
+
+@pytest.mark.parametrize("sample_bits", [0, 17])
+def test_widths_that_no_device_has_are_refused(sample_bits: int) -> None:
     with pytest.raises(OperatorFault, match="E-CONFIG"):
-        Emulator(sample_bits=5)
+        Emulator(sample_bits=sample_bits)
+
+
+@pytest.mark.parametrize(("sample_bits", "most"), [(1, 255), (2, 3), (7, 127), (8, 255), (9, 511), (16, 65_535)])
+def test_a_value_that_is_no_cell_is_refused(sample_bits: int, most: int) -> None:
+    Emulator(f"stuck@value={most}", sample_bits=sample_bits)
+    if most < 65_535:
+        with pytest.raises(OperatorFault, match="E-CONFIG"):
+            Emulator(f"stuck+biased@value={most + 1}", sample_bits=sample_bits)
+
+
+WIDTHS = range(1, 17)
+
+
+def cells_of(raw: Bytes, sample_bits: int) -> Bytes | np.ndarray[tuple[int], np.dtype[np.uint16]]:
+    return raw if sample_bits <= 8 else raw.view("<u2")
+
+
+@pytest.mark.parametrize("sample_bits", WIDTHS)
+def test_samples_of_every_width_use_all_of_it_and_nothing_above(sample_bits: int) -> None:
+    cells = cells_of(read_all(opened("torn@most=999", sample_bits), 40_000), sample_bits)
+    used = int(np.bitwise_or.reduce(cells))
+    assert used == (0xFF if sample_bits == 1 else (1 << sample_bits) - 1)
+
+
+@pytest.mark.parametrize("sample_bits", WIDTHS)
+def test_faults_hit_cells_of_every_width_wherever_reads_cut(sample_bits: int) -> None:
+    value = 1 if sample_bits == 2 else 5
+    script = f"stuck@bytes=2000,length=1000,value={value}+correlated@bytes=5000,lag=3,permille=1000+torn@most=77"
+    cells = cells_of(read_all(opened(script, sample_bits), 8000), sample_bits)
+    size = cells.itemsize
+    assert (cells[2000 // size : 3000 // size] == value).all()
+    assert (cells[: 2000 // size] == value).mean() < 0.5
+    sick = cells[5000 // size :]
+    assert (sick[3:] == sick[:-3]).all()
+    assert int(cells.max()).bit_length() <= max(sample_bits, 8 if sample_bits == 1 else 0)
+
+
+@pytest.mark.parametrize("start", [1001, 1002])
+def test_a_fault_begins_and_ends_between_two_samples(start: int) -> None:
+    raw = read_all(opened(f"stuck@bytes={start},length=1000,value=2748", 12), 4000)
+    assert (raw.view("<u2")[501:1001] == 2748).all()
+    assert (raw.view("<u2")[:501] == 2748).sum() + (raw.view("<u2")[1001:] == 2748).sum() < 12
+
+
+@settings(max_examples=20)
+@given(steps=st.lists(st.integers(1, 50), min_size=1, max_size=20), sample_bits=st.sampled_from([1, 5, 8, 12, 16]))
+def test_chances_fall_on_the_same_cells_however_reads_cut(steps: list[int], sample_bits: int) -> None:
+    def hit(sizes: list[int]) -> set[int]:
+        device = opened("biased@bytes=100,permille=400,seed=3,value=3", sample_bits)
+        raw = b""
+        while len(raw) < 3000:
+            raw += device.read(min(sizes[len(raw) % len(sizes)], 3000 - len(raw)))
+        return set(np.flatnonzero(cells_of(np.frombuffer(raw, dtype=np.uint8), sample_bits) == 3).tolist())
+
+    sure = set(range(3000))
+    for _ in range(8):  # a cell that is 3 by chance is not so eight times
+        sure &= hit(steps) & hit([3000])
+    whole = set(range(3000))
+    for _ in range(16):
+        whole &= hit([3000])
+    assert sure == whole
+
+
+@pytest.mark.parametrize("sample_bits", [8, 12])
+def test_a_device_that_comes_back_begins_with_a_whole_sample(sample_bits: int) -> None:
+    device = opened("vanish@bytes=1001+stuck@bytes=1002,value=11", sample_bits)
+    assert len(device.read(4096)) == 1001
+    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+        device.read(4096)
+    device.open()
+    raw = read_all(device, 100)
+    assert (cells_of(raw, sample_bits)[1:] == 11).all()
+    assert len(set(raw.tolist()) - {0, 11}) <= 1
 
 
 def run_through_pipeline(script: str, size: int, sample_bits: int = 8) -> Pipeline:
@@ -163,9 +281,19 @@ def test_stuck_is_found_in_the_window_in_which_it_begins() -> None:
     assert run_through_pipeline("stuck@bytes=350000", 40 * WINDOW).measured.windows_passed == 4
 
 
-@pytest.mark.parametrize("sample_bits", [1, 8, 16])
+@pytest.mark.parametrize("sample_bits", WIDTHS)
 def test_a_sound_stream_in_torn_reads_passes(sample_bits: int) -> None:
     pipeline = run_through_pipeline("torn@most=30000", 5 * 131_072, sample_bits)
     assert pipeline.state is DeviceState.LIVE
     assert pipeline.measured.windows_discarded == 0
     assert pipeline.measured.windows_passed == 5 * 131_072 // pipeline.layout.window_bytes - 1
+
+
+@pytest.mark.parametrize("sample_bits", WIDTHS)
+@pytest.mark.parametrize("kind", ["stuck@value=1", "biased@permille=600", "correlated@permille=900"])
+def test_a_gross_fault_of_every_width_is_found_in_the_first_window_it_fills(kind: str, sample_bits: int) -> None:
+    window = Layout(sample_bits).window_bytes
+    script = kind.replace("@", f"@bytes={3 * window},")
+    pipeline = run_through_pipeline(script, 8 * window, sample_bits)
+    assert (pipeline.state, pipeline.code) == (DeviceState.FAILED, "E-DEV-LATCHED")
+    assert pipeline.measured.windows_passed == 2, "window 0 is the start-up test, and window 3 is the sick one"

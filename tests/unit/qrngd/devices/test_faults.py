@@ -14,6 +14,8 @@ def test_defaults_and_keys() -> None:
     assert parse_faults("stuck@bytes=1000000") == (Fault("stuck", 1_000_000, 1_000_000 + (1 << 62), {"value": 0}),)
     assert parse_faults("biased@permille=20,length=10,seed=7")[0] == Fault("biased", 0, 10, {"value": 0, "permille": 20, "seed": 7})
     assert parse_faults("vanish@bytes=5,opens=3") == (Fault("vanish", 5, 6, {"opens": 3}),)
+    assert parse_faults("swapped@bytes=5") == (Fault("swapped", 5, 6, {"opens": 0}),)
+    assert parse_faults("dead@bytes=5+dead@opens=2") == (Fault("dead", 5, 6, {"opens": 1 << 62}), Fault("dead", 0, 1, {"opens": 2}))
 
 
 def test_several_by_plus_and_by_line() -> None:
@@ -39,7 +41,7 @@ def test_every_kind_stands_alone_and_with_each_of_its_keys(kind: str) -> None:
         ("broken", "no kind 'broken'"),
         ("stuck@permille=3", "stuck has no 'permille'"),
         ("stuck@bytes=1,bytes=2", "bytes stands twice"),
-        ("stuck@value=256", "between 0 and 255"),
+        ("stuck@value=65536", "between 0 and 65535"),
         ("stuck@", "expected kind"),
         ("stuck@bytes", "expected kind"),
         ("stuck@bytes=", "expected kind"),
