@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from qrngd.devices import EMULATOR_MIN_ENTROPY_MILLIBITS, CharacterDevice, Device, Emulator
+from qrngd.devices import EMULATOR_MIN_ENTROPY_MILLIBITS, CharacterDevice, Device, Emulator, QuantisDevice
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
@@ -63,7 +63,18 @@ class DeviceConfig(settings.Section, frozen=True):
                 serial=self.serial,
             )
         assert self.path is not None, "a checked configuration has a path here"
-        if self.kind == "chardev":
+        if self.kind == "quantis":
+            return QuantisDevice(
+                str(self.path),
+                min_entropy_millibits=self.min_entropy_millibits,
+                sample_bits=self.sample_bits,
+                model=self.model,
+                serial=self.serial,
+                nominal_rate_bps=self.nominal_rate_bps,
+                conditioned=self.conditioned,
+                source=self.source,
+            )
+        if self.kind in ("chardev", "appliance"):
             return CharacterDevice(
                 str(self.path),
                 min_entropy_millibits=self.min_entropy_millibits,
@@ -73,6 +84,7 @@ class DeviceConfig(settings.Section, frozen=True):
                 nominal_rate_bps=self.nominal_rate_bps,
                 conditioned=self.conditioned,
                 source=self.source,
+                kind=self.kind,
             )
         raise fault("E-CONFIG", f"kind: this version has no driver for {self.kind!r}")
 
@@ -100,6 +112,8 @@ class DeviceConfig(settings.Section, frozen=True):
             raise fault("E-CONFIG", f"{key}.path: a device of kind {self.kind!r} needs its path")
         if self.kind != "emulator" and self.faults:
             raise fault("E-CONFIG", f"{key}.faults: only an emulator misbehaves on request")
+        if self.kind == "appliance" and self.source:
+            raise fault("E-CONFIG", f"{key}.source: an appliance is behind its reader, where nothing can say what it is")
         try:
             self.make()
         except QuStreamError as error:

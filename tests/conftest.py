@@ -27,6 +27,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "hwrng": lambda: os.access("/dev/hwrng", os.R_OK),
     "strace": lambda: shutil.which("strace") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
+    "gcc": lambda: shutil.which("gcc") is not None,
     "promtool": lambda: program("promtool") is not None,
     "prometheus": lambda: program("prometheus") is not None,
     "alertmanager": lambda: program("alertmanager") is not None,

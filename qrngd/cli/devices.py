@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 
 from qrngd.config import load_config
+from qrngd.devices.quantis import read_card
+from qustream.errors import QuStreamError
 
 __all__ = ["devices"]
 
@@ -33,11 +35,11 @@ class Candidate:
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Show the device this file names, too.")
+@click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Show the devices this file names, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def devices(config_path: Path | None, as_json: bool) -> None:
-    """List the devices that `kind = "chardev"` could read here. Nothing is read from them."""
-    found = [_examine(path) for path in _paths(config_path)]
+    """List the devices that could be read here, and their `kind`. Nothing is read from them; a Quantis card is asked what it is."""
+    found = [_examine(path, kind) for path, kind in _paths(config_path).items()]
     found.append(Candidate("", "emulator", True, "", [], "/dev/urandom, for test networks only"))
     if as_json:
         click.echo(json.dumps([asdict(candidate) for candidate in found], indent=2))
@@ -46,41 +48,47 @@ def devices(config_path: Path | None, as_json: bool) -> None:
         behind = f" [{candidate.current or 'nothing'}; available: {', '.join(candidate.available) or 'none'}]" if candidate.path.endswith(
             "/hwrng") else ""  # fmt: skip
         mark = "usable  " if candidate.usable else "unusable"
-        click.echo(f"{mark}  {candidate.path or candidate.kind}{behind}  {candidate.note}".rstrip())
+        name = f"{candidate.path} ({candidate.kind})" if candidate.path else candidate.kind
+        click.echo(f"{mark}  {name}{behind}  {candidate.note}".rstrip())
 
 
-def _paths(config_path: Path | None) -> list[Path]:
+def _paths(config_path: Path | None) -> dict[Path, str]:
+    """Where to look, and as what."""
     paths = [path for pattern in PATTERNS for path in sorted(Path("/dev").glob(pattern))][:DEVICES_MAX]
+    found = {path: "quantis" if path.name.startswith("qrandom") else "chardev" for path in paths}
     if config_path is not None:
-        configured = load_config(config_path).device[0].path
-        if configured is not None and configured not in paths:
-            paths.append(configured)
-    return paths
+        found |= {device.path: device.kind for device in load_config(config_path).device if device.path is not None}
+    return found
 
 
-def _examine(path: Path) -> Candidate:
+def _examine(path: Path, kind: str) -> Candidate:
     current, available = ("", [])
     if path.name == "hwrng":
         current, available = _sysfs("rng_current"), _sysfs("rng_available").split()
         if current in ("", "none"):
-            return Candidate(str(path), "chardev", False, "", available, "no hardware generator is behind it")
-    trouble = _trouble(path)
-    return Candidate(str(path), "chardev", not trouble, current, available, trouble)
-
-
-def _trouble(path: Path) -> str:
-    """Why the device cannot be opened, '' if it can. Opened without blocking, not read."""
+            return Candidate(str(path), kind, False, "", available, "no hardware generator is behind it")
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
-        return error.strerror or str(error)
+        return Candidate(str(path), kind, False, current, available, error.strerror or str(error))
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _card(path, handle) if kind == "quantis" else Candidate(str(path), kind, True, current, available, "")
     except OSError:
-        return "held by another process"
+        return Candidate(str(path), kind, False, current, available, "held by another process")
     finally:
         os.close(handle)
-    return ""
+
+
+def _card(path: Path, handle: int) -> Candidate:
+    """What a Quantis card says of itself; what does not answer as one may still be a stream of bytes."""
+    try:
+        card = read_card(handle, str(path))
+    except QuStreamError as error:
+        kind = "chardev" if error.code == "E-CONFIG" else "quantis"
+        return Candidate(str(path), kind, kind == "chardev", "", [], error.detail)
+    modules = f"{card.versions}, modules present {card.mask:04b}, working {card.mask & card.status:04b}"
+    return Candidate(str(path), "quantis", not card.trouble, card.source, [], card.trouble or modules)
 
 
 def _sysfs(name: str) -> str:

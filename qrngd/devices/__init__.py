@@ -1,4 +1,4 @@
-"""QRNG devices: one `Device` protocol, two drivers, and the one-word form in which a device is named on a command line."""
+"""QRNG devices: one `Device` protocol, their drivers, and the one-word form in which a device is named on a command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from qrngd.devices.chardev import CharacterDevice
 from qrngd.devices.device import SILENCE_LIMIT_MS, Device, reopen_delay_ms
 from qrngd.devices.emulator import EMULATOR_MIN_ENTROPY_MILLIBITS, Emulator
 from qrngd.devices.faults import parse_faults
+from qrngd.devices.quantis import QuantisDevice
 
 __all__ = [
     "EMULATOR_MIN_ENTROPY_MILLIBITS",
@@ -13,6 +14,7 @@ __all__ = [
     "CharacterDevice",
     "Device",
     "Emulator",
+    "QuantisDevice",
     "device_from_text",
     "parse_faults",
     "reopen_delay_ms",

@@ -1,4 +1,7 @@
-"""A device that is a stream of bytes: any character device, FIFO or file (`proto/spec/entropy-feed.md`, "Devices")."""
+"""A device that is a stream of bytes: any character device, FIFO or file (`proto/spec/entropy-feed.md`, "Devices").
+
+The driver of a card and the stream of an appliance's reader are of this kind too: `kind` says what must stand at the path for them.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ __all__ = ["CharacterDevice", "kind_of"]
 HWRNG = (10, 183)
 KERNEL_STREAMS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)}
 _LABEL_CHARS = 64  # what a descriptor's label holds
+# What a kind of the configuration is on this machine; 'chardev' may be anything that `kind_of` knows.
+_FORMS = {"appliance": "fifo", "quantis": "chardev"}
 
 
 def kind_of(path: str, status: os.stat_result, *, is_terminal: bool) -> str:
@@ -50,17 +55,18 @@ class CharacterDevice:
         nominal_rate_bps: int = 0,
         conditioned: bool = False,
         source: str = "",
+        kind: str = "chardev",
         hwrng_folder: Path = Path("/sys/class/misc/hw_random"),
     ) -> None:
         """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG). `source`:
-        what /dev/hwrng's `rng_current` must say, if anything."""
+        what /dev/hwrng's `rng_current` must say, if anything. `kind`: as configured; E-CONFIG when the path is something else."""
         if min_entropy_millibits is None:
             raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
         self._path, self._hwrng_folder = path, hwrng_folder
         self._sample_bits, self._min_entropy_millibits = sample_bits, min_entropy_millibits
         self._model, self._serial = model or Path(path).name, serial
         self._nominal_rate_bps, self._conditioned = nominal_rate_bps, conditioned
-        self._source = source
+        self._source, self._configured_kind = source, kind
         self._file: DescriptorFile | None = None
         self._kind = ""
         self._delivered_bytes = 0
@@ -89,6 +95,10 @@ class CharacterDevice:
         self._file = DescriptorFile(self._path, lock=True)
         try:
             self._kind = kind_of(self._path, os.fstat(self._file.fileno()), is_terminal=os.isatty(self._file.fileno()))
+            form = _FORMS.get(self._configured_kind, self._kind)
+            if self._kind != form:
+                what = f"{self._path} is a {self._kind}, and a device of kind {self._configured_kind!r} is a {form}"
+                raise fault("E-CONFIG", what)
             source = self.rng_current() if self._kind == "hwrng" else ""
             if self._source not in ("", source):
                 raise fault("E-DEV-IDENTITY", f"behind {self._path} is {source or 'nothing with a name'!r}, not {self._source!r}")
@@ -100,7 +110,7 @@ class CharacterDevice:
             self.close()
             raise
         return DeviceDescriptor(
-            kind="chardev" if self._kind == "hwrng" else self._kind,
+            kind=self._descriptor_kind,
             model=self._model[:_LABEL_CHARS],
             serial=self._serial[:_LABEL_CHARS],
             sample_bits=self._sample_bits,
@@ -110,6 +120,12 @@ class CharacterDevice:
             emulated=self._kind == "file",  # a recording is not a live device, whatever made it
             source=source[:_LABEL_CHARS],
         )
+
+    @property
+    def _descriptor_kind(self) -> str:
+        if self._configured_kind in _FORMS:
+            return self._configured_kind
+        return "chardev" if self._kind == "hwrng" else self._kind
 
     def rng_current(self) -> str:
         """The kernel's name of what is behind /dev/hwrng. Raises E-DEV-ABSENT when nothing is."""
@@ -123,12 +139,16 @@ class CharacterDevice:
 
     def readinto(self, buffer: memoryview) -> int:
         try:
-            size = self._opened.readinto(buffer)
-            if size == 0 and len(buffer) and not (self._kind == "fifo" and not self._delivered_bytes):
-                raise fault("E-DEV-ABSENT", f"{self._path} has come to its end after {self._delivered_bytes} bytes")
+            return self._read_open(buffer)
         except BaseException:
             self.close()
             raise
+
+    def _read_open(self, buffer: memoryview) -> int:
+        """As `readinto`, without closing on errors."""
+        size = self._opened.readinto(buffer)
+        if size == 0 and len(buffer) and not (self._kind == "fifo" and not self._delivered_bytes):
+            raise fault("E-DEV-ABSENT", f"{self._path} has come to its end after {self._delivered_bytes} bytes")
         self._delivered_bytes += size or 0
         return size or 0
 

@@ -1,0 +1,56 @@
+"""`qrngd devices` on cards: what it says of one that works, one that does not, and something else in its place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.network import BIN
+from support.quantis_card import Card, compile_shim
+
+from qustream.model.ids import IdKind, to_text
+
+CONFIG = """
+chain = "test"
+data_dir = "data"
+listen = ["127.0.0.1:0"]
+
+[[device]]
+kind = "quantis"
+path = "{path}"
+min_entropy_millibits = 7000
+
+[[allow]]
+id = "{node}"
+"""
+
+
+def listed(card: Card, config: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [BIN / "qrngd", "devices", "--config", config, "--json"], env=card.environment, capture_output=True, text=True, check=True
+    )
+    [found] = [each for each in json.loads(done.stdout) if each["path"] == card.path]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.needs("gcc")
+def test_a_configured_card_says_what_it_is(tmp_path: Path) -> None:
+    card, config = Card(compile_shim(tmp_path), tmp_path), tmp_path / "qrngd.toml"
+    with card.delivering():
+        config.write_text(CONFIG.format(path=card.path, node=to_text(IdKind.NODE, bytes(32))))
+        good = listed(card, config)
+        assert (good["kind"], good["usable"], good["current"]) == ("quantis", True, "pci 0003:0011")
+        assert good["note"] == "board 00010203 driver 2.1, modules present 0111, working 0111"
+        card.say(status=0b0011)
+        broken = listed(card, config)
+        assert (broken["kind"], broken["usable"]) == ("quantis", False)
+        assert "module 2" in broken["note"]
+        card.say(ioctl_errno=errno.ENOTTY)
+        other = listed(card, config)
+        assert (other["kind"], other["usable"]) == ("chardev", True)
+        assert "does not answer as a Quantis card" in other["note"]

@@ -1,0 +1,49 @@
+"""What a `[[device]]` becomes: the driver of its kind, and refusals that name the setting."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qrngd.device_config import DeviceConfig
+from qrngd.devices import CharacterDevice, QuantisDevice
+from qustream.errors import OperatorFault
+
+
+def test_a_card_has_its_own_driver() -> None:
+    config = DeviceConfig("quantis", path=Path("/dev/qrandom0"), min_entropy_millibits=7000, source="pci 0003:0000")
+    config.check("device[0]")
+    assert isinstance(config.make(), QuantisDevice)
+    assert config.expected.kind == "quantis"
+
+
+def test_an_appliance_is_the_fifo_of_its_reader_and_nothing_else(tmp_path: Path) -> None:
+    fifo, file = tmp_path / "fifo", tmp_path / "file"
+    os.mkfifo(fifo)
+    file.write_bytes(bytes(100))
+    config = DeviceConfig("appliance", path=fifo, model="QEA", serial="7", min_entropy_millibits=7000, conditioned=True)
+    config.check("device[0]")
+    device = config.make()
+    assert isinstance(device, CharacterDevice)
+    found = device.open()
+    device.close()
+    assert (found.kind, found.model, found.serial, found.conditioned, found.emulated) == ("appliance", "QEA", "7", True, False)
+    with pytest.raises(OperatorFault, match="is a file, and a device of kind 'appliance' is a fifo") as caught:
+        DeviceConfig("appliance", path=file, min_entropy_millibits=7000).make().open()
+    assert caught.value.code == "E-CONFIG"
+
+
+@pytest.mark.parametrize("kind", ["quantis", "appliance"])
+def test_path_and_claim_must_be_given(kind: str) -> None:
+    for settings, key in (({"min_entropy_millibits": 7000}, "path"), ({"path": Path("/dev/none")}, "min_entropy_millibits")):
+        with pytest.raises(OperatorFault, match=key) as caught:
+            DeviceConfig(kind, **settings).check("device[0]")  # type: ignore[arg-type]
+        assert caught.value.code == "E-CONFIG"
+        assert "device[0]" in caught.value.detail
+
+
+def test_nobody_can_promise_what_is_behind_an_appliance() -> None:
+    with pytest.raises(OperatorFault, match=r"device\[1\].source"):
+        DeviceConfig("appliance", path=Path("/run/x"), min_entropy_millibits=7000, source="me").check("device[1]")
