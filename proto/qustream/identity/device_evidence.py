@@ -46,7 +46,7 @@ def is_p256_key(key: bytes) -> bool:
     return len(key) == 2 * NUMBER_BYTES and _public_key(key) is not None
 
 
-def verify_p256(key: bytes, message: bytes, signature: bytes) -> bool:
+def verify_p256(key: bytes, message: bytes | bytearray, signature: bytes) -> bool:
     """Whether `signature` (r ‖ s, 64 bytes) over `message` holds under `key` (x ‖ y, 64 bytes); never raises on hostile input."""
     if len(key) != 2 * NUMBER_BYTES or len(signature) != 2 * NUMBER_BYTES:
         return False
