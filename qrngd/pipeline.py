@@ -43,7 +43,7 @@ from qrngd.health.estimate import estimate
 from qrngd.health.samples import Layout
 from qrngd.health.state import DeviceMachine, DeviceState, StateChanged
 from qrngd.health.verdict import Grade, HealthTest, WindowVerdict
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.model.entropy import Conditioning, DeviceDescriptor, HealthReport
 
 __all__ = [
@@ -156,6 +156,7 @@ class Pipeline:
         self._draw, self._reseed = draw, reseed
         self._waiting = np.empty(self.layout.window_bytes, dtype=np.uint8)
         self._waiting_bytes = 0
+        self._trouble: QuStreamError | None = None  # of the stream, to be told at the next call
         self._measured = Measurement()
         self._estimating = False
         self.min_entropy_estimate_millibits: int | None = None  # the last one since the device was opened; it decides nothing
@@ -249,33 +250,44 @@ class Pipeline:
         """Overwrite every raw or conditioned byte kept inside; an unfinished window is thrown away."""
         self._waiting.fill(0)
         self._waiting_bytes = 0
+        self._trouble = None
         self._conditioner.wipe()
 
     # --- the stream
 
     def feed(self, raw: memoryview | bytes | bytearray) -> list[Event]:
         """Take raw bytes, return what follows from them. Raises E-DEV-LATCHED when the device has failed for good, E-DEV-READ
-        when samples are wider than configured (call `lost` then, as for any other error of the device)."""
+        when samples are wider than configured (call `lost` then, as for any other error of the device); where events came
+        before that, they are returned, and the next call raises."""
         if self._latched():
             raise fault("E-DEV-LATCHED", self.reason)
+        if self._trouble is not None:
+            raise self._trouble
         assert self.state not in (DeviceState.STARTING, DeviceState.ABSENT), "feed before opened"
-        stream = np.frombuffer(raw, dtype=np.uint8)
-        window_bytes = self.layout.window_bytes
         events: list[Event] = []
+        try:
+            self._judge_all(np.frombuffer(raw, dtype=np.uint8), events)
+        except QuStreamError as error:
+            if not events:
+                raise
+            self._trouble = error
+        return events
+
+    def _judge_all(self, stream: NDArray[np.uint8], events: list[Event]) -> None:
+        """Judge every window that `stream` completes, in batches, and put the rest aside."""
+        window_bytes = self.layout.window_bytes
         if self._waiting_bytes:
-            missing = window_bytes - self._waiting_bytes
-            stream = self._wait(stream, missing)
+            stream = self._wait(stream, window_bytes - self._waiting_bytes)
             if self._waiting_bytes == window_bytes:
                 self._waiting_bytes = 0
                 events += self._batch(self._waiting)
         whole = stream.size - stream.size % window_bytes
         for start in range(0, whole, BATCH_WINDOWS * window_bytes):
             if self._latched():
-                return events
+                return
             events += self._batch(stream[start : min(whole, start + BATCH_WINDOWS * window_bytes)])
         if not self._latched():
             self._wait(stream[whole:], window_bytes)
-        return events
 
     def _latched(self) -> bool:
         return self._machine.state is DeviceState.FAILED

@@ -307,6 +307,18 @@ def test_a_sample_wider_than_configured_is_the_devices_fault() -> None:
     assert caught.value.code == "E-DEV-READ"
 
 
+def test_what_came_before_a_sample_that_is_too_wide_is_told_first() -> None:
+    pipeline = opened(device=lamp(4, 4000))
+    narrow = (np.frombuffer(good(26, 1), dtype=np.uint8) & 0x0F).tobytes()
+    pipeline.feed(narrow[:-1])
+    assert changes(pipeline.feed(narrow[-1:] + b"\x10" * WINDOW)) == [DeviceState.LIVE]
+    with pytest.raises(OperatorFault, match="E-DEV-READ"):
+        pipeline.feed(narrow)
+    assert changes(pipeline.lost("E-DEV-READ", "too wide")) == [DeviceState.ABSENT]
+    pipeline.opened(lamp(4, 4000))
+    assert changes(pipeline.feed(narrow)) == [DeviceState.LIVE]
+
+
 def test_reports_say_what_was_measured_between_two_moments() -> None:
     pipeline = opened()
     pipeline.feed(good(10, 2))
