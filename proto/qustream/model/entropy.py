@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from qustream.model.base import U8, U16, U63, Bytes32, Bytes64, Count32, Label, Noun, Path
+from qustream.model.base import U8, U16, U63, Bytes32, Bytes64, Count32, Label, Noun, Path, Signed
 
 __all__ = [
     "KGEN_BYTES",
@@ -19,6 +19,8 @@ __all__ = [
     "DeviceDescriptor",
     "DeviceEvidence",
     "HealthReport",
+    "LeafLogEntry",
+    "LeafLogHeader",
     "LeafProof",
 ]
 
@@ -113,3 +115,19 @@ class LeafProof(Noun, frozen=True):
     sequence: U63
     index: Count32
     path: Path
+
+
+class LeafLogHeader(Noun, frozen=True):
+    """The first record of a log segment (`proto/spec/leaf-log.md`). `previous`: SHA-256 of the segment before, zeros for segment 0."""
+
+    chain: Label
+    server: Bytes32
+    segment: Count32
+    previous: Bytes32
+
+
+class LeafLogEntry(Noun, frozen=True):
+    """A batch in a leaf log: its signed attestation and the data of its leaves in order, 72 bytes each, 1 to 4,096 of them."""
+
+    attestation: Signed
+    leaves: Annotated[bytes, Meta(min_length=72, max_length=294_912)]
