@@ -14,20 +14,23 @@ A fault acts on *cells*: a cell is a sample, or eight samples of one bit, which 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from qustream.errors import fault
 
-__all__ = ["KINDS", "Fault", "parse_faults"]
+__all__ = ["KINDS", "Fault", "Keys", "parse_faults", "parse_script"]
 
 # A script is written by hand for a test: sixteen faults are more than anybody follows.
 FAULTS_MAX = 16
 SCRIPT_MAX_CHARS = 4096
 CELL_MAX = (1 << 16) - 1  # the widest sample
 _FAULT = re.compile(r"([a-z]+)(?:@([a-z]+=[0-9]+(?:,[a-z]+=[0-9]+)*))?", re.ASCII)
-_EVERYWHERE = {"bytes": (0, 0, 1 << 62)}  # each key: default, least, most
+Keys: TypeAlias = dict[str, tuple[int, int, int]]  # each key: default, least, most
+_EVERYWHERE: Keys = {"bytes": (0, 0, 1 << 62)}
 _STRETCH = _EVERYWHERE | {"length": (1 << 62, 1, 1 << 62)}
-KINDS: dict[str, dict[str, tuple[int, int, int]]] = {
+KINDS: dict[str, Keys] = {
     # Cells become `value`.
     "stuck": _STRETCH | {"value": (0, 0, CELL_MAX)},
     # Each cell becomes `value` with a chance of `permille` / 1000.
@@ -59,23 +62,33 @@ class Fault:
 
 def parse_faults(script: str) -> tuple[Fault, ...]:
     """The faults of a script, in its order; none for an empty one. Raises E-CONFIG naming the part that is wrong."""
+    return tuple(_placed(kind, numbers) for kind, numbers in parse_script(script, KINDS))
+
+
+def _placed(kind: str, numbers: dict[str, int]) -> Fault:
+    start = numbers.pop("bytes")
+    return Fault(kind, start, start + numbers.pop("length", 1), numbers)
+
+
+def parse_script(script: str, kinds: Mapping[str, Keys]) -> list[tuple[str, dict[str, int]]]:
+    """The parts of a script with faults of these kinds: kind and numbers, defaults filled in. Raises E-CONFIG."""
     if len(script) > SCRIPT_MAX_CHARS:
         raise fault("E-CONFIG", f"a fault script of {len(script)} characters; at most {SCRIPT_MAX_CHARS}")
     lines = [line.strip() for line in script.split("\n")]
     texts = [text for line in lines if line and not line.startswith("#") for text in line.split("+")]
     if len(texts) > FAULTS_MAX:
         raise fault("E-CONFIG", f"a fault script with {len(texts)} faults; at most {FAULTS_MAX}")
-    return tuple(_parse_fault(text) for text in texts)
+    return [_parse_fault(text, kinds) for text in texts]
 
 
-def _parse_fault(text: str) -> Fault:
+def _parse_fault(text: str, kinds: Mapping[str, Keys]) -> tuple[str, dict[str, int]]:
     match = _FAULT.fullmatch(text)
     if match is None:
         raise fault("E-CONFIG", f"fault {text!r}: expected kind or kind@key=number,…")
     kind, settings = match[1], match[2]
-    known = KINDS.get(kind)
+    known = kinds.get(kind)
     if known is None:
-        raise fault("E-CONFIG", f"fault {text!r}: no kind {kind!r}; there are {', '.join(KINDS)}")
+        raise fault("E-CONFIG", f"fault {text!r}: no kind {kind!r}; there are {', '.join(kinds)}")
     numbers = {key: default for key, (default, _, _) in known.items()}
     seen = set()
     for setting in settings.split(",") if settings else ():
@@ -89,5 +102,4 @@ def _parse_fault(text: str) -> Fault:
         if len(digits) > 19 or not least <= int(digits) <= most:
             raise fault("E-CONFIG", f"fault {text!r}: {key} must lie between {least} and {most}")
         numbers[key] = int(digits)
-    start = numbers.pop("bytes")
-    return Fault(kind, start, start + numbers.pop("length", 1), numbers)
+    return kind, numbers
