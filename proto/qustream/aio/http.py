@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import h11
 import trio
 
-__all__ = ["Answer", "Limits", "Route", "serve_http"]
+__all__ = ["Answer", "FileRoute", "Limits", "Route", "serve_http"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Answer:
 
 
 Route = Callable[[], Answer]
+# Answers for the part of a path behind its prefix, or None if there is no such page. It may wait: for a thread that reads a file.
+FileRoute = Callable[[str], Awaitable[Answer | None]]
 _READ_BYTES = 4096  # one read of a socket: requests are small
 
 
@@ -72,20 +74,22 @@ async def serve_http(
     listeners: list[trio.SocketListener],
     routes: Mapping[str, Route],
     *,
+    files: Mapping[str, FileRoute] | None = None,
     limits: Limits | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `routes` (path without query → what to answer) until cancelled."""
+    """Serve `routes` (path without query → what to answer) and `files` (prefix that ends in a slash → likewise) until cancelled."""
     bounds = limits or Limits()
-    await trio.serve_listeners(partial(_serve_client, routes, bounds, _Places(bounds)), listeners, task_status=task_status)
+    site = _Site(routes, files or {})
+    await trio.serve_listeners(partial(_serve_client, site, bounds, _Places(bounds)), listeners, task_status=task_status)
 
 
-async def _serve_client(routes: Mapping[str, Route], limits: Limits, places: _Places, stream: trio.SocketStream) -> None:
+async def _serve_client(site: _Site, limits: Limits, places: _Places, stream: trio.SocketStream) -> None:
     scope = trio.CancelScope()
     place = places.take(scope)
     try:
         with scope:
-            await _Client(stream, limits, scope).serve(routes)
+            await _Client(stream, limits, scope).serve(site)
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
         pass  # the client left or does not speak HTTP
     finally:
@@ -100,7 +104,7 @@ class _Client:
         self._scope = scope
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
 
-    async def serve(self, routes: Mapping[str, Route]) -> None:
+    async def serve(self, site: _Site) -> None:
         for _ in range(self._limits.requests_per_connection):
             self._scope.deadline = trio.current_time() + self._limits.request_timeout_s
             try:
@@ -111,7 +115,7 @@ class _Client:
             if request is None:
                 return
             self._scope.deadline = trio.current_time() + self._limits.send_timeout_s
-            await self._answer(_route(routes, request), head=request.method == b"HEAD")
+            await self._answer(await site.answer(request), head=request.method == b"HEAD")
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
@@ -165,14 +169,23 @@ class _Client:
         await self._stream.send_all(out)
 
 
-def _route(routes: Mapping[str, Route], request: h11.Request) -> Answer:
-    if request.method not in (b"GET", b"HEAD"):
-        return _error(405, "this page can only be read")
-    path = request.target.split(b"?", 1)[0].decode("ascii", "replace")
-    route = routes.get(path)
-    if route is None:
-        return _error(404, "pages here: " + " ".join(sorted(routes)))
-    return route()
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What is served."""
+
+    routes: Mapping[str, Route]
+    files: Mapping[str, FileRoute]
+
+    async def answer(self, request: h11.Request) -> Answer:
+        if request.method not in (b"GET", b"HEAD"):
+            return _error(405, "this page can only be read")
+        path = request.target.split(b"?", 1)[0].decode("ascii", "replace")
+        if path in self.routes:
+            return self.routes[path]()
+        folder, slash, name = path.rpartition("/")
+        file = self.files.get(folder + slash)
+        found = await file(name) if file is not None else None
+        return found or _error(404, "pages here: " + " ".join(sorted([*self.routes, *(f"{prefix}…" for prefix in self.files)])))
 
 
 def _error(status: int, why: str) -> Answer:
