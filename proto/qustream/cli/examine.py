@@ -10,6 +10,7 @@ import click
 
 from qustream.cli.context import Here
 from qustream.cli.files import file_argument, json_option, source_of
+from qustream.cli.leaf_log import look_up
 from qustream.cli.machine import print_json
 from qustream.cli.screen import blocks_table, chains_text, clean, harmless, moment, size_text
 from qustream.client.reports import Report, Revoked
@@ -25,20 +26,29 @@ __all__ = ["inspect", "revoke", "verify"]
 @click.command()
 @file_argument
 @click.option("--blocks", is_flag=True, help="As a recipient: also collect the blocks and verify where each came from.")
+@click.option(
+    "--log", "logs", multiple=True, metavar="SOURCE", help="With --blocks: also look each leaf up in this leaf log; may be repeated."
+)
 @json_option
 @click.pass_obj
-def verify(here: Here, /, file: Path, *, blocks: bool, as_json: bool) -> None:
+def verify(here: Here, /, file: Path, *, blocks: bool, logs: tuple[str, ...], as_json: bool) -> None:
     """Verify an envelope without opening it: structure, sender, content, and with --blocks its randomness.
 
+    SOURCE is a directory of a QRNG server's published segments, or the http address of its status pages; the log is audited, too.
     Exit 0: everything that was to be verified holds; 75: a node could not be asked; 1: something does not hold.
     """
+    if logs and not blocks:
+        raise click.UsageError("--log goes with --blocks")
     with here.client() as client:
         report = client.verify(source_of(file), blocks=blocks)
-    if as_json:
-        print_json(report)
-    else:
+    if not as_json:
         _say_report(file, report)
-    if any(block.doubt for block in report.blocks):
+    looked_up = look_up(here, logs, report.blocks) if logs else []
+    if as_json:
+        print_json(report if not logs else {"report": report, "leaves": tuple(looked_up)})
+    for leaf in looked_up if not as_json else ():
+        click.echo(str(leaf))
+    if any(block.doubt for block in report.blocks) or any(leaf.holds is False for leaf in looked_up):
         sys.exit(1)
     codes = [suspect.code for suspect in report.suspects]
     if codes:

@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def as_json(value: object, name: str = "") -> object:
-    """What `json` takes: a dataclass becomes an object, an id its text, a coded error its code and detail. `name`: the field's."""
+    """What `json` takes: a dataclass or dict becomes an object, an id its text, a coded error its code and detail. `name`: the field's."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name), field.name) for field in dataclasses.fields(value)}
     if isinstance(value, bytes):
@@ -35,6 +35,8 @@ def as_json(value: object, name: str = "") -> object:
         return {"code": value.code, "detail": value.detail}
     if isinstance(value, IntEnum):
         return value.name.lower()
+    if isinstance(value, dict):
+        return {key: as_json(each, key) for key, each in value.items()}
     if isinstance(value, tuple):
         return [as_json(one, name) for one in value]
     return value

@@ -15,7 +15,7 @@ from qustream.identity import files, keystore
 from qustream.identity.user import UserHome
 from qustream.registry import NetworkFileRegistry
 
-__all__ = ["CONFIG_FILE", "CREDENTIAL", "HEIGHT_FILE", "HomeConfig", "find_home_passphrase", "open_home", "write_config"]
+__all__ = ["CONFIG_FILE", "CREDENTIAL", "HEIGHT_FILE", "HomeConfig", "find_home_passphrase", "load_config", "open_home", "write_config"]
 
 CONFIG_FILE = "config.toml"
 # The newest version of the network file this device has seen: an older one, with its revocations undone, is refused in a later run too.
