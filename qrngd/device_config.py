@@ -10,7 +10,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from qrngd.devices import EMULATOR_MIN_ENTROPY_MILLIBITS, CharacterDevice, Device, Emulator, QuantisDevice
+from qrngd.devices import (
+    EMULATOR_MIN_ENTROPY_MILLIBITS,
+    CharacterDevice,
+    Device,
+    Emulator,
+    QCicadaDevice,
+    QuantisDevice,
+    SerialDevice,
+)
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
@@ -86,7 +94,31 @@ class DeviceConfig(settings.Section, frozen=True):
                 source=self.source,
                 kind=self.kind,
             )
-        raise fault("E-CONFIG", f"kind: this version has no driver for {self.kind!r}")
+        return self._make_serial(str(self.path))
+
+    def _make_serial(self, path: str) -> Device:
+        if self.kind == "qcicada":
+            return QCicadaDevice(
+                path,
+                min_entropy_millibits=self.min_entropy_millibits,
+                sample_bits=self.sample_bits,
+                model=self.model,
+                serial=self.serial,
+                nominal_rate_bps=self.nominal_rate_bps,
+                conditioned=self.conditioned,
+                source=self.source,
+                device_authority=bytes.fromhex(self.device_authority),
+            )
+        return SerialDevice(
+            path,
+            min_entropy_millibits=self.min_entropy_millibits,
+            baud=self.baud,
+            sample_bits=self.sample_bits,
+            model=self.model,
+            serial=self.serial,
+            nominal_rate_bps=self.nominal_rate_bps,
+            conditioned=self.conditioned,
+        )
 
     @property
     def expected(self) -> DeviceDescriptor:
@@ -110,6 +142,8 @@ class DeviceConfig(settings.Section, frozen=True):
             raise fault("E-CONFIG", f'{key}.path: an emulator has no path; is kind = "chardev" meant?')
         if self.kind != "emulator" and self.path is None:
             raise fault("E-CONFIG", f"{key}.path: a device of kind {self.kind!r} needs its path")
+        if self.kind != "qcicada" and self.device_authority:
+            raise fault("E-CONFIG", f'{key}.device_authority: only devices of kind "qcicada" sign what they deliver')
         if self.kind != "emulator" and self.faults:
             raise fault("E-CONFIG", f"{key}.faults: only an emulator misbehaves on request")
         if self.kind == "appliance" and self.source:

@@ -1,0 +1,131 @@
+"""An emulated device on a pseudo-terminal: the path it is found at stays the same, whoever opens, closes, or is killed.
+
+The device is this program at the master's side. Pulling the plug is closing the master: whoever has the line open meets what the kernel
+tells of an adapter that is gone, and the path is gone too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from qrngd.emulation.pace import Pace
+from qrngd.emulation.source import ByteSource
+from qustream.errors import QuStreamError, fault
+
+__all__ = ["LineDevice", "RawStick", "serve_pty"]
+
+# How long it may take to see that it is to end, or that somebody has opened the line.
+LOOK_INTERVAL_MS = 10
+# When nobody has had the line open for this long a new one takes its place: whoever was killed while he held it alone (TIOCEXCL) would
+# otherwise have locked it for ever, as no adapter does. Shorter than the first pause before a device is opened again.
+RENEW_AFTER_S = 0.3
+CHUNK_BYTES = 4096  # what a line holds
+
+
+class LineDevice(Protocol):
+    """What a device does with its line."""
+
+    def receive(self, data: bytes) -> None:
+        """What the host sent."""
+
+    def output(self, most: int) -> bytes:
+        """Up to `most` bytes it has to say now. Raises E-DEV-ABSENT when it vanishes."""
+
+
+class RawStick:
+    """A stick that streams while its line is open and listens to nobody."""
+
+    def __init__(self, draw: Callable[[int], bytes]) -> None:
+        self.output = draw
+
+    def receive(self, data: bytes) -> None:
+        """Is not listened to."""
+
+
+class _Pseudo:
+    """One pseudo-terminal, to be found at `link`."""
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self.master, slave = pty.openpty()
+        self._name = os.ttyname(slave)
+        tty.setraw(slave)
+        os.set_blocking(self.master, False)
+        os.close(slave)  # from now on the master sees whether anybody has it open
+        beside = link.with_name(f".{link.name}.{os.getpid()}")
+        try:
+            if link.exists() and not link.is_symlink():
+                raise fault("E-FILE", f"{link} is there and no link to a serial line")
+            os.symlink(self._name, beside)
+            os.replace(beside, link)
+        except OSError as error:
+            os.close(self.master)
+            raise fault("E-FILE", f"{link}: {error.strerror}") from None
+
+    def close(self, *, unlink: bool) -> None:
+        """`unlink`: the path goes, too, unless it leads elsewhere by now."""
+        if self.master < 0:
+            return
+        if unlink:
+            with contextlib.suppress(OSError):
+                if os.readlink(self._link) == self._name:
+                    self._link.unlink()
+        os.close(self.master)
+        self.master = -1
+
+
+def serve_pty(
+    link: Path, device: LineDevice, source: ByteSource, pace: Pace, *, stop: Callable[[], bool], ready: Callable[[], None]
+) -> None:
+    """Until `stop()` says so. `ready` is called when the line is first there. Raises E-FILE when `link` cannot be made."""
+    line = _Pseudo(link)
+    ready()
+    try:
+        while not stop():
+            try:
+                _serve(line.master, device, pace, stop)
+                if not stop():
+                    old, line = line, _Pseudo(link)
+                    old.close(unlink=False)
+            except QuStreamError as error:
+                if error.code != "E-DEV-ABSENT":
+                    raise
+                line.close(unlink=True)
+                source.return_after_vanishing(stop)
+                line = _Pseudo(link)
+    finally:
+        line.close(unlink=True)
+
+
+def _serve(master: int, device: LineDevice, pace: Pace, stop: Callable[[], bool]) -> None:
+    """Until it is to end, or the line was used and is not open any more."""
+    poll = select.poll()
+    rest = b""
+    used, talking, closed_s = False, False, time.monotonic()
+    while not stop():
+        poll.register(master, select.POLLIN | (select.POLLOUT if rest else 0))
+        happened = dict(poll.poll(0 if talking and not rest else LOOK_INTERVAL_MS)).get(master, 0)
+        if happened & select.POLLHUP:
+            rest = b""
+            if used and time.monotonic() - closed_s > RENEW_AFTER_S:
+                return
+            time.sleep(LOOK_INTERVAL_MS / 1000)
+            continue
+        used, closed_s = True, time.monotonic()
+        with contextlib.suppress(OSError):  # closed this very moment
+            if happened & select.POLLIN:
+                device.receive(os.read(master, CHUNK_BYTES))
+            rest = rest or device.output(pace.allowed(CHUNK_BYTES))
+            talking = bool(rest)
+            if rest:
+                size = os.write(master, rest)
+                pace.spend(size)
+                rest = rest[size:]
