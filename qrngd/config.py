@@ -24,6 +24,7 @@ _LIFETIME_MIN_S = 300
 _STOCK_MAX_UNITS = 1024
 # Each device is a process and its memory; a machine with more cards than that runs a second server.
 _DEVICES_MAX = 16
+CONTROL_FILE = "control.sock"  # beside the server's data, if the configuration names no other place
 # From a few minutes' leaves at full rate to what a large disk can spare.
 _LOG_MIN_BYTES, _LOG_MAX_BYTES = 16 << 20, 1 << 44
 
@@ -66,6 +67,11 @@ class Config(settings.Section, frozen=True):
     def allowed_ids(self) -> frozenset[bytes]:
         """The nodes the file itself lists, raw."""
         return frozenset(entry.node for entry in self.allow)
+
+    @property
+    def control_path(self) -> Path:
+        """Where the running server hears its operator."""
+        return self.control or self.data_dir / CONTROL_FILE
 
     @property
     def network_key_id(self) -> bytes:

@@ -1,120 +1,122 @@
-"""From conditioned bytes to released units: cut, assign to a node, put under an attestation, hand to the feed.
+"""From units to released units: assign to a node, put under an attestation, publish, hand to the feed.
 
-A unit is cut only for a node that has credit, so the stock is used up no faster than nodes ask. Hashing and signing run in worker
-threads; between two of those everything is decided in one task. `discard` may come at any time (the device failed for good): what is
-not released by then never is.
+A unit is taken from a device's stock only for a node that has credit, so the stock is used up no faster than nodes ask. Each device has a
+batch of its own: an attestation speaks of one. Signing and the leaf log run in a worker thread; between two of those everything is
+decided in one task. `discard` may come at any time (a device failed for good): what is not released by then never is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
 from qrngd.datadir import RUN_NUMBERS
-from qrngd.feed.batch import Batch, CutUnit, SealedBatch, Statement, material_digest, seal
+from qrngd.feed.batch import Batch, CutUnit, SealedBatch, Statement, seal
 from qrngd.feed.service import FeedService
 from qrngd.feed.session import Session
-from qrngd.stock import Span, Stock
+from qrngd.stock import ReadyUnit
+from qustream.aio.logs import logger
+from qustream.errors import QuStreamError
 from qustream.model.base import Signed
 from qustream.model.entropy import Attestation
 
-__all__ = ["Cutter"]
+__all__ = ["Cutter", "Source", "UnitSupply"]
 
-# Units hashed in one trip to a thread: 2 ms of work, so that the first node does not wait for the last. Fewer are cut only when
-# fewer than that wait to be sent: a trip for each unit would cost more than its hash.
-CUT_UNITS = 16
-# How long a small cut or a small batch may wait for company while transports are busy.
+# With fewer units than this still wanted a batch is not worth holding open.
+LITTLE_UNITS = 16
+# How long a small batch may wait for company while transports are busy.
 PATIENCE_MS = 5
+# A leaf log that cannot be written is tried again after this; until then nothing leaves.
+RETRY_S = 1.0
+
+
+class UnitSupply(Protocol):
+    """A device's stock as the cutter sees it."""
+
+    @property
+    def units(self) -> int: ...
+    def take(self) -> ReadyUnit: ...
+
+
+@dataclass(slots=True)
+class Source:
+    """A device, what is said of it, and the batch that is open for it. `generation` rises when all that is not released is thrown away."""
+
+    name: str
+    supply: UnitSupply
+    statement: Statement
+    batch: Batch[Session] = field(default_factory=Batch)
+    generation: int = 0
 
 
 class Cutter:
-    """One task (`run`). `first_number`: the first batch number and each node's first sequence number in this run."""
+    """One task (`run`). `first_number`: the first batch number and each node's first sequence number in this run. `publish`: puts a signed
+    attestation and its leaves (72 bytes each) into the public log, durably; runs in a thread; what it raises stops that batch."""
 
     def __init__(
         self,
         *,
-        stock: Stock,
+        sources: Sequence[Source],
         feed: FeedService,
-        statement: Statement,
         sign: Callable[[Attestation], Signed],
+        publish: Callable[[Signed, list[bytes]], None],
         first_number: int,
         clock_ms: Callable[[], int],
     ) -> None:
         self.units_made = 0
         self.attestations = 0
-        self._stock, self._feed, self._statement, self._sign, self._clock_ms = stock, feed, statement, sign, clock_ms
+        self.trouble: QuStreamError | None = None  # why the last batch could not be published
+        self._sources, self._feed, self._sign, self._publish, self._clock_ms = list(sources), feed, sign, publish, clock_ms
         self._first_number = first_number
         self._next_sequence: dict[bytes, int] = {}  # one entry for each node ever fed in this run; the allow-list bounds it
-        self._batch: Batch[Session] = Batch()
-        self._waiting_since_ms: int | None = None  # since when something small could have been done
-        self._generation = 0  # rises when everything that is not released is thrown away
+        self._turn = 0
 
     async def run(self) -> None:
-        """Cut and seal for ever. `feed.changed` must ring when the stock has grown, too."""
+        """Cut and seal for ever. `feed.changed` must ring when a stock has grown, too."""
         while True:
-            room, unsent = self._batch.room, self._feed.released_units
-            count = min(self._stock.units, self._feed.wanted_units, room, CUT_UNITS)
-            patient = self._is_patient(count)
-            if count and (count == min(room, CUT_UNITS) or unsent <= CUT_UNITS or not patient):
-                self._waiting_since_ms = None
-                await self._cut(count)
-            elif self._is_due(unsent, patient):
-                self._waiting_since_ms = None
-                await self._seal()
+            self._cut()
+            now_ms = self._clock_ms()
+            due = next((source for source in self._sources if self._is_due(source.batch, now_ms)), None)
+            if due is not None:
+                await self._seal(due)
             else:
-                await self._wait(patient)
+                await self._wait(now_ms)
 
-    def _is_patient(self, count: int) -> bool:
-        """Whether something that could be done now may wait for more of its kind, because transports have enough to send."""
-        if not count and not self._batch.units:
-            self._waiting_since_ms = None
-            return True
-        if self._waiting_since_ms is None:
-            self._waiting_since_ms = self._clock_ms()
-        return self._clock_ms() - self._waiting_since_ms < PATIENCE_MS
+    def discard(self, name: str) -> None:
+        """Throw away every unit of a device that has not been released; the nodes keep their credit."""
+        for source in self._sources:
+            if source.name == name:
+                source.generation += 1
+                units, source.batch = source.batch.units, Batch()
+                for unit in units:
+                    self._feed.take_back(unit)
 
-    def discard(self) -> None:
-        """Throw away every unit that has not been released; the nodes keep their credit."""
-        self._generation += 1
-        for unit in self._batch.units:
-            self._feed.take_back(unit)
-        self._batch = Batch()
+    def _cut(self) -> None:
+        """Give every unit there is to the node whose turn it is, one device after the other."""
+        idle = 0
+        while idle < len(self._sources):
+            source = self._sources[self._turn]
+            self._turn = (self._turn + 1) % len(self._sources)
+            idle = 0 if self._cut_one(source) else idle + 1
 
-    def _is_due(self, unsent: int, patient: bool) -> bool:
-        """Full, two seconds old, or hardly anything more is wanted: then as soon as more waits to be signed than to be sent, for
-        what is sent meanwhile makes room for the next batch, or when patience ends, for what is unsent may be a slow reader's."""
-        batch = self._batch
-        if not batch.units:
+    def _cut_one(self, source: Source) -> bool:
+        if not source.supply.units or not source.batch.room:
             return False
-        little_wanted = self._feed.wanted_units < CUT_UNITS and (len(batch.units) >= unsent or not patient)
-        return not batch.room or little_wanted or self._clock_ms() >= batch.due_ms
-
-    async def _wait(self, patient: bool) -> None:
-        until_ms = self._batch.due_ms if self._batch.units else math.inf
-        if patient and self._waiting_since_ms is not None:
-            until_ms = min(until_ms, self._waiting_since_ms + PATIENCE_MS)
-        with trio.move_on_after(max(0.001, (until_ms - self._clock_ms()) / 1000)):
-            await self._feed.changed.wait()
-
-    async def _cut(self, count: int) -> None:
-        generation = self._generation
-        cut: list[tuple[Session, tuple[memoryview, ...], Span]] = []
-        for _ in range(count):
-            session = self._feed.next_session()
-            assert session is not None, "nobody's turn although units are wanted"
-            cut.append((session, *self._stock.cut()))
-        digests = await trio.to_thread.run_sync(lambda: [material_digest(pieces) for _, pieces, _ in cut])
-        for (session, pieces, span), digest in zip(cut, digests, strict=True):
-            unit = CutUnit(session, session.node, self._take_sequence(session.node), pieces, digest, span)
-            self.units_made += 1
-            if not self._batch.takes(span):
-                await self._seal()
-            if session.closed or generation != self._generation:
-                self._feed.take_back(unit)
-            else:
-                self._batch.add(unit, self._clock_ms())
+        session = self._feed.next_session()
+        if session is None:
+            return False
+        unit = CutUnit(session, session.node, self._take_sequence(session.node), source.supply.take())
+        self.units_made += 1
+        if source.batch.takes(unit.span):
+            source.batch.add(unit, self._clock_ms())
+        else:  # the device was opened anew and says another thing of itself: these few units are not worth an attestation of their own
+            self._feed.take_back(unit)
+            source.batch.close()
+        return True
 
     def _take_sequence(self, node: bytes) -> int:
         """The node's next number. A run has enough for 19 years at full rate."""
@@ -123,13 +125,52 @@ class Cutter:
         self._next_sequence[node] = number + 1
         return number
 
-    async def _seal(self) -> None:
-        generation, batch, number = self._generation, self._batch, self._first_number + self.attestations
-        self._batch = Batch()
+    def _is_due(self, batch: Batch[Session], now_ms: int) -> bool:
+        """Full, two seconds old, or hardly anything more is wanted: then as soon as more waits to be signed than to be sent, for
+        what is sent meanwhile makes room for the next batch, or when patience ends, for what is unsent may be a slow reader's."""
+        if not batch.units:
+            return False
+        if not batch.room or now_ms >= batch.due_ms:
+            return True
+        if self._feed.wanted_units >= LITTLE_UNITS:
+            return False
+        return len(batch.units) >= self._feed.released_units or now_ms >= batch.last_ms + PATIENCE_MS
+
+    async def _wait(self, now_ms: int) -> None:
+        until_ms = float(min((source.batch.due_ms for source in self._sources if source.batch.units), default=math.inf))
+        if self._feed.wanted_units < LITTLE_UNITS:
+            patient = (source.batch.last_ms + PATIENCE_MS for source in self._sources if source.batch.units)
+            until_ms = min(until_ms, min(patient, default=math.inf))
+        until_ms = min(until_ms, now_ms + self._feed.allowance_in_ms)
+        with trio.move_on_after(max(0.001, (until_ms - now_ms) / 1000)):
+            await self._feed.changed.wait()
+
+    async def _seal(self, source: Source) -> None:
+        generation, batch, number = source.generation, source.batch, self._first_number + self.attestations
+        source.batch = Batch()
         self.attestations += 1
-        sealed: SealedBatch[Session] = await trio.to_thread.run_sync(lambda: seal(batch, number, self._statement, self._sign))
-        if generation == self._generation:
+        try:
+            sealed = await trio.to_thread.run_sync(self._sealed, batch, number, source.statement)
+        except QuStreamError as error:
+            self._not_published(error, batch)
+            await trio.sleep(RETRY_S)
+            return
+        self.trouble = None
+        if generation == source.generation:
             self._feed.release(sealed)
             return
+        for unit in batch.units:
+            self._feed.take_back(unit)
+
+    def _sealed(self, batch: Batch[Session], number: int, statement: Statement) -> SealedBatch[Session]:
+        """In a worker thread: nothing of a batch leaves before its leaves are public."""
+        sealed = seal(batch, number, statement, self._sign)
+        self._publish(sealed.attestation, sealed.leaves)
+        return sealed
+
+    def _not_published(self, error: QuStreamError, batch: Batch[Session]) -> None:
+        if self.trouble is None:
+            logger("qrngd").error("leaf log not written", code=error.code, detail=error.detail)
+        self.trouble = error
         for unit in batch.units:
             self._feed.take_back(unit)

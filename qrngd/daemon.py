@@ -1,10 +1,11 @@
 """The QRNG daemon: every task of a running server, and the picture it gives of itself (`proto/spec/entropy-feed.md`).
 
-    device ─ reader ─▶ stock ─ cutter ─▶ batch, signed ─▶ feed ─ session ─▶ node      one task each; a session a node
+    worker ═ host ─▶ stock ─ cutter ─▶ batch, signed, in the leaf log ─▶ feed ─ session ─▶ node
+    (a process)       a device each                                            one task each; a session a node
 
-Besides these: the network file is watched, status pages are served, systemd is told. A fault of the device, the disk or the network file
-becomes a condition in the status; an exception nobody foresaw is our own bug, ends the process, and the service manager starts it
-again, which runs the full start-up test.
+Besides these: the network file is watched, status pages are served, systemd is told, the operator is heard. A fault of a device, the disk
+or the network file becomes a condition in the status; an exception nobody foresaw is our own bug, ends the process, and the service
+manager starts it again, which runs the full start-up test.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import ssl
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -22,18 +22,22 @@ import trio
 
 from qrngd.allowlist import AllowList
 from qrngd.config import Config
-from qrngd.cutter import Cutter
+from qrngd.control import ControlRequest, serve_control
+from qrngd.cutter import Cutter, Source
 from qrngd.datadir import DataDirectory
+from qrngd.device_config import DeviceConfig
 from qrngd.feed.batch import Statement
-from qrngd.feed.credit import NODES_MAX
+from qrngd.feed.credit import IN_FLIGHT_UNITS, NODES_MAX
 from qrngd.feed.service import FeedService
 from qrngd.health.state import DeviceState, StateChanged
+from qrngd.latches import Latches
+from qrngd.leaflog import LeafLog
+from qrngd.memory import forbid_core_dumps, lock_memory
 from qrngd.pages import pages
-from qrngd.pipeline import Pipeline
-from qrngd.reader import DeviceReader
+from qrngd.picture import device_status
 from qrngd.sockets import inherited_sockets
-from qrngd.status import AlarmCounts, DeviceStatus, FeedStatus, NodeStatus, StatusSnapshot, status_line
-from qrngd.stock import Stock
+from qrngd.status import FeedStatus, NodeStatus, StatusSnapshot, status_line
+from qrngd.worker.host import DeviceHost
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve, serve_unix
@@ -42,7 +46,7 @@ from qustream.aio.systemd import notify, watchdog_interval_ms
 from qustream.errors import fault
 from qustream.identity.signing import SigningKey
 from qustream.model.base import Signed
-from qustream.model.entropy import UNIT_BYTES, Attestation
+from qustream.model.entropy import Attestation
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import show_address
@@ -59,6 +63,9 @@ STATUS_S = 5.0  # systemd's status line and watchdog, at least this often
 CONNECTIONS_MAX = 2 * NODES_MAX
 FEED_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST, Channel.BULK})
 REASON_MAX_CHARS = 256  # of FeedHealth
+LEAF_LOG_FOLDER = "leaves"
+_S = DeviceState
+_BEST_FIRST = (_S.LIVE, _S.SUSPECT, _S.TESTING, _S.STARTING, _S.ABSENT, _S.FAILED)
 
 
 def now_ms() -> int:
@@ -69,46 +76,51 @@ def now_ms() -> int:
 class Daemon:
     """One QRNG server. Everything it needs is handed in open; `serve()` runs it."""
 
-    def __init__(self, config: Config, key: SigningKey, allow: AllowList, first_number: int) -> None:
-        self._config, self._key, self._allow = config, key, allow
+    def __init__(self, config: Config, key: SigningKey, allow: AllowList, first_number: int, log: LeafLog) -> None:
+        self._config, self._key, self._allow, self._leaf_log = config, key, allow, log
         self._log = logger("qrngd")
         self._started_ms = now_ms()
         self._uids = frozenset(config.unix_uids or (os.geteuid(),))
         self._stats = ListenerStats()
-        device = config.device[0]
-        self._stock = Stock(config.stock_units * UNIT_BYTES)
-        self._pipeline = Pipeline(
-            device.expected,
-            draw=ssl.RAND_bytes,
-            reseed=lambda seed: ssl.RAND_add(seed, 0.0),
-            assessed_min_entropy_millibits=device.assessed_min_entropy_millibits,
-        )
-        self._feed = FeedService(may_have=lambda node: node in allow, health=self._health(), clock_ms=now_ms)
-        self._reader = DeviceReader(
-            device.make(),
-            self._pipeline,
-            self._stock,
-            wanted_units=lambda: self._feed.wanted_units,
-            feed_changed=self._feed.changed,
-            on_change=self._device_changed,
+        self._memory_locked = config.memory_lock and lock_memory()
+        self._feed = FeedService(
+            may_have=lambda node: node in allow,
+            health=FeedHealth(DeviceState.STARTING, "", "the daemon has started"),
             clock_ms=now_ms,
+            units_per_minute=config.node_units_per_minute,
         )
+        latches = Latches(config.data_dir)
+        self._hosts = [self._host(device, latches) for device in config.device]
+        self._sources = [Source(host.name, host, self._statement(host)) for host in self._hosts]
+        self._feed.announce(self._health())
         self._cutter = Cutter(
-            stock=self._stock,
+            sources=self._sources,
             feed=self._feed,
-            statement=self._statement(),
             sign=self._sign,
+            publish=log.append,
             first_number=first_number,
             clock_ms=now_ms,
         )
 
-    def _statement(self) -> Statement:
+    def _host(self, device: DeviceConfig, latches: Latches) -> DeviceHost:
+        return DeviceHost(
+            device,
+            stock_units=self._config.stock_units,
+            in_flight_units=IN_FLIGHT_UNITS,
+            latches=latches,
+            stirred=self._feed.changed,
+            on_change=self._device_changed,
+            clock_ms=now_ms,
+            memory_lock=self._config.memory_lock,
+        )
+
+    def _statement(self, host: DeviceHost) -> Statement:
         return Statement(
             chain=self._config.chain,
             server=self._key.id,
-            conditioning=self._pipeline.conditioning_report(),
+            conditioning=host.conditioning_report(),
             lifetime_ms=self._config.attestation_lifetime_s * 1000,
-            health_report=self._pipeline.health_report,
+            health_report=host.health_report,
         )
 
     def _sign(self, attestation: Attestation) -> Signed:
@@ -126,7 +138,9 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 shown_at = await self._show(nursery, inherited.get("pages", []))
                 addresses = await self._listen(nursery, listening)
-                nursery.start_soon(self._reader.run)
+                await nursery.start(serve_control, self._config.control_path, self._perform)
+                for host in self._hosts:
+                    nursery.start_soon(host.run)
                 nursery.start_soon(self._cutter.run)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._report)
@@ -134,8 +148,8 @@ class Daemon:
                 notify(READY="1", STATUS=status_line(self.snapshot()))
                 await self._until_told_to_stop()
                 nursery.cancel_scope.cancel()
-        self._pipeline.wipe()
-        self._stock.clear()
+        for host in self._hosts:
+            host.stock.clear()
 
     async def _show(self, nursery: trio.Nursery, inherited: list[socket.socket]) -> str:
         """Serve the status pages; return their address as bound."""
@@ -146,7 +160,7 @@ class Daemon:
         for sock in inherited or [open_listener(wanted)]:
             sock.setblocking(False)
             listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
-        await nursery.start(serve_http, listeners, pages(self.snapshot))
+        await nursery.start(serve_http, listeners, pages(self.snapshot))  # LEAFLOG
         name = listeners[0].socket.getsockname()
         return show_address(name[0], name[1])
 
@@ -193,7 +207,8 @@ class Daemon:
                 self._log.info("network file good again", height=self._allow.height)
             said = str(trouble or "")
             # Half of the lifetime, so that a unit is of use for as long again after it was made.
-            self._stock.drop_older(now_ms() - self._config.attestation_lifetime_s * 500)
+            for host in self._hosts:
+                host.drop_older(now_ms() - self._config.attestation_lifetime_s * 500)
             await trio.sleep(REGISTRY_POLL_S)
 
     async def _report(self) -> None:
@@ -211,73 +226,58 @@ class Daemon:
                 notify(STOPPING="1")
                 return
 
-    # --- the device's state
+    # --- the devices' states
 
-    def _device_changed(self, change: StateChanged) -> None:
+    def _device_changed(self, host: DeviceHost, change: StateChanged) -> None:
         """The device drives this, not a peer, so it may be loud."""
         if change.after is DeviceState.FAILED:
-            self._cutter.discard()
-        self._feed.announce(FeedHealth(change.after.value, change.code, change.reason[:REASON_MAX_CHARS]))
+            self._cutter.discard(host.name)
+        self._feed.announce(self._health())
         log = self._log.info if not change.code else self._log.error if change.after is DeviceState.FAILED else self._log.warning
-        log("device", before=change.before, state=change.after, code=change.code, reason=change.reason)
+        log("device", device=host.name, before=change.before, state=change.after, code=change.code, reason=change.reason)
         notify(STATUS=status_line(self.snapshot()))
 
     def _health(self) -> FeedHealth:
-        pipeline = self._pipeline
-        return FeedHealth(pipeline.state.value, pipeline.code, pipeline.reason[:REASON_MAX_CHARS])
+        """What nodes are told: the best of the devices, for one that delivers is what they need; the others by name in the reason."""
+        best = min(self._hosts, key=lambda host: _BEST_FIRST.index(host.state))
+        if len(self._hosts) == 1:
+            return FeedHealth(best.state, best.code, best.reason[:REASON_MAX_CHARS])
+        others = "; ".join(f"{host.name} {host.state}" for host in self._hosts if host.state is not DeviceState.LIVE)
+        reason = f"{best.name}: {best.reason}" + (f"; {others}" if others else "")
+        return FeedHealth(best.state, best.code, reason[:REASON_MAX_CHARS])
+
+    def _perform(self, request: ControlRequest, uid: int) -> str:
+        """What the operator asks. Raises E-DEV-UNKNOWN, E-CONFIG, E-DISK-FULL, E-FILE."""
+        host = next((host for host in self._hosts if host.name == request.device), None)
+        if host is None:
+            raise fault("E-DEV-UNKNOWN", f"no device {request.device!r}; there are {', '.join(each.name for each in self._hosts)}")
+        (host.clear if request.do == "clear" else host.retest)(request.reason)
+        self._log.warning("operator", do=request.do, device=host.name, uid=uid, reason=request.reason)
+        return f"{host.name}: the start-up test runs; qrngd status shows what comes of it"
 
     # --- the picture
 
     def snapshot(self) -> StatusSnapshot:
         """How the server is, now."""
-        trouble = self._allow.trouble
-        device = self._device_status()
+        health, trouble, unpublished = self._health(), self._allow.trouble, self._cutter.trouble
+        is_live = health.state == DeviceState.LIVE
+        code, reason = ("", "") if is_live else (health.code, health.reason)
+        if is_live and unpublished is not None:
+            code, reason = unpublished.code, f"the leaf log cannot be written: {unpublished.detail}"
         return StatusSnapshot(
             version=version("qustream"),
             server=to_text(IdKind.QRNG, self._key.id),
             chain=self._config.chain,
             now_ms=now_ms(),
             started_ms=self._started_ms,
-            ready=device.state == DeviceState.LIVE,
-            reason="" if device.state == DeviceState.LIVE else device.reason,
+            ready=is_live and unpublished is None,
+            code=code,
+            reason=reason,
             registry_trouble=str(trouble or ""),
-            device=device,
+            leaf_log_trouble=str(unpublished or ""),
+            memory_locked=self._memory_locked and all(host.memory_locked for host in self._hosts if host.figures.opened),
+            devices=tuple(map(device_status, self._hosts)),
             feed=self._feed_status(),
-        )
-
-    def _device_status(self) -> DeviceStatus:
-        pipeline, reader, measured = self._pipeline, self._reader, self._pipeline.measured
-        descriptor, cutoffs = pipeline.descriptor, pipeline.cutoffs
-        return DeviceStatus(
-            kind=descriptor.kind,
-            model=descriptor.model,
-            serial=descriptor.serial,
-            source=descriptor.source,
-            path=str(self._config.device[0].path or ""),
-            emulated=descriptor.emulated,
-            state=pipeline.state.value,
-            code=pipeline.code,
-            reason=pipeline.reason,
-            since_ms=reader.since_ms,
-            live_ms=reader.live_ms,
-            opened=reader.opened,
-            read_errors=reader.read_errors,
-            history=tuple(reader.history),
-            sample_bits=descriptor.sample_bits,
-            min_entropy_millibits=pipeline.min_entropy_millibits,
-            rct_cutoff=cutoffs.repetition[0],
-            apt_cutoff=cutoffs.proportion[0],
-            apt_window=cutoffs.window_samples,
-            raw_bytes=reader.raw_bytes,
-            samples=measured.samples,
-            windows=measured.windows,
-            windows_passed=measured.windows_passed,
-            windows_discarded=measured.windows_discarded,
-            windows_startup=measured.windows_startup,
-            alarms=AlarmCounts(*measured.alarms),
-            conditioned_bytes=measured.conditioned_bytes,
-            seed_bytes=measured.seed_bytes,
-            credited_bits=measured.credited_bits,
         )
 
     def _feed_status(self) -> FeedStatus:
@@ -296,12 +296,14 @@ class Daemon:
             opened=counts.opened,
             refused=counts.refused,
             dropped=counts.dropped,
-            stock_bytes=self._stock.size_bytes,
-            stock_dropped_bytes=self._stock.dropped_bytes,
             connections=self._stats.open,
             handshakes_failed=sum(self._stats.handshakes_failed.values()),
             connections_refused=sum(self._stats.refused.values()),
         )
+
+
+def _leaf_log(config: Config, key: SigningKey) -> LeafLog:
+    return LeafLog(config.data_dir / LEAF_LOG_FOLDER, config.chain, key.id, keep_bytes=config.leaf_log_keep_bytes)
 
 
 def run(config: Config, key: SigningKey) -> None:
@@ -313,6 +315,7 @@ def run(config: Config, key: SigningKey) -> None:
     if config.network_file is not None:
         registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
         registry.load(now_ms())
-    with DataDirectory(config.data_dir) as directory:
-        daemon = Daemon(config, key, AllowList(config.allowed_ids, registry), directory.next_run())
+    forbid_core_dumps()
+    with DataDirectory(config.data_dir) as directory, _leaf_log(config, key) as log:
+        daemon = Daemon(config, key, AllowList(config.allowed_ids, registry), directory.next_run(), log)
         trio.run(daemon.serve, strict_exception_groups=True)

@@ -1,12 +1,15 @@
 """The status snapshot as Prometheus metrics, in a registry of our own: a scrape shows exactly what `qrngd status` shows.
 
-Names follow Prometheus' rules: base units, `_total` for counters. Labels are bounded: states, tests and the causes below.
+Names follow Prometheus' rules: base units, `_total` for counters. Labels are bounded: the configured devices, states, tests, and the
+status bits of drivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -20,6 +23,7 @@ __all__ = ["CONTENT_TYPE", "MetricsPage"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _MS_PER_S = 1000  # a second, for metrics in base units
+_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
 
 
 class _SnapshotCollector(Collector):
@@ -31,23 +35,14 @@ class _SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
-        device = snapshot.device
-        yield InfoMetricFamily(
-            "qrngd",
-            "The server and its device",
-            {
-                "version": snapshot.version,
-                "server": snapshot.server,
-                "chain": snapshot.chain,
-                "device_kind": device.kind,
-                "device_model": device.model,
-                "device_source": device.source,
-            },
-        )
+        about = {"version": snapshot.version, "server": snapshot.server, "chain": snapshot.chain}
+        yield InfoMetricFamily("qrngd", "The server", about)
         yield _gauge("start_time_seconds", "Unix time at which the daemon started", snapshot.started_ms / _MS_PER_S)
         yield _gauge("ready", "1 if a node that asks for units gets some", int(snapshot.ready))
         yield _gauge("registry_trouble", "1 if the network file cannot be read or is not valid", int(bool(snapshot.registry_trouble)))
-        yield from _device(device)
+        yield _gauge("leaf_log_trouble", "1 if leaves cannot be published, so that nothing leaves", int(bool(snapshot.leaf_log_trouble)))
+        yield _gauge("memory_locked", "1 if no memory of the daemon can be swapped", int(snapshot.memory_locked))
+        yield from _devices(snapshot.devices)
         yield from _feed(snapshot.feed)
 
 
@@ -59,32 +54,70 @@ def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(f"qrngd_{name}", text, value=value)
 
 
-def _device(device: DeviceStatus) -> Iterator[Metric]:
-    state = GaugeMetricFamily("qrngd_device_state", "1 for the state the device is in", labels=["state"])
-    for name in DeviceState:
-        state.add_metric([name.value], int(device.state == name.value))
-    yield state
-    yield _gauge("device_state_since_seconds", "Unix time of the last change of state", device.since_ms / _MS_PER_S)
-    yield _gauge("device_emulated", "1 if the device is an emulator", int(device.emulated))
-    yield _gauge("device_min_entropy_bits", "Min-entropy counted on, bits a sample", device.min_entropy_millibits / 1000)
-    yield _counter("device_live_seconds", "Time the device has been live", device.live_ms / _MS_PER_S)
-    yield _counter("device_opened", "Times the device was opened", device.opened)
-    yield _counter("device_read_errors", "Times the device could not be opened or read", device.read_errors)
-    yield _counter("device_raw_bytes", "Bytes read from the device", device.raw_bytes)
-    yield _counter("health_samples", "Samples judged by the health tests", device.samples)
-    windows = CounterMetricFamily("qrngd_health_windows", "Windows judged, by what became of them", labels=["result"])
-    windows.add_metric(["passed"], device.windows_passed)
-    windows.add_metric(["discarded"], device.windows_discarded)
-    windows.add_metric(["startup"], device.windows_startup)
-    yield windows
-    alarms = CounterMetricFamily("qrngd_health_alarms", "Windows in which a health test alarmed", labels=["test"])
-    alarms.add_metric(["repetition"], device.alarms.repetition)
-    alarms.add_metric(["proportion"], device.alarms.proportion)
-    alarms.add_metric(["predictor"], device.alarms.predictor)
-    yield alarms
-    yield _counter("conditioned_bytes", "Conditioned bytes made", device.conditioned_bytes)
-    yield _counter("seed_bytes", "Conditioned bytes consumed as DRBG seeds", device.seed_bytes)
-    yield _counter("entropy_credited_bits", "Full-entropy bits credited to windows that passed", device.credited_bits)
+_Value = Callable[[DeviceStatus], float | None]
+# Each device's gauges and counters: name, help, value. A value that is not known yet is left out.
+_GAUGES: tuple[tuple[str, str, _Value], ...] = (
+    ("device_state_since_seconds", "Unix time of the last change of state", lambda d: d.since_ms / _MS_PER_S),
+    ("device_emulated", "1 if the device is an emulator", lambda d: int(d.emulated)),
+    ("device_latched", "1 if a failure is latched until the operator clears it", lambda d: int(d.state == DeviceState.FAILED)),
+    ("device_min_entropy_bits", "Min-entropy counted on, bits a sample", lambda d: d.min_entropy_millibits / 1000),
+    ("device_min_entropy_estimate_bits", "Min-entropy estimated from one window, bits a sample; decides nothing",
+     lambda d: None if d.min_entropy_estimate_millibits is None else d.min_entropy_estimate_millibits / 1000),
+    ("device_raw_rate_bits_per_second", "Raw bits a second over the last minute", lambda d: d.rate_bps),
+    ("device_nominal_rate_bits_per_second", "Raw bits a second as configured, 0 if unknown", lambda d: d.nominal_rate_bps),
+    ("stock_bytes", "Conditioned bytes that wait for a node, in whole units", lambda d: d.stock_bytes),
+)  # fmt: skip
+_COUNTERS: tuple[tuple[str, str, _Value], ...] = (
+    ("device_live_seconds", "Time the device has been live", lambda d: d.live_ms / _MS_PER_S),
+    ("device_opened", "Times the device was opened", lambda d: d.opened),
+    ("device_read_errors", "Times the device could not be opened or read", lambda d: d.read_errors),
+    ("device_raw_bytes", "Bytes read from the device", lambda d: d.raw_bytes),
+    ("device_worker_restarts", "Times the process that reads the device was started anew", lambda d: d.worker_restarts),
+    ("health_samples", "Samples judged by the health tests", lambda d: d.samples),
+    ("conditioned_bytes", "Conditioned bytes made", lambda d: d.conditioned_bytes),
+    ("seed_bytes", "Conditioned bytes consumed as DRBG seeds", lambda d: d.seed_bytes),
+    ("entropy_credited_bits", "Full-entropy bits credited to windows that passed", lambda d: d.credited_bits),
+    ("stock_dropped_bytes", "Conditioned bytes thrown away because newer ones came", lambda d: d.stock_dropped_bytes),
+)
+
+
+def _devices(devices: tuple[DeviceStatus, ...]) -> Iterator[Metric]:
+    about = InfoMetricFamily("qrngd_device", "What the device says it is", labels=["device"])
+    for device in devices:
+        said = {"kind": device.kind, "model": device.model, "serial": device.serial, "source": device.source}
+        about.add_metric([device.name], said)
+    yield about
+    for name, text, value in _GAUGES:
+        yield _filled(GaugeMetricFamily(f"qrngd_{name}", text, labels=["device"]), devices, value)
+    for name, text, value in _COUNTERS:
+        yield _filled(CounterMetricFamily(f"qrngd_{name}", text, labels=["device"]), devices, value)
+    yield from _by_kind(devices)
+
+
+def _filled(family: _Family, devices: tuple[DeviceStatus, ...], value: _Value) -> _Family:
+    for device in devices:
+        known = value(device)
+        if known is not None:
+            family.add_metric([device.name], known)
+    return family
+
+
+def _by_kind(devices: tuple[DeviceStatus, ...]) -> Iterator[Metric]:
+    state = GaugeMetricFamily("qrngd_device_state", "1 for the state the device is in", labels=["device", "state"])
+    flags = GaugeMetricFamily("qrngd_device_flag", "1 for a status bit that the device reports as set", labels=["device", "flag"])
+    windows = CounterMetricFamily("qrngd_health_windows", "Windows judged, by what became of them", labels=["device", "result"])
+    alarms = CounterMetricFamily("qrngd_health_alarms", "Windows in which a health test alarmed", labels=["device", "test"])
+    for device in devices:
+        for name in DeviceState:
+            state.add_metric([device.name, name.value], int(device.state == name.value))
+        for flag in device.flags:
+            flags.add_metric([device.name, flag.name], int(flag.on))
+        results = {"passed": device.windows_passed, "discarded": device.windows_discarded, "startup": device.windows_startup}
+        for result, count in results.items():
+            windows.add_metric([device.name, result], count)
+        for test, count in msgspec.structs.asdict(device.alarms).items():
+            alarms.add_metric([device.name, test], count)
+    yield from (state, flags, windows, alarms)
 
 
 def _feed(feed: FeedStatus) -> Iterator[Metric]:
@@ -92,8 +125,6 @@ def _feed(feed: FeedStatus) -> Iterator[Metric]:
     yield _gauge("feed_nodes_allowed", "Nodes that may open one", feed.allowed)
     yield _gauge("feed_credit_units", "Units that nodes have asked for and nobody has made yet", sum(n.credit for n in feed.nodes))
     yield _gauge("feed_in_flight_units", "Units made and not yet taken by a transport", sum(n.in_flight for n in feed.nodes))
-    yield _gauge("stock_bytes", "Conditioned bytes that wait to become units", feed.stock_bytes)
-    yield _counter("stock_dropped_bytes", "Conditioned bytes thrown away because newer ones came", feed.stock_dropped_bytes)
     yield _counter("units_made", "Units made", feed.units_made)
     yield _counter("units_delivered", "Units handed to a node's transport", feed.units_delivered)
     yield _counter("units_discarded", "Units thrown away: their node left, or the device failed", feed.units_discarded)

@@ -17,14 +17,15 @@ _JSON = "application/json"
 
 
 def pages(snapshot: Callable[[], StatusSnapshot]) -> Mapping[str, Route]:
-    """Path to page. Ready is 200, not ready 503 with the reason; alive is 200 whenever the event loop turns."""
+    """Path to page. Ready is 200, not ready 503; both with what is wrong, for a server may deliver although one of its devices does not.
+    Alive is 200 whenever the event loop turns."""
     metrics = MetricsPage(snapshot)
 
     def readyz() -> Answer:
         now = snapshot()
-        code = now.device.code
-        remedy = CODES[code].remedy if code in CODES else ""
-        reasons = [] if now.ready else [{"code": code, "detail": now.reason, "remedy": remedy}]
+        reasons = [_reason(device.code, f"{device.name}: {device.reason}") for device in now.devices if device.code]
+        if not now.ready and not reasons:
+            reasons = [_reason(now.code, now.reason)]
         return Answer(200 if now.ready else 503, msgspec.json.encode({"ready": now.ready, "reasons": reasons}), _JSON)
 
     return {
@@ -33,3 +34,7 @@ def pages(snapshot: Callable[[], StatusSnapshot]) -> Mapping[str, Route]:
         "/v1/status": lambda: Answer(200, snapshot().to_json(), _JSON),
         "/metrics": lambda: Answer(200, metrics.render(), CONTENT_TYPE),
     }
+
+
+def _reason(code: str, detail: str) -> dict[str, str]:
+    return {"code": code, "detail": detail, "remedy": CODES[code].remedy if code in CODES else ""}

@@ -11,7 +11,17 @@ from msgspec import Struct
 
 from qustream.errors import CODES
 
-__all__ = ["AlarmCounts", "DeviceStatus", "FeedStatus", "NodeStatus", "StateChange", "StatusSnapshot", "status_line", "status_text"]
+__all__ = [
+    "AlarmCounts",
+    "DeviceStatus",
+    "FeedStatus",
+    "NodeStatus",
+    "StateChange",
+    "StatusFlag",
+    "StatusSnapshot",
+    "status_line",
+    "status_text",
+]
 
 
 class StateChange(Struct, frozen=True):
@@ -32,9 +42,18 @@ class AlarmCounts(Struct, frozen=True):
     predictor: int
 
 
-class DeviceStatus(Struct, frozen=True):
-    """The device and what was measured of it. `live_ms`: how long it has been live, all told; `opened`: how often it was opened."""
+class StatusFlag(Struct, frozen=True):
+    """A status bit that a device reports of itself."""
 
+    name: str
+    on: bool
+
+
+class DeviceStatus(Struct, frozen=True):
+    """A device and what was measured of it. `live_ms`: how long it has been live, all told; `opened`: how often it was opened; `rate_bps`:
+    raw bits a second over the last minute; `min_entropy_estimate_millibits`: of one window a second, for display alone."""
+
+    name: str
     kind: str
     model: str
     serial: str
@@ -64,6 +83,13 @@ class DeviceStatus(Struct, frozen=True):
     conditioned_bytes: int
     seed_bytes: int
     credited_bits: int
+    rate_bps: int
+    nominal_rate_bps: int
+    min_entropy_estimate_millibits: int | None
+    flags: tuple[StatusFlag, ...]
+    worker_restarts: int
+    stock_bytes: int
+    stock_dropped_bytes: int
 
 
 class NodeStatus(Struct, frozen=True):
@@ -89,15 +115,14 @@ class FeedStatus(Struct, frozen=True):
     opened: int
     refused: int
     dropped: int
-    stock_bytes: int
-    stock_dropped_bytes: int
     connections: int
     handshakes_failed: int
     connections_refused: int
 
 
 class StatusSnapshot(Struct, frozen=True):
-    """Everything. `ready`: a node that asked for units would get some; `reason` says why not."""
+    """Everything. `ready`: a node that asked for units would get some; `code` and `reason` say why not. `leaf_log_trouble`: why nothing can
+    be published, and so nothing leaves."""
 
     version: str
     server: str
@@ -105,9 +130,12 @@ class StatusSnapshot(Struct, frozen=True):
     now_ms: int
     started_ms: int
     ready: bool
+    code: str
     reason: str
     registry_trouble: str
-    device: DeviceStatus
+    leaf_log_trouble: str
+    memory_locked: bool
+    devices: tuple[DeviceStatus, ...]
     feed: FeedStatus
 
     def to_json(self) -> bytes:
@@ -121,33 +149,53 @@ class StatusSnapshot(Struct, frozen=True):
 
 def status_line(snapshot: StatusSnapshot) -> str:
     """One line, for systemd."""
-    device, feed = snapshot.device, snapshot.feed
+    feed = snapshot.feed
+    states = ", ".join(device.state if len(snapshot.devices) == 1 else f"{device.name} {device.state}" for device in snapshot.devices)
     why = "" if snapshot.ready else f": {snapshot.reason}"
-    return f"{device.state}{why}; {len(feed.nodes)} nodes fed, {feed.units_delivered} units delivered"
+    return f"{states}{why}; {len(feed.nodes)} nodes fed, {feed.units_delivered} units delivered"
 
 
 def status_text(snapshot: StatusSnapshot) -> str:
     """One screen, for people."""
-    device, feed = snapshot.device, snapshot.feed
+    feed = snapshot.feed
     minutes = (snapshot.now_ms - snapshot.started_ms) // 60_000
-    emulated = " (EMULATED: for test networks only)" if device.emulated else ""
     lines = [
         f"QRNG server  {snapshot.server}",
         f"network      {snapshot.chain}",
-        f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min",
-        f"device       {' '.join(filter(None, (device.model or device.kind, device.path, device.source)))}{emulated}",
-        f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
-        *([f"remedy       {CODES[device.code].remedy}"] if device.code in CODES else []),
-        f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
-        f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",
-        f"randomness   {_size(device.raw_bytes)} read, {_size(device.conditioned_bytes)} conditioned, {_size(feed.stock_bytes)} in stock",
+        f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min"
+        + ("" if snapshot.memory_locked else "; memory may be swapped (LimitMEMLOCK=)"),
+    ]
+    for device in snapshot.devices:
+        lines += _device_lines(device)
+    lines += [
         f"units        {feed.units_delivered} delivered, {feed.units_discarded} thrown away, {feed.attestations} attestations",
         f"nodes        {len(feed.nodes)} fed, {feed.allowed} allowed, {feed.refused} refused, {feed.dropped} dropped",
     ]
     lines += [f"  {node.id}  {node.transport}  {node.units} units, wants {node.credit} more" for node in feed.nodes]
-    if snapshot.registry_trouble:
-        lines.append(f"registry     {snapshot.registry_trouble}")
+    lines += [
+        f"{name:<13}{text}" for name, text in (("registry", snapshot.registry_trouble), ("leaf log", snapshot.leaf_log_trouble)) if text
+    ]
     return "\n".join(lines)
+
+
+def _device_lines(device: DeviceStatus) -> list[str]:
+    emulated = " (EMULATED: for test networks only)" if device.emulated else ""
+    what = " ".join(filter(None, (device.model or device.kind, device.serial, device.path, device.source)))
+    estimate = device.min_entropy_estimate_millibits
+    shown = "" if estimate is None else f", estimated {estimate / 1000:.3g}"
+    set_flags = [flag.name for flag in device.flags if flag.on]
+    return [
+        f"device       {device.name}: {what}{emulated}",
+        f"  state      {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
+        *([f"  remedy     {CODES[device.code].remedy}"] if device.code in CODES else []),
+        *([f"  reports    {', '.join(set_flags) or 'nothing set'}"] if device.flags else []),
+        f"  tests      {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
+        f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",
+        f"  entropy    {device.min_entropy_millibits / 1000:.3g} bits a sample of {device.sample_bits} counted on{shown}",
+        f"  randomness {_size(device.raw_bytes)} read ({_size(device.rate_bps // 8)}/s), {_size(device.conditioned_bytes)} conditioned, "
+        f"{_size(device.stock_bytes)} in stock",
+        *([f"  worker     started {device.worker_restarts} times anew"] if device.worker_restarts else []),
+    ]
 
 
 def _size(size_bytes: int) -> str:

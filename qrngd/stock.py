@@ -1,7 +1,10 @@
-"""Conditioned bytes that wait to become units: bounded, in memory only, and always with what stands behind them.
+"""Units of one device that wait for a node, and whose turn it is with every slot of the shared memory.
 
-First in, first out. When the stock is full the oldest bytes go (wiped, never handed out), so what a node gets was measured lately
-even after hours without demand. The samples behind a unit are exactly the stretch from its first chunk to its last.
+    free ──due──▶ given (the worker fills it) ──put──▶ stock ──take──▶ in flight ──release──▶ free
+                     └──reclaim──▶ free                  └──drop──▶ free            (wiped on every way to free)
+
+First in, first out. The worker always has one slot more than the stock lacks; when the stock is full that is the one that probes fill, and
+then the oldest unit goes (wiped, never handed out). So what a node gets was measured lately even after hours without demand.
 """
 
 from __future__ import annotations
@@ -9,20 +12,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from qrngd.pipeline import Conditioned, Measurement
+from qrngd.pipeline import Measurement
+from qrngd.slots import SlotMemory
 from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
 
-__all__ = ["Span", "Stock", "wipe"]
-
-_ZEROS = memoryview(bytes(UNIT_BYTES))
-
-
-def wipe(data: memoryview | bytearray) -> None:
-    """Overwrite with zeros."""
-    view = memoryview(data)
-    for start in range(0, len(view), UNIT_BYTES):
-        piece = view[start : start + UNIT_BYTES]
-        piece[:] = _ZEROS[: len(piece)]
+__all__ = ["ReadyUnit", "Span", "Stock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,73 +35,111 @@ class Span:
         return Span(self.device, self.before, later.after, self.start_ms, max(self.end_ms, later.end_ms))
 
 
-@dataclass(slots=True)
-class _Chunk:
-    data: memoryview
-    span: Span
-    used: int = 0
+class ReadyUnit:
+    """A whole unit where the worker wrote it. `data`: its `UNIT_BYTES`; `digest`: SHA-256 of its material."""
+
+    __slots__ = ("_stock", "data", "digest", "slot", "span")
+
+    def __init__(self, stock: Stock, slot: int, data: memoryview, digest: bytes, span: Span) -> None:
+        self._stock: Stock | None = stock
+        self.slot, self.data, self.digest, self.span = slot, data, digest, span
+
+    def release(self) -> None:
+        """Wipe it and give the slot back; harmless when repeated, and nothing may read `data` afterwards."""
+        stock, self._stock = self._stock, None
+        if stock is not None:
+            stock.release(self.slot)
+
+    def __repr__(self) -> str:
+        return f"<ReadyUnit in slot {self.slot}>"
 
 
 class Stock:
-    """See the module. `capacity_bytes` holds for what is kept after `put`; one `put` may be larger and is then cut at its start."""
+    """See the module. `capacity_units`: how many units are kept ready."""
 
-    def __init__(self, capacity_bytes: int) -> None:
-        self.capacity_bytes = capacity_bytes
-        self.size_bytes = 0
+    def __init__(self, memory: SlotMemory, capacity_units: int) -> None:
+        assert memory.count > capacity_units, "the worker needs a slot beside the stock"
+        self.capacity_units = capacity_units
         self.dropped_bytes = 0
-        self._chunks: deque[_Chunk] = deque()
+        self._memory = memory
+        self._free = list(range(memory.count - 1, -1, -1))  # the last one freed is used first: its memory is in use already
+        self._given: set[int] = set()
+        self._ready: deque[ReadyUnit] = deque()
+        self._touched: set[int] = set()  # free slots whose pages are still in memory
 
     @property
     def units(self) -> int:
         """Whole units in stock."""
-        return self.size_bytes // UNIT_BYTES
+        return len(self._ready)
 
-    def put(self, conditioned: Conditioned, span: Span) -> None:
-        """Take over the bytes of `conditioned`; the oldest bytes go if there are too many, all if another device made them."""
-        if self._chunks and self._chunks[-1].span.device != span.device:
-            self.clear()
-        self._chunks.append(_Chunk(conditioned.data, span))
-        self.size_bytes += len(conditioned.data)
-        if self.size_bytes > self.capacity_bytes:
-            self._drop(self.size_bytes - self.capacity_bytes)
+    @property
+    def size_bytes(self) -> int:
+        return len(self._ready) * UNIT_BYTES
 
-    def cut(self) -> tuple[tuple[memoryview, ...], Span]:
-        """The oldest `UNIT_BYTES` bytes, where they lie, and what stands behind them. There must be a whole unit in stock. The caller
-        owns the pieces and wipes them."""
-        assert self.units, "cut without a unit in stock"
-        pieces: list[memoryview] = []
-        left = UNIT_BYTES
-        span: Span | None = None
-        while left:
-            chunk = self._chunks[0]
-            piece = self._take(chunk, left)
-            pieces.append(piece)
-            left -= len(piece)
-            span = chunk.span if span is None else span.joined(chunk.span)
-        assert span is not None
-        return tuple(pieces), span
+    @property
+    def in_flight(self) -> int:
+        """Units that were taken and not released yet."""
+        return self._memory.count - len(self._free) - len(self._given) - len(self._ready)
+
+    # --- between stock and worker
+
+    def due(self) -> tuple[int, ...]:
+        """Slots that are to be given to the worker now; they count as given."""
+        if not self._given and self.units > self.capacity_units:
+            self._drop(self._ready.popleft())
+        lacking = self.capacity_units + 1 - self.units - len(self._given)
+        slots = [self._free.pop() for _ in range(min(lacking, len(self._free)))]
+        self._touched.difference_update(slots)
+        self._given.update(slots)
+        return tuple(slots)
+
+    def is_given(self, slot: int) -> bool:
+        """Whether the worker may say that it has filled `slot`."""
+        return slot in self._given
+
+    def put(self, slot: int, digest: bytes, span: Span) -> None:
+        """The worker has filled a slot that was given to it."""
+        self._given.remove(slot)
+        self._ready.append(ReadyUnit(self, slot, self._memory.unit(slot), digest, span))
+
+    def reclaim(self) -> None:
+        """The worker is gone: what it had not finished is wiped."""
+        for slot in self._given:
+            self._freed(slot)
+        self._given.clear()
+
+    # --- between stock and feed
+
+    def take(self) -> ReadyUnit:
+        """The oldest unit; the caller releases it. There must be one."""
+        return self._ready.popleft()
+
+    def release(self, slot: int) -> None:
+        """A unit that was taken is not needed any more."""
+        self._freed(slot)
 
     def drop_older(self, than_ms: int) -> None:
         """Throw away what was read before `than_ms`."""
-        while self._chunks and self._chunks[0].span.end_ms < than_ms:
-            self._drop(len(self._chunks[0].data) - self._chunks[0].used)
+        while self._ready and self._ready[0].span.end_ms < than_ms:
+            self._drop(self._ready.popleft())
 
     def clear(self) -> None:
-        """Throw everything away."""
-        self._drop(self.size_bytes)
+        """Throw away everything in stock."""
+        while self._ready:
+            self._drop(self._ready.popleft())
 
-    def _drop(self, size_bytes: int) -> None:
-        self.dropped_bytes += size_bytes
-        while size_bytes:
-            piece = self._take(self._chunks[0], size_bytes)
-            wipe(piece)
-            size_bytes -= len(piece)
+    def shrink(self) -> None:
+        """Give the memory of free slots back to the system, if nothing is in flight: after a burst it would only lie there."""
+        if self._touched and not self.in_flight:
+            for slot in self._touched:
+                self._memory.give_back(slot)
+            self._touched.clear()
 
-    def _take(self, chunk: _Chunk, most: int) -> memoryview:
-        """Up to `most` bytes from the front of the oldest chunk."""
-        piece = chunk.data[chunk.used : chunk.used + most]
-        chunk.used += len(piece)
-        self.size_bytes -= len(piece)
-        if chunk.used == len(chunk.data):
-            self._chunks.popleft()
-        return piece
+    def _drop(self, unit: ReadyUnit) -> None:
+        self.dropped_bytes += UNIT_BYTES
+        unit.release()
+
+    def _freed(self, slot: int) -> None:
+        self._memory.wipe(slot)
+        self._free.append(slot)
+        self._touched.add(slot)

@@ -1,4 +1,4 @@
-"""The command `qrngd`: init, id, run, status, devices, selftest."""
+"""The command `qrngd`: init, id, run, status, devices, selftest, clear, retest, emulate, reader, alert."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import sys
 
 import click
 
+from qrngd.cli.alert import alert
+from qrngd.cli.control import clear, retest
 from qrngd.cli.devices import devices
+from qrngd.cli.emulate import emulate
 from qrngd.cli.init import init
+from qrngd.cli.reader import reader
 from qrngd.cli.run import identity, run
 from qrngd.cli.selftest import selftest
 from qrngd.cli.status import status
@@ -22,7 +26,7 @@ def cli() -> None:
     """A QuStream QRNG server: reads one hardware generator, tests it without pause, and feeds nodes with attested randomness."""
 
 
-for command in (init, identity, run, status, devices, selftest):
+for command in (init, identity, run, status, devices, selftest, clear, retest, emulate, reader, alert):
     cli.add_command(command)
 
 

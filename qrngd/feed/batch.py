@@ -6,18 +6,17 @@ waiting would only make nodes wait. Nothing of it leaves before its attestation 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from qrngd.pipeline import Measurement
-from qrngd.stock import Span, wipe
-from qustream.entropy import build_batch
+from qrngd.stock import ReadyUnit, Span
+from qustream.entropy import build_batch, leaf_data_of_hash
 from qustream.model.base import Signed
-from qustream.model.entropy import MATERIAL_BYTES, Attestation, Conditioning, HealthReport, LeafProof
+from qustream.model.entropy import Attestation, Conditioning, HealthReport, LeafProof
 
-__all__ = ["BATCH_OPEN_MS", "BATCH_UNITS", "Batch", "CutUnit", "SealedBatch", "Statement", "material_digest", "seal"]
+__all__ = ["BATCH_OPEN_MS", "BATCH_UNITS", "Batch", "CutUnit", "SealedBatch", "Statement", "seal"]
 
 # Protocol parameters: a full batch is 67 MB of units waiting for one signature, and no unit waits longer than two seconds for its.
 BATCH_UNITS = 256
@@ -27,20 +26,21 @@ _Owner = TypeVar("_Owner")
 
 @dataclass(slots=True)
 class CutUnit(Generic[_Owner]):
-    """One unit made for one node. `owner`: the session it goes to; `pieces`: the unit, where it lies in conditioned memory;
-    `digest`: SHA-256 of its material."""
+    """One unit made for one node. `owner`: the session it goes to; `unit`: where it lies, with the digest of its material."""
 
     owner: _Owner
     node: bytes
     sequence: int
-    pieces: tuple[memoryview, ...]
-    digest: bytes
-    span: Span
+    unit: ReadyUnit
+
+    @property
+    def span(self) -> Span:
+        """What stands behind it."""
+        return self.unit.span
 
     def wipe(self) -> None:
-        """Overwrite the randomness."""
-        for piece in self.pieces:
-            wipe(piece)
+        """Overwrite the randomness and give its memory back; harmless when repeated."""
+        self.unit.release()
 
     def __repr__(self) -> str:
         return f"<CutUnit {self.sequence} for {self.node.hex()[:12]}>"
@@ -52,17 +52,24 @@ class Batch(Generic[_Owner]):
 
     units: list[CutUnit[_Owner]] = field(default_factory=list)
     first_ms: int = 0
+    last_ms: int = 0
+    closed: bool = False
 
     def add(self, unit: CutUnit[_Owner], now_ms: int) -> None:
         assert self.takes(unit.span), "a batch that is full, or of another device, is closed first"
         if not self.units:
             self.first_ms = now_ms
+        self.last_ms = now_ms
         self.units.append(unit)
 
     @property
     def room(self) -> int:
         """How many more units fit."""
-        return BATCH_UNITS - len(self.units)
+        return 0 if self.closed else BATCH_UNITS - len(self.units)
+
+    def close(self) -> None:
+        """Take no more, however much room there is."""
+        self.closed = True
 
     def takes(self, span: Span) -> bool:
         """Whether a unit with this span may join: an attestation speaks of one device."""
@@ -81,7 +88,7 @@ class Batch(Generic[_Owner]):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a server says in every attestation, besides figures of the batch."""
+    """What a server says in every attestation about one of its devices, besides figures of the batch."""
 
     chain: str
     server: bytes
@@ -92,27 +99,19 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch(Generic[_Owner]):
-    """A batch whose attestation is signed: `proofs[i]` belongs to `units[i]`."""
+    """A batch whose attestation is signed: `proofs[i]` and `leaves[i]` (72 bytes) belong to `units[i]`."""
 
     attestation: Signed
     root: bytes
+    leaves: list[bytes]
     units: list[CutUnit[_Owner]]
     proofs: list[LeafProof]
 
 
-def material_digest(pieces: Sequence[memoryview]) -> bytes:
-    """SHA-256 of the material of a unit; scatter, its end, is outside the leaf."""
-    digest = hashlib.sha256()
-    left = MATERIAL_BYTES
-    for piece in pieces:
-        digest.update(piece[:left])
-        left -= min(left, len(piece))
-    return digest.digest()
-
-
 def seal(batch: Batch[_Owner], number: int, statement: Statement, sign: Callable[[Attestation], Signed]) -> SealedBatch[_Owner]:
     """Build the tree over `batch`, which has at least one unit, and have its attestation signed. `number`: the batch's, never repeated."""
-    root, proofs = build_batch([(unit.node, unit.sequence, unit.digest) for unit in batch.units])
+    root, proofs = build_batch([(unit.node, unit.sequence, unit.unit.digest) for unit in batch.units])
+    leaves = [leaf_data_of_hash(unit.node, unit.sequence, unit.unit.digest) for unit in batch.units]
     span = batch.span
     attestation = Attestation(
         chain=statement.chain,
@@ -127,4 +126,4 @@ def seal(batch: Batch[_Owner], number: int, statement: Statement, sign: Callable
         root=root,
         leaves=len(batch.units),
     )
-    return SealedBatch(sign(attestation), root, batch.units, proofs)
+    return SealedBatch(sign(attestation), root, leaves, batch.units, proofs)

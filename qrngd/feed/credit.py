@@ -3,6 +3,7 @@
 A node grants credit; every unit made for it takes one. Between being made and being taken by the transport a unit is *in
 flight*; what may be in flight is shared evenly among the nodes, so a node that reads slowly holds its own share and nobody
 else's. Nothing is made for a node without credit, so nothing queues beyond what nodes asked for and `IN_FLIGHT_UNITS` allows.
+If the operator caps what a node gets in a minute, a node that has had that much waits, and keeps its credit.
 
     open ──► grant* ──► next_node ──► taken          close at any time, with what is in flight
                 ▲           │           │
@@ -11,6 +12,7 @@ else's. Nothing is made for a node without credit, so nothing queues beyond what
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -26,6 +28,8 @@ IN_FLIGHT_UNITS = 512
 SHARE_MAX_UNITS = 128
 # Nodes with an open feed: at least one unit each may be in flight.
 NODES_MAX = IN_FLIGHT_UNITS
+# A unit costs what a cap of one unit a minute fills in a minute: integers for every cap and every millisecond.
+UNIT_COST = 60_000
 
 
 @dataclass(slots=True)
@@ -38,10 +42,20 @@ class CreditLine:
     units: int = 0
 
 
-class CreditBook:
-    """The accounts of all nodes with an open feed, served in turn."""
+@dataclass(slots=True)
+class _Allowance:
+    """What one node may still have under the cap: a bucket of one minute's units, in `UNIT_COST`ths, kept while its feed is closed."""
 
-    def __init__(self) -> None:
+    level: int
+    filled_ms: int
+
+
+class CreditBook:
+    """The accounts of all nodes with an open feed, served in turn. `units_per_minute`: the cap of one node, 0 for none."""
+
+    def __init__(self, units_per_minute: int = 0) -> None:
+        self._units_per_minute = units_per_minute
+        self._allowances: dict[bytes, _Allowance] = {}  # of nodes on the allow-list, which bounds it
         self._lines: dict[bytes, CreditLine] = {}
         self._turns: deque[bytes] = deque()
 
@@ -71,18 +85,39 @@ class CreditBook:
         self._turns.remove(node)
         return self._lines.pop(node)
 
-    def next_node(self) -> bytes | None:
+    def next_node(self, now_ms: int) -> bytes | None:
         """Whose turn it is among nodes with credit and room in flight; one credit is taken. None when nobody can take a unit."""
         share = self.share_units
         for _ in range(len(self._turns)):
             node = self._turns[0]
             self._turns.rotate(-1)
             line = self._lines[node]
-            if line.credit and line.in_flight < share:
+            if line.credit and line.in_flight < share and self._allowed(node, now_ms) > 0:
                 line.credit -= 1
                 line.in_flight += 1
+                if self._units_per_minute:
+                    self._allowances[node].level -= UNIT_COST
                 return node
         return None
+
+    def _allowed(self, node: bytes, now_ms: int) -> int:
+        """Units the cap leaves the node now."""
+        if not self._units_per_minute:
+            return CREDIT_MAX_UNITS
+        most = self._units_per_minute * UNIT_COST
+        purse = self._allowances.setdefault(node, _Allowance(most, now_ms))
+        purse.level = min(most, purse.level + max(0, now_ms - purse.filled_ms) * self._units_per_minute)
+        purse.filled_ms = now_ms
+        return purse.level // UNIT_COST
+
+    def allowance_in_ms(self, now_ms: int) -> float:
+        """When a node that waits for nothing but its cap may have a unit; infinite if none does."""
+        share = self.share_units
+        waiting = [
+            line.node for line in self._lines.values() if line.credit and line.in_flight < share and not self._allowed(line.node, now_ms)
+        ]
+        lacking = [UNIT_COST - self._allowances[node].level for node in waiting]
+        return -(-min(lacking) // self._units_per_minute) if lacking else math.inf
 
     def taken(self, node: bytes) -> None:
         """The transport took one unit made for `node`."""
@@ -98,17 +133,20 @@ class CreditBook:
             assert line.in_flight > 0
             line.in_flight -= 1
             line.credit += 1
+            if self._units_per_minute:
+                self._allowances[node].level += UNIT_COST
 
     @property
     def share_units(self) -> int:
         """How many units one node may have in flight now."""
         return max(1, min(SHARE_MAX_UNITS, IN_FLIGHT_UNITS // max(1, len(self._lines))))
 
-    @property
-    def wanted_units(self) -> int:
+    def wanted_units(self, now_ms: int) -> int:
         """How many units could be made now without waiting for anybody."""
         share = self.share_units
-        return sum(min(line.credit, max(0, share - line.in_flight)) for line in self._lines.values())
+        return sum(
+            min(line.credit, max(0, share - line.in_flight), self._allowed(line.node, now_ms)) for line in self._lines.values()
+        )  # fmt: skip
 
 
 def _add(line: CreditLine, units: int) -> None:

@@ -32,15 +32,18 @@ class FeedCounts:
 
 
 class FeedService:
-    """All open feeds of a server. `may_have`: the allow-list, asked at opening and again by `recheck`."""
+    """All open feeds of a server. `may_have`: the allow-list, asked at opening and again by `recheck`. `units_per_minute`: most that one
+    node gets, 0 for no cap."""
 
-    def __init__(self, *, may_have: Callable[[bytes], bool], health: FeedHealth, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, *, may_have: Callable[[bytes], bool], health: FeedHealth, clock_ms: Callable[[], int], units_per_minute: int = 0
+    ) -> None:
         self.counts = FeedCounts()
         self.changed = Bell()  # credit came, room came, somebody left: the cutter looks again
         self._may_have = may_have
         self._health = health
         self._clock_ms = clock_ms
-        self._book = CreditBook()
+        self._book = CreditBook(units_per_minute)
         self._sessions: dict[bytes, Session] = {}
 
     # --- what the cutter asks
@@ -48,7 +51,12 @@ class FeedService:
     @property
     def wanted_units(self) -> int:
         """Units that could be made now."""
-        return self._book.wanted_units
+        return self._book.wanted_units(self._clock_ms())
+
+    @property
+    def allowance_in_ms(self) -> float:
+        """When the cap of a node will let something be made for it; infinite if it keeps nobody waiting."""
+        return self._book.allowance_in_ms(self._clock_ms())
 
     @property
     def released_units(self) -> int:
@@ -57,7 +65,7 @@ class FeedService:
 
     def next_session(self) -> Session | None:
         """Whose turn it is; one credit of the node is taken."""
-        node = self._book.next_node()
+        node = self._book.next_node(self._clock_ms())
         return None if node is None else self._sessions[node]
 
     def release(self, batch: SealedBatch[Session]) -> None:
@@ -145,13 +153,17 @@ class FeedService:
             await session.answer(number, self._health)
 
     async def _deliver(self, session: Session) -> None:
-        def delivered(unit: CutUnit[Session]) -> None:
+        def left(unit: CutUnit[Session], was_sent: bool) -> None:
+            unit.wipe()
+            if session.closed or not was_sent:
+                self.counts.discarded += 1
+                return
             self._book.taken(unit.node)
             self.counts.delivered += 1
             if session.waiting % RING_UNITS == 0:
                 self.changed.ring()
 
-        await session.deliver(delivered)
+        await session.deliver(left)
 
     def _close(self, session: Session) -> None:
         if session.closed:

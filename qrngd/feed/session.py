@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from qustream.model.base import Signed
 from qustream.model.entropy import LeafProof
 from qustream.transport.limits import Channel
 from qustream.wire.codec import decode, encode
-from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, encode_unit
+from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, encode_unit_parts
 from qustream.wire.rpc import Request, Response
 
 __all__ = ["OPEN_TIMEOUT_S", "SEND_TIMEOUT_S", "FeedConnection", "Parcel", "Session", "receive_open"]
@@ -48,6 +48,7 @@ class FeedConnection(Protocol):
     """What a session needs of a connection (`qustream.aio.connection.Connection`)."""
 
     async def send(self, channel: Channel, body: bytes, /) -> bool: ...
+    async def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None], /) -> None: ...
     async def next_request(self) -> Request: ...
     async def answer(self, number: int, message: bytes, /) -> None: ...
 
@@ -129,41 +130,48 @@ class Session:
         if scope.cancelled_caught:
             raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
 
-    async def deliver(self, delivered: Callable[[CutUnit[Session]], None]) -> None:
-        """Send what is due for ever; `delivered` is called for each unit the transport took. Raises E-DEADLINE if nobody reads."""
+    async def deliver(self, left: Callable[[CutUnit[Session], bool], None]) -> None:
+        """Send what is due for ever; `left` is called once for each unit that was taken out of the queue here, when the transport needs its
+        memory no more (also after this has ended), and told whether the transport ever had it. Raises E-DEADLINE if nobody reads."""
         with self._reading:
             while not self.closed:
-                unit = await self._send_next()
-                if unit is not None:
-                    delivered(unit)
+                await self._send_next(left)
         if self._reading.cancelled_caught:
             raise fault("E-DEADLINE", f"the node did not read for {SEND_TIMEOUT_S:.0f} s")
 
-    async def _send_next(self) -> CutUnit[Session] | None:
-        """Send what is due, waiting for something if nothing is; return the unit that was delivered, if it was one."""
+    async def _send_next(self, left: Callable[[CutUnit[Session], bool], None]) -> None:
+        """Send what is due, waiting for something if nothing is."""
         while not self._news and not self._parcels:
             await self._bell.wait()
-        if self._news:
-            await self._send(encode(self._news.popleft()))
-            return None
-        parcel = self._parcels[0]
-        if parcel.root != self._last_root:
-            await self._send(encode(FeedBatch(parcel.attestation)))
-            self._last_root = parcel.root
-        await self._send(encode_unit(parcel.root, parcel.proof, parcel.unit.pieces))
-        if self.closed:  # meanwhile; everything is wiped and counted
-            return None
-        self._parcels.popleft()
-        parcel.unit.wipe()
-        return parcel.unit
-
-    async def _send(self, body: bytes) -> None:
         self._reading.deadline = trio.current_time() + SEND_TIMEOUT_S
-        await self._connection.send(Channel.BULK, body)
+        if self._news:
+            await self._connection.send(Channel.BULK, encode(self._news.popleft()))
+        else:
+            await self._send_parcel(left)
         self._reading.deadline = math.inf
 
+    async def _send_parcel(self, left: Callable[[CutUnit[Session], bool], None]) -> None:
+        parcel = self._parcels[0]
+        if parcel.root != self._last_root:
+            await self._connection.send(Channel.BULK, encode(FeedBatch(parcel.attestation)))
+            self._last_root = parcel.root
+            if self.closed:  # meanwhile; everything is wiped and counted
+                return
+        self._parcels.popleft()
+        unit, passed = parcel.unit, False
+
+        def taken() -> None:
+            left(unit, True)
+
+        try:
+            await self._connection.send_parts(Channel.BULK, encode_unit_parts(parcel.root, parcel.proof, [unit.unit.data]), taken)
+            passed = True
+        finally:
+            if not passed:  # it was never queued, so nobody will say that it has left
+                left(unit, False)
+
     def close(self) -> int:
-        """Wipe what is still here; return how many units that were."""
+        """Wipe what is still here; return how many units that were, beside those the transport has."""
         self.closed = True
         count = len(self._parcels)
         for parcel in self._parcels:

@@ -32,11 +32,11 @@ async def test_a_device_that_fails_for_good_stops_the_feed_and_stays_stopped(tmp
             assert await node.is_quiet()
             status = server.status()
         assert not status.ready
-        assert (status.device.state, status.device.code) == ("failed", "E-DEV-LATCHED")
+        assert (status.devices[0].state, status.devices[0].code) == ("failed", "E-DEV-LATCHED")
         # Every unit ever cut came from windows before the fault: two raw bytes for one, and what is in stock is gone.
         assert status.feed.units_made * UNIT_BYTES * 2 <= PLACE
-        assert status.feed.stock_bytes == 0
-        assert status.device.windows_discarded > 0
+        assert status.devices[0].stock_bytes == 0
+        assert status.devices[0].windows_discarded > 0
         code, body = server.page("/readyz")
         assert code == 503
         assert b"E-DEV-LATCHED" in body
@@ -52,7 +52,7 @@ async def test_a_device_that_fails_at_once_never_delivers(tmp_path: Path) -> Non
             await server.wait_for("failed")
             assert await node.is_quiet()
         status = server.status()
-        assert status.device.windows_passed == status.feed.units_made == 0
+        assert status.devices[0].windows_passed == status.feed.units_made == 0
 
 
 async def test_one_bad_window_is_thrown_away_and_the_feed_goes_on(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ async def test_one_bad_window_is_thrown_away_and_the_feed_goes_on(tmp_path: Path
         status = server.status()
     assert [(told.state, told.code) for told in node.health if told.state == "suspect"] == [("suspect", "E-DEV-HEALTH")]
     assert node.health[-1].state == "live"
-    assert status.device.windows_discarded == 1
-    assert status.device.alarms.repetition == 1
+    assert status.devices[0].windows_discarded == 1
+    assert status.devices[0].alarms.repetition == 1
     # The attestations add up: the bad window stands in one of them, or in two that share a stretch of the stream.
     assert max(unit.attestation.health.windows_failed for unit in units) == 1
 
@@ -83,7 +83,7 @@ async def test_a_device_that_vanishes_and_returns_is_tested_and_served_again(tmp
             assert len(await node.units(5)) == 5
         states = [told.state for told in node.health]
         assert states[states.index("absent") :][-3:] == ["absent", "testing", "live"]
-        device = server.status().device
+        device = server.status().devices[0]
         assert device.opened == 2
         assert device.windows_startup == 2
         assert device.read_errors == 2  # lost once, and one attempt in vain
@@ -93,7 +93,7 @@ async def test_a_device_that_was_never_there_is_absent(tmp_path: Path) -> None:
     device = f'kind = "chardev"\npath = "{tmp_path}/no-such-device"\nmin_entropy_millibits = 6000'
     with Server(tmp_path, allow=[NODE], device=device).running() as server:
         status = await server.wait_for("absent")
-        assert (status.device.code, status.ready) == ("E-DEV-ABSENT", False)
+        assert (status.devices[0].code, status.ready) == ("E-DEV-ABSENT", False)
         async with await NodeEnd.dial(server, NODE) as connection:
             node = NodeEnd(server, NODE, connection)
             assert (await node.open(1)).state == "absent"
@@ -106,7 +106,7 @@ async def test_torn_reads_change_nothing(tmp_path: Path) -> None:
             node = NodeEnd(server, NODE, connection)
             await node.open(5)
             assert len(await node.units(5)) == 5
-        assert server.status().device.windows_discarded == 0
+        assert server.status().devices[0].windows_discarded == 0
 
 
 async def test_a_slow_device_delivers_what_it_has_within_the_batch_time(tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ async def test_a_slow_device_delivers_what_it_has_within_the_batch_time(tmp_path
 
 async def test_an_idle_server_goes_on_testing(tmp_path: Path) -> None:
     with Server(tmp_path, allow=[NODE]).running() as server:
-        before = (await server.wait_for("live")).device.windows
+        before = (await server.wait_for("live")).devices[0].windows
         started_s = trio.current_time()
         await trio.sleep(2.4)  # while the stock fills, and then
         status = server.status()
         probes = trio.current_time() - started_s + 2
         # One window a second, not more: enough to know the device's health, next to nothing in cost.
-        assert before < status.device.windows
-        filled = 2 * 2 * UNIT_BYTES // 65_536 + 65
-        assert status.device.windows <= before + filled + probes
-        assert status.feed.stock_bytes <= 2 * UNIT_BYTES
+        assert before < status.devices[0].windows
+        filled = 2 * 3 * UNIT_BYTES // 65_536 + 65
+        assert status.devices[0].windows <= before + filled + probes
+        assert status.devices[0].stock_bytes <= 2 * UNIT_BYTES

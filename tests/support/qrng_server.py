@@ -58,7 +58,7 @@ class Server(DaemonProcess):
     async def wait_for(self, state: str) -> StatusSnapshot:
         """Until the device is in `state`."""
         with trio.fail_after(PATIENCE_S):
-            while (snapshot := await trio.to_thread.run_sync(self.status)).device.state != state:
+            while (snapshot := await trio.to_thread.run_sync(self.status)).devices[0].state != state:
                 await trio.sleep(0.02)
         return snapshot
 

@@ -1,98 +1,170 @@
-"""The stock keeps the newest bytes, in order, wipes what it gives or throws away, and knows what stands behind a unit."""
+"""The stock keeps the newest units in order, and no slot is ever lost, doubled or left unwiped."""
 
 from __future__ import annotations
 
-import random
+import os
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qrngd.pipeline import Conditioned, Measurement
-from qrngd.stock import Span, Stock, wipe
+from qrngd.pipeline import Measurement
+from qrngd.slots import SlotMemory
+from qrngd.stock import ReadyUnit, Span, Stock
 from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
 
 DEVICE = DeviceDescriptor("emulator", "test", "1", 8, 8000, 0, False, True, "")
 
 
-def span(number: int, device: DeviceDescriptor = DEVICE) -> Span:
-    """The span of chunk `number`: ten windows and a second each."""
-    before, after = Measurement(windows=10 * number), Measurement(windows=10 * number + 10)
-    return Span(device, before, after, 1000 * number, 1000 * number + 1000)
+def span(number: int) -> Span:
+    return Span(DEVICE, Measurement(windows=10 * number), Measurement(windows=10 * number + 10), 1000 * number, 1000 * number + 1000)
 
 
-def chunk(data: bytes) -> tuple[Conditioned, bytearray]:
-    own = bytearray(data)
-    return Conditioned(memoryview(own), 0, 0, Measurement()), own
+class World:
+    """A stock, and the worker played by the test."""
+
+    def __init__(self, *, slots: int = 12, capacity: int = 3) -> None:
+        self.memory = SlotMemory.create(slots)
+        self.stock = Stock(self.memory, capacity)
+        self.given: list[int] = []
+        self.made = 0
+
+    def give(self) -> int:
+        slots = self.stock.due()
+        self.given += slots
+        return len(slots)
+
+    def make(self) -> None:
+        """Fill the first slot that was given."""
+        slot = self.given.pop(0)
+        self.memory.unit(slot)[:8] = self.made.to_bytes(8, "big")
+        self.memory.unit(slot)[-1:] = b"!"
+        self.stock.put(slot, bytes(32), span(self.made))
+        self.made += 1
+
+    def number(self, unit: ReadyUnit) -> int:
+        return int.from_bytes(unit.data[:8], "big")
 
 
-def filled(stock: Stock, sizes: list[int], seed: int = 1) -> tuple[bytes, list[bytearray]]:
-    """Put chunks of these sizes; return all their bytes and the buffers they live in."""
-    whole, buffers = b"", []
-    for number, size in enumerate(sizes):
-        data = random.Random(seed + number).randbytes(size)
-        conditioned, buffer = chunk(data)
-        stock.put(conditioned, span(number))
-        whole, buffers = whole + data, [*buffers, buffer]
-    return whole, buffers
+def test_the_worker_gets_one_slot_more_than_the_stock_lacks() -> None:
+    world = World()
+    assert world.give() == 4
+    assert world.give() == 0
+    for _ in range(3):
+        world.make()
+        assert world.give() == 0
+    assert len(world.given) == 1  # the reserve: what probes bring
+    assert (world.stock.units, world.stock.size_bytes) == (3, 3 * UNIT_BYTES)
 
 
-@pytest.mark.parametrize("sizes", [[UNIT_BYTES], [UNIT_BYTES + 1, UNIT_BYTES], [100_000] * 7, [1, UNIT_BYTES - 1], [3 * UNIT_BYTES]])
-def test_units_are_the_bytes_in_order_where_they_lie(sizes: list[int]) -> None:
-    stock = Stock(10 * UNIT_BYTES)
-    whole, buffers = filled(stock, sizes)
-    assert stock.size_bytes == len(whole)
-    out = b""
-    while stock.units:
-        pieces, _ = stock.cut()
-        out += b"".join(pieces)
-        for piece in pieces:
-            wipe(piece)
-    assert out == whole[: len(out)]
-    assert len(out) == len(whole) // UNIT_BYTES * UNIT_BYTES
-    kept = b"".join(buffers)
-    assert kept == bytes(len(out)) + whole[len(out) :]
+def test_first_in_first_out() -> None:
+    world = World()
+    world.give()
+    for _ in range(3):
+        world.make()
+    taken = []
+    for _ in range(3):
+        taken.append(world.stock.take())
+        assert world.give() == 1
+    assert [world.number(unit) for unit in taken] == [0, 1, 2]
+    assert world.stock.in_flight == 3
+    assert [unit.span.start_ms for unit in taken] == [0, 1000, 2000]
 
 
-def test_a_unit_knows_the_chunks_behind_it() -> None:
-    stock = Stock(10 * UNIT_BYTES)
-    filled(stock, [100_000] * 6)
-    _, first = stock.cut()
-    assert (first.before.windows, first.after.windows, first.start_ms, first.end_ms) == (0, 30, 0, 3000)
-    _, second = stock.cut()  # the third chunk stands behind both
-    assert (second.before.windows, second.after.windows, second.start_ms) == (20, 60, 2000)
-    assert first.joined(second) == Span(DEVICE, first.before, second.after, 0, 6000)
+def test_the_oldest_gives_way_to_what_probes_bring() -> None:
+    world = World()
+    world.give()
+    for _ in range(4):
+        world.make()
+    assert not world.given
+    assert world.give() == 1
+    assert world.stock.dropped_bytes == UNIT_BYTES
+    assert world.number(world.stock.take()) == 1
 
 
-def test_the_oldest_bytes_go_when_the_stock_is_full() -> None:
-    stock = Stock(2 * UNIT_BYTES)
-    whole, buffers = filled(stock, [UNIT_BYTES] * 3)
-    assert stock.size_bytes == 2 * UNIT_BYTES
-    assert stock.dropped_bytes == UNIT_BYTES
-    assert buffers[0] == bytes(UNIT_BYTES)
-    assert b"".join(stock.cut()[0]) == whole[UNIT_BYTES : 2 * UNIT_BYTES]
+def test_a_released_unit_is_wiped_once() -> None:
+    world = World()
+    world.give()
+    world.make()
+    unit = world.stock.take()
+    data = unit.data
+    unit.release()
+    assert data == bytes(UNIT_BYTES)
+    assert world.stock.in_flight == 0
+    world.memory.unit(unit.slot)[:] = b"x" * UNIT_BYTES
+    unit.release()  # somebody else's by now
+    assert world.memory.unit(unit.slot) == b"x" * UNIT_BYTES
 
 
-def test_one_chunk_larger_than_the_stock_is_cut_at_its_start() -> None:
-    stock = Stock(UNIT_BYTES)
-    whole, _ = filled(stock, [3 * UNIT_BYTES])
-    assert b"".join(stock.cut()[0]) == whole[-UNIT_BYTES:]
+def test_what_a_dead_worker_had_comes_back_wiped() -> None:
+    world = World()
+    world.give()
+    world.make()
+    for slot in world.given:
+        world.memory.unit(slot)[:100] = b"x" * 100
+    lost, world.given = world.given, []
+    world.stock.reclaim()
+    assert not any(world.stock.is_given(slot) for slot in lost)
+    assert all(world.memory.unit(slot) == bytes(UNIT_BYTES) for slot in lost)
+    assert world.give() == 3
 
 
-def test_old_bytes_are_thrown_away() -> None:
-    stock = Stock(10 * UNIT_BYTES)
-    _, buffers = filled(stock, [UNIT_BYTES] * 3)
-    stock.drop_older(2500)  # the first chunk ended at 1000, the second at 2000
-    assert stock.units == 1
-    assert buffers[0] == buffers[1] == bytes(UNIT_BYTES)
-    stock.clear()
-    assert stock.size_bytes == 0
-    assert buffers[2] == bytes(UNIT_BYTES)
+def test_old_units_go() -> None:
+    world = World()
+    world.give()
+    for _ in range(3):
+        world.make()
+    world.stock.drop_older(2001)  # the first ended at 1000, the second at 2000
+    assert world.stock.units == 1
+    world.stock.clear()
+    assert (world.stock.units, world.stock.dropped_bytes) == (0, 3 * UNIT_BYTES)
 
 
-def test_bytes_of_two_devices_never_meet() -> None:
-    stock = Stock(10 * UNIT_BYTES)
-    filled(stock, [UNIT_BYTES - 1])
-    other = DeviceDescriptor("emulator", "test", "2", 8, 8000, 0, False, True, "")
-    conditioned, _ = chunk(bytes(UNIT_BYTES))
-    stock.put(conditioned, span(1, other))
-    assert stock.size_bytes == UNIT_BYTES
-    assert stock.cut()[1].device == other
+def test_memory_of_a_burst_is_given_back_when_it_is_over() -> None:
+    world = World(slots=40, capacity=20)
+    world.give()
+    for _ in range(20):
+        world.make()
+    taken = [world.stock.take() for _ in range(20)]
+    held = os.fstat(world.memory.fd).st_blocks
+    world.stock.shrink()
+    assert os.fstat(world.memory.fd).st_blocks == held  # in use
+    for unit in taken:
+        unit.release()
+    world.stock.shrink()
+    assert os.fstat(world.memory.fd).st_blocks == 0
+
+
+STEPS = st.lists(st.sampled_from(["give", "make", "take", "release", "die", "old", "clear", "shrink"]), max_size=80)
+
+
+@given(STEPS)
+def test_no_history_loses_a_slot_or_shows_a_byte_twice(history: list[str]) -> None:
+    world = World(slots=8, capacity=2)
+    flying: list[ReadyUnit] = []
+    seen: list[int] = []
+    for step in history:
+        if step == "give":
+            world.give()
+        elif step == "make" and world.given:
+            world.make()
+        elif step == "take" and world.stock.units:
+            flying.append(unit := world.stock.take())
+            seen.append(world.number(unit))
+        elif step == "release" and flying:
+            flying.pop(0).release()
+        elif step == "die":
+            world.given.clear()
+            world.stock.reclaim()
+        elif step == "old":
+            world.stock.drop_older(1000 * world.made)
+        elif step == "clear":
+            world.stock.clear()
+        elif step == "shrink":
+            world.stock.shrink()
+        assert world.stock.in_flight == len(flying)
+        held = set(world.given) | {unit.slot for unit in flying}
+        assert len(held) == len(world.given) + len(flying)
+        others = set(range(8)) - held
+        empty = [slot for slot in others if world.memory.unit(slot) == bytes(UNIT_BYTES)]
+        assert len(empty) == len(others) - world.stock.units  # whatever nobody has is wiped
+    assert seen == sorted(set(seen))

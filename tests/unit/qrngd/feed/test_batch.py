@@ -7,10 +7,11 @@ import random
 
 import pytest
 
-from qrngd.feed.batch import BATCH_OPEN_MS, BATCH_UNITS, Batch, CutUnit, Statement, material_digest, seal
+from qrngd.feed.batch import BATCH_OPEN_MS, BATCH_UNITS, Batch, CutUnit, Statement, seal
 from qrngd.pipeline import Measurement, Pipeline
-from qrngd.stock import Span
-from qustream.entropy import check_attestation, check_leaf
+from qrngd.slots import SlotMemory
+from qrngd.stock import Span, Stock
+from qustream.entropy import check_attestation, check_leaf, leaf_data_of_hash
 from qustream.identity.signing import SigningKey, open_signed
 from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, UNIT_BYTES, Attestation, DeviceDescriptor
@@ -22,13 +23,21 @@ PIPELINE = Pipeline(DEVICE, draw=bytes, reseed=lambda _: None)
 STATEMENT = Statement("chain", KEY.id, PIPELINE.conditioning_report(), 3_600_000, PIPELINE.health_report)
 
 
+STOCK = Stock(SlotMemory.create(40), 39)
+GIVEN = list(STOCK.due())
+
+
 def cut(number: int, device: DeviceDescriptor = DEVICE) -> CutUnit[None]:
-    node = bytes([number % 3]) * 32
-    unit = memoryview(bytearray(random.Random(number).randbytes(UNIT_BYTES)))
-    pieces = (unit[:1000], unit[1000:MATERIAL_BYTES], unit[MATERIAL_BYTES:]) if number % 2 else (unit,)
+    data = random.Random(number).randbytes(UNIT_BYTES)
     before = Measurement(samples=1000 * number, windows=10 * number, windows_discarded=number // 2)
     after = Measurement(samples=1000 * number + 1000, windows=10 * number + 10, windows_discarded=(number + 1) // 2)
-    return CutUnit(None, node, 100 + number, pieces, material_digest(pieces), Span(device, before, after, 50 * number, 50 * number + 50))
+    STOCK.put(
+        slot := GIVEN.pop(), hashlib.sha256(data[:MATERIAL_BYTES]).digest(), Span(device, before, after, 50 * number, 50 * number + 50)
+    )
+    unit = STOCK.take()
+    assert unit.slot == slot
+    unit.data[:] = data
+    return CutUnit(None, bytes([number % 3]) * 32, 100 + number, unit)
 
 
 def signed(attestation: Attestation) -> Signed:
@@ -49,17 +58,8 @@ def test_every_unit_is_proven_by_the_attestation(count: int) -> None:
     assert attestation.health.windows_failed == count // 2
     for unit, proof in zip(sealed.units, sealed.proofs, strict=True):
         assert proof.sequence == unit.sequence
-        check_leaf(attestation, unit.node, b"".join(unit.pieces)[:MATERIAL_BYTES], proof)
-
-
-def test_scatter_is_outside_the_leaf() -> None:
-    unit = cut(1)
-    changed = bytearray().join(unit.pieces)
-    assert hashlib.sha256(changed[:MATERIAL_BYTES]).digest() == unit.digest
-    changed[-1] ^= 1
-    assert material_digest([memoryview(changed)]) == unit.digest
-    changed[MATERIAL_BYTES - 1] ^= 1
-    assert material_digest([memoryview(changed)]) != unit.digest
+        check_leaf(attestation, unit.node, bytes(unit.unit.data[:MATERIAL_BYTES]), proof)
+    assert sealed.leaves == [leaf_data_of_hash(unit.node, unit.sequence, unit.unit.digest) for unit in sealed.units]
 
 
 def test_a_batch_has_its_bounds() -> None:
@@ -82,8 +82,17 @@ def test_a_batch_speaks_of_one_device() -> None:
     assert not batch.takes(other.span)
 
 
+def test_a_closed_batch_takes_no_more() -> None:
+    batch: Batch[None] = Batch()
+    batch.add(unit := cut(0), 0)
+    batch.close()
+    assert batch.room == 0
+    assert not batch.takes(unit.span)
+
+
 def test_units_are_wiped_and_never_shown() -> None:
     unit = cut(0)
-    assert bytes(unit.pieces[0][:4]).hex() not in repr(unit)
+    data = unit.unit.data
+    assert bytes(data[:4]).hex() not in repr(unit)
     unit.wipe()
-    assert b"".join(unit.pieces) == bytes(UNIT_BYTES)
+    assert data == bytes(UNIT_BYTES)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Sequence
+
 import pytest
 import trio
 import trio.testing
 
-from qrngd.cutter import Cutter
+from qrngd.cutter import Cutter, Source
 from qrngd.feed.batch import Statement
 from qrngd.feed.service import FeedService
 from qrngd.feed.session import OPEN_TIMEOUT_S, SEND_TIMEOUT_S
-from qrngd.pipeline import Conditioned, Measurement, Pipeline
-from qrngd.stock import Span, Stock
-from qustream.errors import QuStreamError
-from qustream.identity.signing import SigningKey
-from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
+from qrngd.pipeline import Measurement, Pipeline
+from qrngd.slots import SlotMemory
+from qrngd.stock import ReadyUnit, Span, Stock
+from qustream.errors import QuStreamError, fault
+from qustream.identity.signing import SigningKey, open_signed
+from qustream.model.base import Signed
+from qustream.model.entropy import Attestation, DeviceDescriptor
 from qustream.transport.limits import Channel
 from qustream.wire.codec import decode, encode
 from qustream.wire.feed import FEED_MAX_BYTES, FeedBatch, FeedCredit, FeedHealth, FeedMessage, FeedOpen, FeedUnit
@@ -45,6 +50,10 @@ class Line:
         self.got.append(decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES))
         return True
 
+    async def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None]) -> None:
+        await self.send(channel, b"".join(parts))
+        on_taken()
+
     async def next_request(self) -> Request:
         return await self._asked.receive()
 
@@ -60,38 +69,69 @@ class Line:
         return [message for message in self.got if isinstance(message, FeedUnit)]
 
 
-class World:
-    """A feed, its cutter and a stock that the test fills."""
+class Supply:
+    """A device whose worker is the test."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, name: str, device: DeviceDescriptor = DEVICE) -> None:
+        self.name, self.device = name, device
+        self.stock = Stock(SlotMemory.create(700), 600)
+        self._given: deque[int] = deque()
+        self._windows = 0
+
+    @property
+    def units(self) -> int:
+        return self.stock.units
+
+    def take(self) -> ReadyUnit:
+        return self.stock.take()
+
+    def fill(self, units: int, now_ms: int) -> None:
+        self._given.extend(self.stock.due())
+        for _ in range(units):
+            slot = self._given.popleft()
+            before, after = Measurement(windows=self._windows, samples=1), Measurement(windows=self._windows + 1, samples=2)
+            self._windows += 1
+            self.stock.put(slot, bytes(32), Span(self.device, before, after, now_ms, now_ms))
+
+    def source(self) -> Source:
+        pipeline = Pipeline(DEVICE, draw=bytes, reseed=lambda _: None)
+        return Source(self.name, self, Statement("chain", KEY.id, pipeline.conditioning_report(), 3_600_000, pipeline.health_report))
+
+
+class World:
+    """A feed, its cutter and stocks that the test fills."""
+
+    def __init__(self, nursery: trio.Nursery, *, units_per_minute: int = 0, supplies: int = 1) -> None:
         self.allowed = {ALICE, BOB}
         self.ended: dict[Line, str] = {}
-        self.feed = FeedService(may_have=lambda node: node in self.allowed, health=LIVE, clock_ms=self.now_ms)
-        self.stock = Stock(600 * UNIT_BYTES)
-        pipeline = Pipeline(DEVICE, draw=bytes, reseed=lambda _: None)
-        statement = Statement("chain", KEY.id, pipeline.conditioning_report(), 3_600_000, pipeline.health_report)
+        self.feed = FeedService(
+            may_have=lambda node: node in self.allowed, health=LIVE, clock_ms=self.now_ms, units_per_minute=units_per_minute
+        )
+        self.supplies = [Supply(f"card{number}") for number in range(supplies)]
+        self.log: list[list[bytes]] = []
+        self.log_trouble: QuStreamError | None = None
         self.cutter = Cutter(
-            stock=self.stock,
+            sources=[supply.source() for supply in self.supplies],
             feed=self.feed,
-            statement=statement,
             sign=lambda attestation: KEY.sign_noun("attestation", attestation),
+            publish=self._publish,
             first_number=1000,
             clock_ms=self.now_ms,
         )
         self._nursery = nursery
-        self._windows = 0
         nursery.start_soon(self.cutter.run)
+
+    def _publish(self, _attestation: Signed, leaves: list[bytes]) -> None:
+        if self.log_trouble is not None:
+            raise self.log_trouble
+        self.log.append(leaves)
 
     @staticmethod
     def now_ms() -> int:
         return int(trio.current_time() * 1000)
 
-    def fill(self, units: int) -> None:
-        for _ in range(units):
-            before, after = Measurement(windows=self._windows, samples=1), Measurement(windows=self._windows + 1, samples=2)
-            self._windows += 1
-            data = Conditioned(memoryview(bytearray(UNIT_BYTES)), 0, 0, after)
-            self.stock.put(data, Span(DEVICE, before, after, self.now_ms(), self.now_ms()))
+    def fill(self, units: int, card: int = 0) -> None:
+        self.supplies[card].fill(units, self.now_ms())
         self.feed.changed.ring()
 
     def connect(self, line: Line, node: bytes | None) -> None:
@@ -173,7 +213,7 @@ async def test_what_is_not_released_is_thrown_away_and_the_credit_stays(clock: t
         world.fill(3)  # far less than is wanted: the batch stays open for its two seconds
         await world.until("three units are cut", lambda: world.cutter.units_made == 3)
         await trio.testing.wait_all_tasks_blocked()
-        world.cutter.discard()
+        world.cutter.discard("card0")
         assert world.feed.counts.discarded == 3
         clock.jump(3)
         await trio.testing.wait_all_tasks_blocked()
@@ -221,4 +261,92 @@ async def test_units_of_a_node_that_left_go_to_nobody(clock: trio.testing.MockCl
         await world.until("the other node's units", lambda: len(other.units) == 5)
         assert line.units == []
         assert world.feed.counts.discarded == 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_leaves_that_is_not_in_the_public_log(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.log_trouble = fault("E-DISK-FULL", "no space")
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 3))
+        world.fill(3)
+        await world.until("the log was tried", lambda: world.cutter.trouble is not None)
+        assert world.feed.counts.discarded == 3
+        assert line.units == []
+        world.log_trouble = None
+        world.fill(3)  # what was not published is never sent later: its number is used up
+        await world.until("the next units", lambda: len(line.units) == 3 or clock.jump(0.1))
+        assert [unit.proof.sequence for unit in line.units] == [1003, 1004, 1005]
+        assert world.cutter.trouble is None
+        assert [len(leaves) for leaves in world.log] == [3]
+        assert world.log[0][0][:40] == ALICE + (1003).to_bytes(8, "big")
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_device_has_attestations_of_its_own(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery, supplies=2), Line()
+        world.supplies[1].device = DeviceDescriptor("emulator", "other", "", 8, 7000, 0, False, True, "")
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 20))
+        world.fill(10, card=0)
+        world.fill(10, card=1)
+        await world.until("all of both", lambda: len(line.units) == 20 or clock.jump(0.01))
+        models = {}
+        for message in line.got:
+            if isinstance(message, FeedBatch):
+                attestation = open_signed(message.attestation, Attestation, KEY.public, "attestation")
+                models[attestation.root] = attestation.device.model
+        assert sorted(models[unit.root] for unit in line.units) == ["other"] * 10 + ["test"] * 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_device_that_fails_takes_nothing_of_the_other_with_it(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery, supplies=2), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 100))
+        world.fill(4, card=0)
+        world.fill(6, card=1)
+        await world.until("ten units are cut", lambda: world.cutter.units_made == 10)
+        await trio.testing.wait_all_tasks_blocked()
+        world.cutter.discard("card0")
+        clock.jump(2.1)
+        await world.until("the other's units", lambda: len(line.units) == 6)
+        assert world.feed.counts.discarded == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_slot_comes_back(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, slow, quick = World(nursery), Line(reads=False), Line()
+        world.connect(slow, ALICE)
+        world.connect(quick, BOB)
+        slow.asks(FeedOpen(ALICE, 50))
+        quick.asks(FeedOpen(BOB, 50))
+        world.fill(100)
+        await world.until("the quick one has its own", lambda: len(quick.units) == 50 or clock.jump(0.01))
+        stock = world.supplies[0].stock
+        assert stock.in_flight == 50
+        clock.jump(SEND_TIMEOUT_S + 0.1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert stock.in_flight == 0
+        assert world.feed.counts.discarded == 50
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_capped_node_waits_and_keeps_its_credit(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery, units_per_minute=6), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 20))
+        world.fill(100)
+        await world.until("a minute's units at once", lambda: len(line.units) == 6)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(9.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(line.units) == 6
+        clock.jump(0.2)
+        await world.until("one more after ten seconds", lambda: len(line.units) == 7 or clock.jump(0.001))
         nursery.cancel_scope.cancel()
