@@ -146,6 +146,28 @@ CODES: dict[str, CodeRow] = {
         _O, "the process that reads the device ended or hangs", "it is started again by itself; see the journal and the kernel's log"
     ),
     "E-DEV-UNKNOWN": CodeRow(_O, "this QRNG server has no device of that name", "qrngd status lists the names"),
+    # the entropy appliance behind qrngd's reader
+    "E-APPLIANCE-UNREACHABLE": CodeRow(
+        _U, "the entropy appliance does not answer", "it is asked again by itself; if it lasts, see its status and the way to it"
+    ),
+    "E-APPLIANCE-TLS": CodeRow(
+        _O, "no trusted connection to the entropy appliance", "check url, authority_file and the appliance's certificate"
+    ),
+    "E-APPLIANCE-TOKEN": CodeRow(
+        _O, "the entropy appliance refuses the token, or there is none", "put a valid token into the credential qrngd-reader or token_file"
+    ),
+    "E-APPLIANCE-QUOTA": CodeRow(
+        _O, "the quota at the entropy appliance is used up", "wait for the next day, raise the quota, or lower rate_max_bytes_per_s"
+    ),
+    "E-APPLIANCE-ANSWER": CodeRow(
+        _O, "the entropy appliance answers with something that is not entropy", "check url, api and block_bytes; then ask its operator"
+    ),
+    "E-ALERT-PUSH": CodeRow(
+        _O, "an alert cannot be delivered to a receiver", "check url, token and certificate of that receiver, and whether it runs"
+    ),
+    "E-MEMORY-LOCK": CodeRow(
+        _O, "memory that holds randomness may reach a swap device", "set LimitMEMLOCK=infinity in the unit, or switch swap off"
+    ),
     "E-FEED-REFUSED": CodeRow(
         _P, "this node is not on the feed's allow-list", "license the node, or list it (on a Unix socket its user id) at the QRNG server"
     ),
