@@ -49,7 +49,7 @@ def tree_hash(leaves: list[bytes]) -> bytes:
 
 def framed(fields: list[Any]) -> bytes:
     body = msgpack.packb(fields)
-    return len(body).to_bytes(4, "big") + body
+    return len(body).to_bytes(4, "big") + sha256(body) + body
 
 
 def header(number: int, previous: bytes, *, server: SigningKey = SERVER, chain: str = CHAIN) -> bytes:
@@ -95,6 +95,8 @@ def good() -> list[dict[str, Any]]:
         ("its last entry is torn in the body", LAST[:1000]),
         ("its last entry lacks a byte", LAST[:-1]),
         ("zeros where its last entry should be", bytes(len(LAST))),
+        ("its last entry is torn in the length, and zeros follow", LAST[:3] + bytes(len(LAST) - 3)),
+        ("its last entry is torn in the hash, and zeros follow", LAST[:20] + bytes(len(LAST) - 20)),
         ("the second half of its last entry is zeros", LAST[:2000] + bytes(len(LAST) - 2000)),
     ]:
         rows.append((why, chained([ONE, tail]), 0, {"entries": 1, "leaves": 2, "last_batch": 5, "torn_bytes": len(tail)}))
@@ -116,7 +118,9 @@ def bad() -> list[dict[str, Any]]:
         ("a closed segment is torn", chained([ONE, TWO[:100]], [THREE]), bad_log),
         ("a closed segment without an entry", chained([], [ONE]), bad_log),
         ("a byte between two entries", chained([ONE, b"\x00", TWO]), bad_log),
-        ("a record longer than any entry", chained([ONE, (314_683).to_bytes(4, "big") + b"\x01"]), bad_log),
+        ("a record longer than any entry", chained([ONE, (314_683).to_bytes(4, "big") + bytes(32) + b"\x01"]), bad_log),
+        ("a bit of an entry before another", chained([ONE[:-1] + bytes([ONE[-1] ^ 1]), TWO]), bad_log),
+        ("an empty record", chained([ONE, bytes(4) + sha256(), TWO]), bad_log),
         ("a record that promises four gigabytes", chained([ONE, b"\xff" * 4, TWO]), bad_log),
         ("an entry that is no entry, before another", chained([ONE, framed([1, 2]), TWO]), bad_log),
         ("leaves that are cut", chained([ONE, framed([[b"", bytes(3373)], bytes(100)]), TWO]), bad_log),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,8 +18,9 @@ __all__ = ["FIRST_PREVIOUS", "SEGMENT_MAX_BYTES", "SegmentContents", "read_segme
 _N = TypeVar("_N", bound=Noun)
 # Any web server hands out a file of a mebibyte whole, and an auditor holds one in memory; 40 full batches.
 SEGMENT_MAX_BYTES = 1 << 20
-RECORD_MAX_BYTES = 314_682  # the longest LeafLogEntry: 4,096 leaves under the longest Signed (encoding.md)
+RECORD_MAX_BYTES = 314_682  # of its body: the longest LeafLogEntry: 4,096 leaves under the longest Signed (encoding.md)
 LENGTH_BYTES = 4  # big endian, in front of every record
+HEAD_BYTES = LENGTH_BYTES + 32  # and SHA-256 of the body
 FIRST_PREVIOUS = bytes(32)
 NAME = re.compile(r"([0-9]{10})\.leaves")
 NUMBER_MAX = (1 << 32) - 1  # of a segment: a Count32
@@ -37,9 +39,9 @@ def segment_number(name: str) -> int | None:
 
 
 def record(noun: LeafLogHeader | LeafLogEntry) -> bytes:
-    """The record of a header or an entry: its length, then its canonical bytes."""
+    """The record of a header or an entry: length and SHA-256 of its canonical bytes, then these."""
     body = encode(noun)
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+    return len(body).to_bytes(LENGTH_BYTES, "big") + hashlib.sha256(body).digest() + body
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +61,37 @@ def read_segment(data: bytes) -> SegmentContents:
     if len(data) > SEGMENT_MAX_BYTES:
         raise fault("E-LEAF-LOG", f"a segment of more than {SEGMENT_MAX_BYTES} bytes")
     # The file gets its name when its header is in it, so a header is never torn.
-    header, at = _noun(data, 0, LeafLogHeader)
+    body, at = _record(data, 0)
+    if body is None:
+        raise fault("E-LEAF-LOG", "the segment does not begin with a whole record")
+    header = _noun(body, LeafLogHeader, 0)
     entries: list[LeafLogEntry] = []
-    while at < len(data) and not _is_torn(data, at):
-        try:
-            entry, end = _noun(data, at, LeafLogEntry)
-        except QuStreamError:
-            if _end(data, at) == len(data):
-                break  # the last record, of which a crash left a part: the entry was never acknowledged
-            raise
+    while at < len(data):
+        body, end = _record(data, at)
+        if body is None:
+            # What a crash leaves of the last record is its beginning, at most with zeros after it. The entry was never acknowledged.
+            if end - at <= HEAD_BYTES + RECORD_MAX_BYTES and not any(data[end:]):
+                break
+            raise fault("E-LEAF-LOG", f"at byte {at} of the segment: a record that does not check")
+        entry = _noun(body, LeafLogEntry, at)
+        if len(entry.leaves) % LEAF_DATA_BYTES:
+            raise fault("E-LEAF-LOG", f"at byte {at} of the segment: leaves of {len(entry.leaves)} bytes")
         entries.append(entry)
         at = end
     return SegmentContents(header, entries, at)
 
 
-def _end(data: bytes, at: int) -> int:
-    return at + LENGTH_BYTES + int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+def _record(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """The body of the record at `at`, None if it does not check, and where the record says it ends."""
+    length = int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+    start, end = at + HEAD_BYTES, at + HEAD_BYTES + length
+    body, digest = data[start:end], data[at + LENGTH_BYTES : start]
+    # An empty body is none: a record of zeros must not check.
+    return (body if length and len(body) == length and hashlib.sha256(body).digest() == digest else None), end
 
 
-def _is_torn(data: bytes, at: int) -> bool:
-    """Whether the file ends before the record at `at` does, as a crash leaves it: short, or zeros where data should be."""
-    if len(data) - at < LENGTH_BYTES or not any(data[at:]):
-        return True
-    return _end(data, at) > len(data) and _end(data, at) - at - LENGTH_BYTES <= RECORD_MAX_BYTES
-
-
-def _noun(data: bytes, at: int, kind: type[_N]) -> tuple[_N, int]:
-    end = _end(data, at)
-    if end > len(data) or end - at > LENGTH_BYTES + RECORD_MAX_BYTES:
-        raise fault("E-LEAF-LOG", f"at byte {at} of the segment: a record of {end - at - LENGTH_BYTES} bytes")
+def _noun(body: bytes, kind: type[_N], at: int) -> _N:
     try:
-        noun = decode(data[at + LENGTH_BYTES : end], kind, max_bytes=RECORD_MAX_BYTES)
+        return decode(body, kind, max_bytes=RECORD_MAX_BYTES)
     except QuStreamError as error:
         raise fault("E-LEAF-LOG", f"at byte {at} of the segment: {error.detail}") from None
-    if isinstance(noun, LeafLogEntry) and len(noun.leaves) % LEAF_DATA_BYTES:
-        raise fault("E-LEAF-LOG", f"at byte {at} of the segment: leaves of {len(noun.leaves)} bytes")
-    return noun, end
