@@ -216,7 +216,7 @@ class Pipeline:
         assert descriptor.min_entropy_millibits == self.descriptor.min_entropy_millibits, "the claimed entropy is fixed"
         assert not self._waiting_bytes, "a loss throws the unfinished window away"
         self.descriptor = descriptor
-        self._tests.restart()
+        self._tests.restart(self._measured.windows)
         self.min_entropy_estimate_millibits = None
         return self._changed(self._machine.opened(descriptor.source or descriptor.model))
 
@@ -244,7 +244,7 @@ class Pipeline:
         kept = self._waiting[self._waiting_bytes - half : self._waiting_bytes].copy()
         self.wipe()
         self._wait(kept, half)
-        self._tests.restart()
+        self._tests.restart(self._measured.windows)
 
     def wipe(self) -> None:
         """Overwrite every raw or conditioned byte kept inside; an unfinished window is thrown away."""

@@ -141,6 +141,18 @@ class Emulator:
         """The next cells of the stream, spoiled; `buffer` holds whole ones, and `_place` is where one begins."""
         if not len(buffer):
             return
+        self._sound(buffer)
+        raw = np.frombuffer(buffer, dtype=np.uint8)
+        cells: _Cells = raw if self._cell_bytes == 1 else raw.view("<u2")
+        if self._cell_mask.bit_length() < 8 * self._cell_bytes:
+            cells &= np.asarray(self._cell_mask, dtype=cells.dtype)
+        for number, each in enumerate(self._faults):
+            if each.kind in _SPOILERS:
+                self._spoil(number, each, cells)
+        self._place += len(buffer)
+
+    def _sound(self, buffer: memoryview) -> None:
+        """The bytes of a device without faults."""
         assert self._file is not None, "the device is closed"
         filled = 0
         while filled < len(buffer):
@@ -149,14 +161,6 @@ class Emulator:
                 self.close()
                 raise fault("E-DEV-READ", f"{SOURCE} gives nothing")
             filled += got
-        raw = np.frombuffer(buffer, dtype=np.uint8)
-        cells: _Cells = raw if self._cell_bytes == 1 else raw.view("<u2")
-        if self._cell_mask.bit_length() < 8 * self._cell_bytes:
-            cells &= np.asarray(self._cell_mask, dtype=cells.dtype)
-        for number, each in enumerate(self._faults):
-            if each.kind in _SPOILERS:
-                self._spoil(number, each, cells)
-        self._place += filled
 
     def read(self, size: int) -> bytes:
         buffer = bytearray(size)

@@ -30,8 +30,9 @@ class ContinuousTests:
         self._repetition = RepetitionTest(cutoffs.repetition, (self.layout.stored_bits + 7) // 8)
         self._rows = RowTests(cutoffs.proportion, self.layout.row_samples, BATCH_WINDOWS)
 
-    def restart(self) -> None:
-        """The device was opened anew: what comes next does not continue what came before. Window numbers go on."""
+    def restart(self, window: int) -> None:
+        """What comes next does not continue what came before, and the next window has this number."""
+        self._windows = window
         self._repetition.restart()
         self._rows.restart()
 

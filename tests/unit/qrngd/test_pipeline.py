@@ -231,6 +231,17 @@ def test_a_failure_in_the_middle_of_a_window_can_be_cleared() -> None:
     events = pipeline.feed(good(23, 2))
     assert changes(events) == [DeviceState.LIVE]
     assert [(event.first_window, event.last_window) for event in events if isinstance(event, Conditioned)] == [(3, 3)]
+    assert pipeline.measured.windows == 4
+
+
+def test_windows_are_numbered_as_they_are_counted_whatever_stood_behind_one_that_failed() -> None:
+    pipeline = opened()
+    pipeline.feed(good(27, 1) + bytes(WINDOW) + good(28, 3))
+    assert (pipeline.state, pipeline.measured.windows) == (DeviceState.FAILED, 2)
+    pipeline.clear("examined")
+    pipeline.opened(lamp())
+    events = pipeline.feed(good(29, 2))
+    assert [(event.first_window, event.last_window) for event in events if isinstance(event, Conditioned)] == [(3, 3)]
 
 
 def test_a_test_on_demand_throws_the_unfinished_window_away_and_uses_up_a_whole_one() -> None:
