@@ -7,6 +7,7 @@ it used to be.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from qrngd.alerts.alert import Condition, Severity
 from qrngd.alerts.growth import Meter
 from qrngd.alerts.picture import DevicePicture, StatusPicture, known_code, printable
 
-__all__ = ["CONDITIONS", "SETTLE_MS", "UNREACHABLE", "Finding", "ServerHistory"]
+__all__ = ["CONDITIONS", "SETTLE_MS", "UNREACHABLE", "Finding", "ServerHistory", "is_more_than_chance"]
 
 # Long enough for a start-up test and a restart, short enough that a node has not yet run dry.
 SETTLE_MS = 60_000
@@ -31,6 +32,8 @@ _DISCARDED_SPARE, _DEVIATIONS = 2, 5
 _ESTIMATE_TENTHS = 7
 # A device that gives less than half of what it should, while nodes wait.
 _SLOW_SHARE = 2
+# Status bits that are set when all is well, or while the device tests itself; a device without them is not live. All others are faults.
+_GOOD_FLAGS = re.compile(r"initialised|startup_test|.+_present|.+_working", re.ASCII)
 # R, kGen and scatter of one unit (proto/spec/entropy-feed.md, "Unit").
 _UNIT_BYTES = 262_398
 
@@ -121,19 +124,19 @@ def _of_device(device: DevicePicture, history: _DeviceHistory) -> Iterator[Findi
     elif device.state != "live":
         yield Finding(DEVICE_NOT_LIVE, f"{printable(device.state)}: {reason}", name, code=known_code(device.code))
     discarded, windows = history.discarded.growth, history.windows.growth
-    if _is_more_than_chance(discarded, windows):
+    if is_more_than_chance(discarded, windows):
         yield Finding(WINDOWS_DISCARDED, f"{discarded} of {windows} windows of the last hour were thrown away", name)
     estimate, claim = device.min_entropy_estimate_millibits, device.min_entropy_millibits
     if estimate is not None and 10 * estimate < _ESTIMATE_TENTHS * claim:
         yield Finding(MIN_ENTROPY_LOW, f"about {estimate} millibits a sample are seen, {claim} are claimed", name)
     for flag in device.flags:
-        if flag.on:
+        if flag.on and not _GOOD_FLAGS.fullmatch(flag.name):
             yield Finding(DEVICE_FLAG, f"the device reports {flag.name}", name, flag.name)
     if history.worker_restarts.growth:
         yield Finding(WORKER_RESTARTED, "the process that reads it was started again in the last quarter of an hour", name)
 
 
-def _is_more_than_chance(discarded: int, windows: int) -> bool:
+def is_more_than_chance(discarded: int, windows: int) -> bool:
     """Whether `discarded` > 2 + m + 5 √m, with m = `windows` / 2^23; in integers."""
     excess = (discarded - _DISCARDED_SPARE) * _CHANCE_WINDOWS - windows
     return excess > 0 and excess * excess > _DEVIATIONS**2 * windows * _CHANCE_WINDOWS

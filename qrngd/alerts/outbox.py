@@ -68,23 +68,25 @@ class Outbox:
 
     def due(self, now_ms: int) -> list[Notice]:
         """What to send now, the oldest first; nothing while the receiver is given time to recover."""
+        # A clock that was set back may keep the receiver waiting for no longer than a pause, or a renewal, lasts.
+        self._not_before_ms = min(self._not_before_ms, now_ms + BACKOFF_MOST_MS)
+        for entry in self._entries.values():
+            entry.told_ms = None if entry.told_ms is None else min(entry.told_ms, now_ms)
         if now_ms < self._not_before_ms:
-            # A clock that was set back may not keep the receiver waiting for longer than any pause lasts.
-            self._not_before_ms = min(self._not_before_ms, now_ms + BACKOFF_MOST_MS)
             return []
-        entries = [each for each in self._entries.values() if self._due_ms(each, now_ms) <= now_ms]
+        entries = [each for each in self._entries.values() if self._due_ms(each) <= now_ms]
         return [Notice(_status(each), each.alert) for each in entries[:BATCH_MAX]]
 
-    def next_due_ms(self, now_ms: int) -> int | None:
+    def next_due_ms(self) -> int | None:
         """When `due` has something next if nothing happens meanwhile; None if never."""
         if not self._entries:
             return None
-        return max(self._not_before_ms, min(self._due_ms(each, now_ms) for each in self._entries.values()))
+        return max(self._not_before_ms, min(self._due_ms(each) for each in self._entries.values()))
 
-    def _due_ms(self, entry: _Entry, now_ms: int) -> int:
+    def _due_ms(self, entry: _Entry) -> int:
         if entry.told_ms is None or entry.alert.ended_ms is not None:
             return 0
-        return min(entry.told_ms, now_ms) + self._renew_ms
+        return entry.told_ms + self._renew_ms
 
     def acknowledged(self, notices: list[Notice], now_ms: int) -> None:
         """The receiver has taken `notices`."""

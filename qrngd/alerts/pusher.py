@@ -119,7 +119,7 @@ class Pusher:
             if notices := outbox.due(now_ms):
                 await self._push(receiver, notices)
                 continue
-            due_ms = outbox.next_due_ms(now_ms)
+            due_ms = outbox.next_due_ms()
             # At least once a minute: the clock may have been set meanwhile.
             with trio.move_on_after(60 if due_ms is None else min(60, max(0.001, (due_ms - now_ms) / 1000))):
                 await self._bell.wait()
