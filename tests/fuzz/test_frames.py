@@ -81,9 +81,9 @@ def test_what_is_queued_arrives_in_the_order_of_its_channel(messages: list[tuple
             queues.put(channel, body)
             sent.append((channel, body))
         if fill % 3 == 0:
-            data += queues.take(budget)
+            data += b"".join(queues.take(budget))
     while queues:
-        data += queues.take(budget)
+        data += b"".join(queues.take(budget))
     got, code = read_all(data, max(step, 100))
     assert not code
     for channel in Channel:

@@ -487,5 +487,5 @@ async def test_altered_records_are_refused(mangle: Mangle) -> None:
 
 async def send_all(peer: Connection, data: bytes) -> None:
     """Put bytes on the wire below TLS."""
-    peer._link._out = memoryview(data)
+    peer._link._out = [data]
     await peer._link.flush()

@@ -41,7 +41,7 @@ def test_messages_are_cut_and_joined(case: dict) -> None:
     queues.put(Channel(case["channel"]), message)
     sent = b""
     while queues:
-        sent += queues.take(COALESCE_BYTES)
+        sent += b"".join(queues.take(COALESCE_BYTES))
     assert sent == frames
 
 

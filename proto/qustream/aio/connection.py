@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 
 import trio
@@ -87,27 +88,8 @@ async def connect_unix(
 async def establish(sock: socket.socket, engine: Engine | PlainEngine, *, idle_ms: int = IDLE_MS) -> Connection:
     """Run the handshake on a connected socket; the caller sets the deadline. The socket is closed if it fails."""
     link = Link(sock, engine, stall_s=min(STALL_MS, idle_ms) / 1000)
-    engine.start()
-    early: list[Event] = []
-    try:
-        while engine.peer is None:
-            await link.flush()
-            early += await link.read()
-            if engine.peer is None:
-                _raise_if_closed(early)
-    except QuStreamError:
-        await link.close_gently()
-        raise
-    except BaseException:
-        link.close()
-        raise
-    return Connection(link, early, engine.peer, idle_ms=idle_ms)
-
-
-def _raise_if_closed(events: list[Event]) -> None:
-    for event in events:
-        if isinstance(event, Closed):
-            raise event.error or fault("E-PEER-CLOSED", "the peer closed the connection during the handshake")
+    peer, early = await link.shake_hands()
+    return Connection(link, early, peer, idle_ms=idle_ms)
 
 
 class Connection:
@@ -170,21 +152,36 @@ class Connection:
         """Queue a message; waits for room. False: dropped (gossip alone). Errors: whatever ended the connection."""
         self._check_entered()
         if channel in self._turns:
-            async with self._turns[channel]:
-                while not self._try_send(channel, body):
-                    await self._room.park()
+            await self._send_in_turn(channel, partial(self._engine.send, channel, body))
             return True
         await trio.lowlevel.checkpoint()
-        sent = self._try_send(channel, body)
+        sent = self._try_send(partial(self._engine.send, channel, body))
         if not sent and channel is Channel.CONSENSUS:
             self._end(fault("E-PEER-LIMIT", "the peer does not take what is sent on consensus"))
             self._check_alive()
         return sent
 
-    def _try_send(self, channel: Channel, body: bytes) -> bool:
+    async def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None]) -> None:
+        """Queue the message that `parts` make together on request or bulk, without a copy; waits for room. Errors: as `send`.
+
+        The parts must stay as they are until `on_taken` is called, in this event loop and exactly once: they are encrypted, or the kernel
+        has them, or the connection ended without sending them (at the latest when `async with` is left). It must be quick, must not raise
+        and must not use this connection. If this raises, cancelled included, nothing was queued and `on_taken` is never called.
+        """
+        self._check_entered()
+        if channel not in self._turns:
+            raise LocalMisuse("a message in parts is for the request and bulk channels")
+        await self._send_in_turn(channel, partial(self._engine.send_parts, channel, parts, on_taken))
+
+    async def _send_in_turn(self, channel: Channel, send: Callable[[], bool]) -> None:
+        async with self._turns[channel]:
+            while not self._try_send(send):
+                await self._room.park()
+
+    def _try_send(self, send: Callable[[], bool]) -> bool:
         self._check_alive()
         try:
-            return self._engine.send(channel, body)
+            return send()
         except QuStreamError as error:
             self._end(error)
             raise

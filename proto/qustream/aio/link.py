@@ -1,4 +1,4 @@
-"""One socket and one engine under trio: read once, flush, close. Knows nothing of calls or channels."""
+"""One socket and one engine under trio: shake hands, read once, flush, close. Knows nothing of calls or channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import trio
 
 from qustream.errors import QuStreamError, fault
 from qustream.transport.address import Address
-from qustream.transport.engine import Engine, Event, PlainEngine
+from qustream.transport.engine import Closed, Engine, Event, PlainEngine
+from qustream.transport.greeting import Peer
 from qustream.transport.limits import READ_BYTES
 
 __all__ = ["Link", "dial"]
@@ -20,6 +21,8 @@ __all__ = ["Link", "dial"]
 ADDRESSES_MAX = 4
 # How long closing may take to get the goodbye out and to read what is under way, so that a reset does not destroy it.
 GOODBYE_S = 1.0
+# Parts that one system call takes: IOV_MAX of Linux.
+PARTS_MAX = 1024
 # What is read and thrown away meanwhile.
 GOODBYE_READ_MAX_BYTES = 4 * 1024 * 1024
 # All connections of one event loop read into the same buffer: between the read and its use nobody else runs.
@@ -74,7 +77,28 @@ class Link:
         self._socket = sock
         self._stall_s = stall_s
         self._closing = False
-        self._out = memoryview(b"")
+        self._out: list[bytes | memoryview] = []  # what the engine gave out and the socket has not taken yet
+
+    async def shake_hands(self) -> tuple[Peer, list[Event]]:
+        """Start the engine and run the handshake; the caller sets the deadline. The socket is closed if it fails.
+
+        Returns who answered, and the events up to then. Errors: `E-PEER-*`, `E-TLS-*`, `E-SIGNATURE`.
+        """
+        events: list[Event] = []
+        self.engine.start()
+        try:
+            while self.engine.peer is None:
+                await self.flush()
+                events += await self.read()
+                if self.engine.peer is None:
+                    _raise_if_closed(events)
+        except QuStreamError:
+            await self.close_gently()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        return self.engine.peer, events
 
     async def read(self, most_bytes: int = READ_BYTES) -> list[Event]:
         """Wait for bytes, take them, and return what they mean. Errors: `E-PEER-CLOSED`."""
@@ -92,23 +116,41 @@ class Link:
         """Send what the engine has; `sent` is called whenever its queues got room. Errors: `E-PEER-CLOSED`."""
         while True:
             if not self._out:
-                self._out = memoryview(self.engine.data_to_send())
+                self._out = self.engine.parts_to_send()
                 if sent is not None:
                     sent()
             if not self._out:
                 return
             try:
-                self._out = self._out[self._socket.send(self._out) :]
+                self._sent(self._socket.sendmsg(self._out[:PARTS_MAX]))
             except (BlockingIOError, InterruptedError):
                 await self._wait_for_room()
             except OSError as error:
+                self._abandon()
                 raise _broken(error) from None
+
+    def _sent(self, count: int) -> None:
+        """Forget the first `count` bytes of what is going out: the socket has its own copy."""
+        whole = 0
+        for part in self._out:
+            if count < len(part):
+                break
+            count -= len(part)
+            whole += 1
+        del self._out[:whole]
+        if count:
+            self._out[0] = memoryview(self._out[0])[count:]
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(self._stall_s):
             await self._wait(trio.lowlevel.wait_writable)
             return
         raise fault("E-PEER-CLOSED", "the peer does not read")
+
+    def _abandon(self) -> None:
+        """Nothing more goes out: whoever lent us a buffer gets it back."""
+        self._out.clear()
+        self.engine.abandon()
 
     async def close_gently(self) -> None:
         """Get the goodbye out, read what is under way, close: at most a second, also when cancelled. Returns at once if another task
@@ -140,6 +182,7 @@ class Link:
 
     def close(self) -> None:
         """Close at once; harmless when repeated."""
+        self._abandon()
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
@@ -151,6 +194,12 @@ class Link:
             await wait(self._socket)  # type: ignore[misc]
         except trio.ClosedResourceError:
             raise fault("E-PEER-CLOSED", "the connection was closed meanwhile") from None
+
+
+def _raise_if_closed(events: list[Event]) -> None:
+    for event in events:
+        if isinstance(event, Closed):
+            raise event.error or fault("E-PEER-CLOSED", "the peer closed the connection during the handshake")
 
 
 def _read_buffer() -> memoryview:

@@ -15,13 +15,13 @@ comes out as `Closed(error)`, after which `data_to_send` still yields the `Goodb
 program does wrong (a message before OPEN, one too long) raises `LocalMisuse`, which is a bug. An orderly `close` lets what is queued go out
 first, a close with a code does not.
 
-The caller moves the bytes: after `start`, `receive`, `send` and `close` it empties `data_to_send` into the socket. Nothing here
-reads a clock; deadlines belong to whoever owns the socket.
+The caller moves the bytes: after `start`, `receive`, `send` and `close` it empties `data_to_send`, or `parts_to_send` and so without
+copies, into the socket, and says `abandon` when it closes it. Nothing here reads a clock; deadlines belong to whoever owns the socket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -127,6 +127,7 @@ class _Engine:
         self._queues = SendQueues()
         self._farewell: Goodbye | None = None
         self._finished = False
+        self._abandoned = False
         self._permit: Permit | None = None
         self._permitted: frozenset[Channel] = UNKNOWN_PEER_CHANNELS
 
@@ -182,7 +183,23 @@ class _Engine:
 
         Errors: the peer is gone, `E-PEER-CLOSED`; our bug, `LocalMisuse`.
         """
-        if self.state is State.CLOSED:
+        self._check_sendable(channel, len(body))
+        return self._enqueue(channel, body)
+
+    def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None]) -> bool:
+        """Queue the message that `parts` make together, where they lie. False and errors: as `send`, and `on_taken` is not called then.
+
+        The parts stay as they are until `on_taken` is called, once: they are protected, or the network has them, or the connection ended.
+        It must not call back into this engine. A memoryview must be of contiguous single bytes.
+        """
+        for part in parts:
+            if isinstance(part, memoryview) and not (part.contiguous and part.nbytes == len(part)):
+                raise LocalMisuse("a part that is not plain bytes")
+        self._check_sendable(channel, sum(map(len, parts)))
+        return self._enqueue(channel, *parts, on_taken=on_taken)
+
+    def _check_sendable(self, channel: Channel, size: int) -> None:
+        if self.state is State.CLOSED or self._abandoned:
             raise fault("E-PEER-CLOSED", "the connection is closed")
         if self.state is not State.OPEN:
             raise LocalMisuse("a message before the connection is open")
@@ -192,9 +209,8 @@ class _Engine:
         limit = CHANNEL_LIMITS[channel].message_max_bytes
         if channel is Channel.CONTROL:
             raise LocalMisuse("the control channel belongs to the engine")
-        if not 0 < len(body) <= limit:
-            raise LocalMisuse(f"a message of {len(body)} bytes on {channel.name}, which takes 1 to {limit}")
-        return self._enqueue(channel, body)
+        if not 0 < size <= limit:
+            raise LocalMisuse(f"a message of {size} bytes on {channel.name}, which takes 1 to {limit}")
 
     def has_room(self, channel: Channel, size: int) -> bool:
         """Whether `send` of `size` bytes would be queued now."""
@@ -221,23 +237,44 @@ class _Engine:
         """End the connection from here: orderly after what is queued, or at once and with the reason if there is a `code`."""
         if self.state is State.CLOSED:
             return
-        if code:
-            self._queues.clear()
         if self.state in (State.GREETING, State.OPEN):
             self._farewell = Goodbye(code, detail[:256])
         self._move("closed")
+        if code:
+            self._queues.clear()
 
     def data_to_send(self) -> bytes:
         """The next bytes for the network, at most about 256 KiB of messages; empty when there are none for now."""
+        parts = self.parts_to_send()
+        data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        del parts
+        self._queues.taken()
+        return data
+
+    def parts_to_send(self) -> list[bytes | memoryview]:
+        """The same in parts, which may lie where their senders keep them. To ask again says that the network has those of before and that
+        the caller refers to them no more."""
+        self._queues.taken()
+        if self._abandoned:
+            return []
         if not self._queues and self._farewell is not None:
             self._queues.put(Channel.CONTROL, encode(self._farewell))
             self._farewell = None
         if self._queues:
-            self._layer.write(self._queues.take(COALESCE_BYTES))
+            self._layer.write(*self._queues.take(COALESCE_BYTES))
+            if not self._layer.borrows:
+                self._queues.taken()
         elif self.is_closed and not self._finished:
             self._finished = True
             self._layer.shutdown()
         return self._layer.pull()
+
+    def abandon(self) -> None:
+        """The network takes nothing more, and the caller refers to no part any more: forget what waits. Harmless when repeated."""
+        self._abandoned = True
+        self._layer.pull()
+        self._queues.taken()
+        self._queues.clear()
 
     # -- within -------------------------------------------------------------------------------------------------------
 
@@ -247,9 +284,9 @@ class _Engine:
         except KeyError:
             raise LocalMisuse(f"{fact} in state {self.state.value}") from None
 
-    def _enqueue(self, channel: Channel, body: bytes) -> bool:
-        if self._queues.has_room(channel, len(body)):
-            self._queues.put(channel, body)
+    def _enqueue(self, channel: Channel, *parts: bytes | memoryview, on_taken: Callable[[], None] | None = None) -> bool:
+        if self._queues.has_room(channel, sum(map(len, parts))):
+            self._queues.put(channel, *parts, on_taken=on_taken)
             return True
         if channel is Channel.GOSSIP:
             self.dropped += 1
@@ -312,8 +349,8 @@ class _Engine:
         return Closed(error)
 
     def _lost(self, detail: str) -> Closed:
-        self._queues.clear()
         self._move("closed")
+        self._queues.clear()
         return Closed(fault("E-PEER-CLOSED", detail))
 
     def __repr__(self) -> str:

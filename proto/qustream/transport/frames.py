@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from qustream.errors import fault
 from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, PIECE_BYTES, Channel, ChannelLimits
@@ -147,68 +147,116 @@ class FrameReader:
         return sum(assembly.size for assembly in self._open.values())
 
 
+class _Outgoing:
+    """A message that waits, or what is left of it, where its sender keeps it."""
+
+    __slots__ = ("at", "left", "on_taken", "parts", "size")
+
+    def __init__(self, parts: Iterable[bytes | memoryview], on_taken: Callable[[], None] | None) -> None:
+        self.parts = deque(parts)
+        self.size = self.left = sum(map(len, self.parts))
+        self.at = 0  # of the first part, what is gone already
+        self.on_taken = on_taken
+
+    def next_piece(self) -> list[bytes | memoryview]:
+        """The next `PIECE_BYTES`, or all that is left, uncopied."""
+        piece: list[bytes | memoryview] = []
+        wanted = min(PIECE_BYTES, self.left)
+        self.left -= wanted
+        while wanted:
+            part = self.parts[0]
+            end = self.at + wanted
+            if end < len(part):
+                piece.append(memoryview(part)[self.at : end])
+                self.at = end
+                break
+            piece.append(memoryview(part)[self.at :] if self.at else part)
+            wanted -= len(part) - self.at
+            self.at = 0
+            self.parts.popleft()
+        return piece
+
+
 class _Queue:
     """The messages of one channel that wait, oldest first; the first may be half sent."""
 
-    __slots__ = ("bodies", "limits", "sent", "size")
+    __slots__ = ("limits", "messages", "size")
 
     def __init__(self, limits: ChannelLimits) -> None:
         self.limits = limits
-        self.bodies: deque[bytes] = deque()
+        self.messages: deque[_Outgoing] = deque()
         self.size = 0
-        self.sent = 0  # bytes of the first message that are gone already
 
     def has_room(self, size: int) -> bool:
-        return self.size + size <= self.limits.queue_max_bytes and len(self.bodies) < self.limits.queue_max_messages
+        return self.size + size <= self.limits.queue_max_bytes and len(self.messages) < self.limits.queue_max_messages
 
-    def put(self, body: bytes) -> None:
-        self.bodies.append(body)
-        self.size += len(body)
+    def put(self, message: _Outgoing) -> None:
+        self.messages.append(message)
+        self.size += message.size
 
-    def next_piece(self, channel: Channel) -> tuple[bytes, memoryview]:
-        body = self.bodies[0]
-        piece = memoryview(body)[self.sent : self.sent + PIECE_BYTES]
-        self.sent += len(piece)
-        more = self.sent < len(body)
-        if not more:
-            self.bodies.popleft()
-            self.size -= len(body)
-            self.sent = 0
-        return _header(len(piece), channel, more), piece
+    def next_piece(self, channel: Channel) -> tuple[list[bytes | memoryview], Callable[[], None] | None]:
+        """One frame, and whom to tell when it is gone, if it is its message's last."""
+        message = self.messages[0]
+        size = min(PIECE_BYTES, message.left)
+        frame = [_header(size, channel, message.left > size), *message.next_piece()]
+        if message.left:
+            return frame, None
+        self.messages.popleft()
+        self.size -= message.size
+        return frame, message.on_taken
 
 
 class SendQueues:
-    """What waits to be sent on one connection, a bounded queue a channel, handed out in the order of `Channel`."""
+    """What waits to be sent on one connection, a bounded queue a channel, handed out in the order of `Channel`.
+
+    Messages stay where their sender keeps them. He is told by `on_taken`, once, when nobody needs them there any more: `taken` says so of
+    what the last `take` handed out, `clear` of what waits.
+    """
 
     def __init__(self) -> None:
         self._queues = {channel: _Queue(CHANNEL_LIMITS[channel]) for channel in Channel}
+        self._lending = False
+        self._lent: list[Callable[[], None]] = []  # whom to tell when what was handed out is taken
 
     def __bool__(self) -> bool:
-        return any(queue.bodies for queue in self._queues.values())
+        return any(queue.messages for queue in self._queues.values())
 
     def has_room(self, channel: Channel, size: int) -> bool:
         """Whether a message of `size` bytes may be queued on `channel` now. Any allowed message fits into an empty queue."""
         return self._queues[channel].has_room(size)
 
-    def put(self, channel: Channel, body: bytes) -> None:
-        """Queue a message for which `has_room` holds."""
-        assert 0 < len(body) <= CHANNEL_LIMITS[channel].message_max_bytes
-        assert self.has_room(channel, len(body))
-        self._queues[channel].put(body)
+    def put(self, channel: Channel, *parts: bytes | memoryview, on_taken: Callable[[], None] | None = None) -> None:
+        """Queue the message that `parts` make together, for which `has_room` holds."""
+        message = _Outgoing(filter(len, parts), on_taken)
+        assert 0 < message.size <= CHANNEL_LIMITS[channel].message_max_bytes
+        assert self.has_room(channel, message.size)
+        self._queues[channel].put(message)
 
-    def take(self, budget_bytes: int) -> bytes:
-        """Frames of about `budget_bytes` (a piece more at most), the most urgent channel first; empty if nothing waits."""
+    def take(self, budget_bytes: int) -> list[bytes | memoryview]:
+        """Frames of about `budget_bytes` (a piece more at most), the most urgent channel first, in parts; none if nothing waits."""
         parts: list[bytes | memoryview] = []
         left = budget_bytes
+        self._lending = True
         for channel, queue in self._queues.items():
-            while queue.bodies and left > 0:
-                header, piece = queue.next_piece(channel)
-                parts += (header, piece)
-                left -= HEADER_BYTES + len(piece)
-        return b"".join(parts)
+            while queue.messages and left > 0:
+                frame, on_taken = queue.next_piece(channel)
+                parts += frame
+                left -= sum(map(len, frame))
+                if on_taken is not None:
+                    self._lent.append(on_taken)
+        return parts
+
+    def taken(self) -> None:
+        """Whoever took parts has them elsewhere by now and refers to them no more."""
+        lent, self._lent, self._lending = self._lent, [], False
+        for on_taken in lent:
+            on_taken()
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Forget everything that waits. While parts are out its owners are told together with theirs: one message may be in both."""
         for queue in self._queues.values():
-            queue.bodies.clear()
-            queue.size = queue.sent = 0
+            self._lent += [message.on_taken for message in queue.messages if message.on_taken is not None]
+            queue.messages.clear()
+            queue.size = 0
+        if not self._lending:
+            self.taken()

@@ -13,10 +13,12 @@ class Layer(Protocol):
     """Bytes of the network on one side, plaintext on the other.
 
     `ready`: the other end is known and plaintext may pass; `ended`: it said that nothing more comes; `worn`: the keys have protected
-    as much as they may; `received_records`: how many pieces have come that had to be opened one by one; `peer_key`, `exporter`: what
+    as much as they may; `received_records`: how many pieces have come that had to be opened one by one; `borrows`: whether `pull` gives
+    out the very parts that were written, so that they must stay as they are until the network has them; `peer_key`, `exporter`: what
     binds the channel to its ends.
     """
 
+    borrows: bool
     ready: bool
     ended: bool
     peer_key: PublicKey | None
@@ -28,21 +30,22 @@ class Layer(Protocol):
     def received_records(self) -> int: ...
     def start(self) -> None: ...
     def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
-    def write(self, plaintext: bytes) -> None: ...
+    def write(self, *plaintext: bytes | memoryview) -> None: ...
     def shutdown(self) -> None: ...
-    def pull(self) -> bytes: ...
+    def pull(self) -> list[bytes | memoryview]: ...
 
 
 class PlainLayer:
     """No protection: the two ends of a Unix socket, of which the kernel says whose they are."""
 
     def __init__(self) -> None:
+        self.borrows = True
         self.ready = True
         self.ended = False
         self.peer_key: PublicKey | None = None
         self.exporter = b""
         self.received_records = 0
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
 
     @property
     def worn(self) -> bool:
@@ -58,12 +61,12 @@ class PlainLayer:
         self.received_records += 1
         return [bytes(data)]
 
-    def write(self, plaintext: bytes) -> None:
-        self._out.append(plaintext)
+    def write(self, *plaintext: bytes | memoryview) -> None:
+        self._out += plaintext
 
     def shutdown(self) -> None:
         """Nothing to say: the end of the stream says it."""
 
-    def pull(self) -> bytes:
+    def pull(self) -> list[bytes | memoryview]:
         parts, self._out = self._out, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts

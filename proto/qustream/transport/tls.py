@@ -126,8 +126,9 @@ class TlsLayer:
             self._connection.set_connect_state()
         else:
             self._connection.set_accept_state()
+        self.borrows = False
         self._handshake_bytes = 0
-        self._owed: list[bytes] = []
+        self._owed: list[bytes | memoryview] = []
         self._broken = False
         self._judged: QuStreamError | None = None
         self.ready = False
@@ -231,10 +232,11 @@ class TlsLayer:
                 raise fault("E-TLS-CERTIFICATE", f"the peer refused: {reason}") from None
             raise fault("E-TLS-RECORD", reason) from None
 
-    def write(self, plaintext: bytes) -> None:
-        """Protect `plaintext`; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
-        if self._broken:
+    def write(self, *parts: bytes | memoryview) -> None:
+        """Protect plaintext; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
+        if self._broken or not parts:
             return
+        plaintext = parts[0] if len(parts) == 1 else b"".join(parts)
         self._records += len(plaintext) // RECORD_BYTES + 1
         sent = self._connection.send(plaintext)
         assert sent == len(plaintext)  # a memory buffer takes all, since partial writes are off
@@ -251,11 +253,11 @@ class TlsLayer:
         if sum(map(len, self._owed)) > TLS_OWED_MAX_BYTES:
             raise fault("E-PEER-LIMIT", "the peer makes us answer and does not read the answers")
 
-    def pull(self) -> bytes:
+    def pull(self) -> list[bytes | memoryview]:
         """What the network must be given, whole."""
         self._drain(OWED_READ_BYTES)
         parts, self._owed = self._owed, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
 
     def _drain(self, expected_bytes: int) -> None:
         """Empty OpenSSL's buffer. It fills what it is given, so a short answer is the last, and a good guess one read."""

@@ -16,7 +16,17 @@ from qustream.model.base import Bytes32, Count32, Label, Signed, Text
 from qustream.model.entropy import UNIT_BYTES, LeafProof
 from qustream.wire.codec import Message, encode
 
-__all__ = ["FEED_MAX_BYTES", "FeedBatch", "FeedCredit", "FeedHealth", "FeedMessage", "FeedOpen", "FeedUnit", "encode_unit"]
+__all__ = [
+    "FEED_MAX_BYTES",
+    "FeedBatch",
+    "FeedCredit",
+    "FeedHealth",
+    "FeedMessage",
+    "FeedOpen",
+    "FeedUnit",
+    "encode_unit",
+    "encode_unit_parts",
+]
 
 FEED_MAX_BYTES = UNIT_BYTES + 4096
 
@@ -62,6 +72,15 @@ FeedMessage = FeedOpen | FeedCredit | FeedHealth | FeedBatch | FeedUnit
 
 def encode_unit(root: bytes, proof: LeafProof, pieces: Sequence[bytes | bytearray | memoryview]) -> bytes:
     """The canonical bytes of `FeedUnit(root, proof, unit)` for a unit that lies in pieces (`UNIT_BYTES` together), copied once."""
+    return b"".join((_before_unit(root, proof), *pieces))
+
+
+def encode_unit_parts(root: bytes, proof: LeafProof, pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """The same in parts, nothing copied: what stands before the unit, then `pieces` themselves."""
+    return [_before_unit(root, proof), *pieces]
+
+
+def _before_unit(root: bytes, proof: LeafProof) -> bytes:
     without = encode(FeedUnit(root, proof, b""))
     # The unit is the last field: an empty byte string (c4 00) gives way to one with a 32-bit length (c6).
-    return b"".join((without[:-2], b"\xc6", UNIT_BYTES.to_bytes(4, "big"), *pieces))
+    return without[:-2] + b"\xc6" + UNIT_BYTES.to_bytes(4, "big")

@@ -293,7 +293,7 @@ async def test_an_error_of_the_body_leaves_as_it_is() -> None:
 async def test_a_bug_in_a_task_leaves_as_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(idle) as address:
         connection = await connect(address, key=ALICE, hello=HELLO)
-        monkeypatch.setattr(connection._engine, "data_to_send", lambda: 1 / 0)
+        monkeypatch.setattr(connection._engine, "parts_to_send", lambda: 1 / 0)
         with pytest.raises(ExceptionGroup) as caught:
             async with connection:
                 await trio.sleep_forever()

@@ -18,12 +18,17 @@ from qustream.aio.http import Answer, Limits, serve_http
 ROUTES = {"/a": lambda: Answer(200, b"alpha"), "/down": lambda: Answer(503, b"{}", "application/json")}
 
 
+async def number(name: str) -> Answer | None:
+    await trio.sleep(0)
+    return Answer(200, f"page {int(name)}".encode()) if name.isdigit() else None
+
+
 @asynccontextmanager
 async def serving(limits: Limits | None = None) -> AsyncIterator[trio.testing.open_stream_to_socket_listener]:
     """Yields a function that opens a connection."""
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        served = await nursery.start(partial(serve_http, listeners, ROUTES, limits=limits))
+        served = await nursery.start(partial(serve_http, listeners, ROUTES, files={"/n/": number}, limits=limits))
         yield partial(trio.testing.open_stream_to_socket_listener, served[0])
         nursery.cancel_scope.cancel()
 
@@ -61,6 +66,19 @@ async def test_a_page_is_served_with_its_type_and_never_cached() -> None:
 async def test_a_page_may_say_that_it_is_not_well() -> None:
     async with serving() as client:
         assert (await ask(client, request("/down")))[0] == 503
+
+
+async def test_pages_under_a_prefix_are_asked_by_name() -> None:
+    async with serving() as client:
+        assert await ask(client, request("/n/12?a=/b")) == await ask(client, request("/n/12"))
+        status, headers, body = await ask(client, request("/n/12"))
+        assert (status, headers["content-length"], body) == (200, "7", b"page 12")
+        assert (await ask(client, request("/n/12", "HEAD")))[2] == b""
+        assert (await ask(client, request("/n/12", "POST")))[0] == 405
+        for none in ("/n/", "/n", "/n/x", "/n/1/2", "/m/12", "/n//12", "//n/12"):
+            status, _, body = await ask(client, request(none))
+            assert status == 404, none
+            assert json.loads(body)["error"] == "pages here: /a /down /n/…"
 
 
 async def test_head_has_the_headers_and_no_body() -> None:

@@ -228,7 +228,7 @@ def test_the_end_of_the_stream_is_no_goodbye(make: Callable[[], Link]) -> None:
 def test_a_tls_close_without_goodbye_is_no_goodbye() -> None:
     link = opened(tls())
     link.alice._layer.shutdown()
-    assert closed_code(link.bob.receive(link.alice._layer.pull())) == "E-PEER-CLOSED"
+    assert closed_code(link.bob.receive(b"".join(link.alice._layer.pull()))) == "E-PEER-CLOSED"
 
 
 # -- our own mistakes -------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def test_queues_hand_out_the_most_urgent_first() -> None:
     queues.put(Channel.CONSENSUS, b"vote")
     queues.put(Channel.CONTROL, b"ping")
     queues.put(Channel.REQUEST, b"ask")
-    assert [channel for channel, _ in read(queues.take(COALESCE_BYTES))] == list(Channel)
+    assert [channel for channel, _ in read(b"".join(queues.take(COALESCE_BYTES)))] == list(Channel)
     assert not queues
 
 
@@ -149,14 +149,14 @@ def test_a_vote_waits_for_one_helping_of_a_block_at_most() -> None:
     queues = SendQueues()
     block = bytes(CHANNEL_LIMITS[Channel.BULK].message_max_bytes)
     queues.put(Channel.BULK, block)
-    first = queues.take(1)
+    first = b"".join(queues.take(1))
     assert len(first) == HEADER_BYTES + PIECE_BYTES
     queues.put(Channel.CONSENSUS, b"vote")
-    second = queues.take(PIECE_BYTES)
+    second = b"".join(queues.take(PIECE_BYTES))
     assert second.startswith(frames_of(Channel.CONSENSUS, b"vote"))
     rest = first + second
     while queues:
-        rest += queues.take(COALESCE_BYTES)
+        rest += b"".join(queues.take(COALESCE_BYTES))
     assert read(rest) == [(Channel.CONSENSUS, b"vote"), (Channel.BULK, block)]
 
 
@@ -178,6 +178,76 @@ def test_queues_are_bounded_by_bytes_and_by_messages() -> None:
         while queues:
             queues.take(COALESCE_BYTES)
         assert queues.has_room(channel, limits.message_max_bytes)
+
+
+PARTS = [
+    [b"", b"x"],
+    [b"head", bytes(PIECE_BYTES)],
+    [b"head", bytes(PIECE_BYTES - 4), b"tail"],
+    [b"a" * (PIECE_BYTES - 1), b"b", b"c"],
+    [b"a" * 3 * PIECE_BYTES, b"", b"b" * 100_000],
+    [bytes([number % 256]) * 700 for number in range(600)],
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_a_message_in_parts_is_framed_like_one_that_is_whole(parts: list[bytes], kind: type) -> None:
+    queues, sent = SendQueues(), b""
+    queues.put(Channel.BULK, *map(kind, parts))
+    while queues:
+        sent += b"".join(queues.take(PIECE_BYTES))
+    assert sent == frames_of(Channel.BULK, b"".join(parts))
+
+
+class Lender:
+    """Lends a buffer, and counts how often it came back; a buffer somebody still looks into could not be cleared."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = bytearray(size)
+        self.returns = 0
+
+    def __call__(self) -> None:
+        self.memory.clear()
+        self.returns += 1
+
+
+def test_parts_are_handed_out_where_they_lie() -> None:
+    queues, memory = SendQueues(), bytearray(100)
+    queues.put(Channel.BULK, b"head", memoryview(memory))
+    parts = queues.take(COALESCE_BYTES)
+    memory[:] = b"y" * 100
+    assert read(b"".join(parts)) == [(Channel.BULK, b"head" + b"y" * 100)]
+
+
+def test_a_lender_is_told_once_when_the_last_piece_is_taken() -> None:
+    queues, lender = SendQueues(), Lender(PIECE_BYTES + 1)
+    queues.put(Channel.BULK, memoryview(lender.memory), on_taken=lender)
+    assert len(queues.take(1)) == 2
+    queues.taken()
+    assert not lender.returns
+    assert len(queues.take(1)) == 2
+    assert not lender.returns
+    queues.taken()
+    queues.taken()
+    queues.clear()
+    assert lender.returns == 1
+
+
+def test_what_is_cleared_goes_back_at_once_or_with_what_is_out() -> None:
+    queues, half, whole = SendQueues(), Lender(2 * PIECE_BYTES), Lender(10)
+    for lender in (half, whole):
+        queues.put(Channel.BULK, memoryview(lender.memory), on_taken=lender)
+    parts = queues.take(1)
+    queues.clear()
+    assert (half.returns, whole.returns) == (0, 0)
+    parts.clear()
+    queues.taken()
+    assert (half.returns, whole.returns) == (1, 1)
+    third = Lender(10)
+    queues.put(Channel.BULK, memoryview(third.memory), on_taken=third)
+    queues.clear()
+    assert third.returns == 1
 
 
 def test_the_queue_counts_a_message_until_its_last_piece_is_gone() -> None:

@@ -98,7 +98,7 @@ class Raw:
         """Carry bytes until neither side has any; raises what our layer raises, after its last words were delivered."""
         chunks: list[bytes] = []
         while True:
-            ours = self.layer.pull()
+            ours = b"".join(self.layer.pull())
             if ours:
                 self.connection.bio_write(ours)
             self.step()
@@ -108,7 +108,7 @@ class Raw:
             try:
                 chunks += self.layer.receive(theirs)
             except QuStreamError:
-                last = self.layer.pull()
+                last = b"".join(self.layer.pull())
                 if last:
                     self.connection.bio_write(last)
                     self.step()
@@ -232,7 +232,7 @@ def test_the_finding_about_one_peer_never_reaches_another() -> None:
     good.run()
     assert refused(with_certificate(context(), foreign(EC), EC), "client")[0] == "E-TLS-CERTIFICATE"
     good.layer.write(b"still here")
-    good.connection.bio_write(good.layer.pull())
+    good.connection.bio_write(b"".join(good.layer.pull()))
     assert good.connection.recv(100) == b"still here"
 
 
@@ -323,4 +323,4 @@ def test_a_broken_layer_says_no_more(write: Callable[[TlsLayer], None]) -> None:
         raw.layer.receive(b"\x17\x03\x03\x00\x20" + bytes(32))
     raw.layer.pull()  # the alert
     write(raw.layer)
-    assert raw.layer.pull() == b""
+    assert raw.layer.pull() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 
 from qustream.model.entropy import UNIT_BYTES, LeafProof
 from qustream.wire.codec import decode, encode
-from qustream.wire.feed import FEED_MAX_BYTES, FeedUnit, encode_unit
+from qustream.wire.feed import FEED_MAX_BYTES, FeedUnit, encode_unit, encode_unit_parts
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [100_000, 200_000], [UNIT_BYTES - 1]])
@@ -23,3 +24,13 @@ def test_pieces_make_the_canonical_message(cuts: list[int], proof: LeafProof) ->
     message = encode_unit(b"r" * 32, proof, pieces)
     assert message == encode(FeedUnit(b"r" * 32, proof, unit))
     assert decode(message, FeedUnit, max_bytes=FEED_MAX_BYTES) == FeedUnit(b"r" * 32, proof, unit)
+
+
+def test_a_unit_in_parts_is_the_same_bytes_and_its_pieces_are_not_copied() -> None:
+    memory = bytearray(UNIT_BYTES)
+    proof = LeafProof(3, 7, (b"p" * 32,))
+    pieces = [memoryview(memory)[:100], memoryview(memory)[100:]]
+    parts = encode_unit_parts(b"r" * 32, proof, pieces)
+    assert parts[1:] == pieces
+    memory[:] = os.urandom(UNIT_BYTES)
+    assert b"".join(parts) == encode(FeedUnit(b"r" * 32, proof, bytes(memory)))
