@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from qustream.aio.listener import open_listener, serve
 from qustream.aio.rpc import serve_requests
 from qustream.client.client import Client
 from qustream.client.settings import write_config
-from qustream.entropy import build_batch, leaf_hash
+from qustream.entropy import build_batch, leaf_data, leaf_hash
 from qustream.errors import fault
 from qustream.identity.signing import SigningKey
 from qustream.identity.user import UserHome
 from qustream.identity.words import new_words
+from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, SCATTER_BYTES, Attestation, Conditioning, DeviceDescriptor, HealthReport
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass, NodeRecord, QrngServerRecord
@@ -94,7 +96,7 @@ class Node:
         attestation = Attestation(
             chain=CHAIN,
             server=qrng.id,
-            batch=self._sequence,
+            batch=next(self.village.batches),
             device=DeviceDescriptor("emulator", "urandom", "1", 8, 8000, 0, True, True, ""),
             health=HealthReport(1024, 2, 0, 5, 13, 512, (40, 60)),
             conditioning=Conditioning("cbc-mac", 32, 16, 1000),
@@ -105,6 +107,7 @@ class Node:
             leaves=1,
         )
         signed = qrng.sign_noun("attestation", self.attested(attestation))
+        self.village.published.append((attestation.batch, signed, leaf_data(self.id, self._sequence, material)))
         return PooledUnit(material, scatter, signed, proofs[0], leaf_hash(self.id, self._sequence, material), now_ms + 60_000)
 
     async def serve(self, folder: Path, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -205,6 +208,8 @@ class Village:
         self.offset_ms = 0
         self.authority, self.qrng = _key("authority"), _key("qrng")
         self.clients: list[Client] = []
+        self.batches = count(1)
+        self.published: list[tuple[int, Signed, bytes]] = []  # batch, attestation and leaf data of every unit: what a leaf log takes
         self.writer = NetworkFileWriter.create(
             self.path, CHAIN, self.authority, genesis_ms=self.clock_ms() - DAY_MS, epoch_length_ms=EPOCH_MS, seed=bytes(32)
         )
