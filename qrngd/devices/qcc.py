@@ -50,7 +50,6 @@ _NEXT: dict[tuple[State, _Seen], State] = {
     (State.STOPPING, _Seen.QUIET): State.IDLE,
     (State.IDLE, _Seen.BREACH): State.BROKEN,
     (State.ASKED, _Seen.BREACH): State.BROKEN,
-    (State.STOPPING, _Seen.BREACH): State.BROKEN,
 }
 
 
@@ -122,13 +121,11 @@ class QccHost:
         return Answer(self._request, payload=payload, material=self._buffer[end:material_end], signature=signature)
 
     def quiet(self) -> Answer | None:
-        """The line has fallen silent after a stop: the answer to it is what came last. None if nothing came at all. Raises E-DEV-READ."""
+        """The line has fallen silent after a stop: the answer to it is what came last. None if that is no answer; then say it again."""
         assert self.state is State.STOPPING, "quiet is said after a stop"
-        if not self._drained_bytes:
-            return None
         refused = self._drained_bytes == 1 and self._buffer[0] == NACK
         if not refused and (len(self._buffer) <= ACK_PAYLOAD_BYTES or self._buffer[0] != ACK):
-            raise self._breach("a stop that nobody confirmed")
+            return None
         payload = b"" if refused else bytes(self._buffer[1:])
         self._move(_Seen.QUIET)
         self._forget()

@@ -31,6 +31,8 @@ POST_PROCESSES = {"sha256": PostProcess.SHA256, "raw-noise": PostProcess.RAW_NOI
 OPEN_LIMIT_MS = 2000
 # After a stop: no device pauses so long within what it sends, not even behind an adapter that holds bytes back for 16 ms.
 DRAIN_SILENCE_MS = 100
+# Four times the silence, and time left for the rest.
+STOPS_MAX = 4
 # Nothing for so long while an answer is due: half the limit for silence, so that a device that stops inside one is called so first.
 ANSWER_LIMIT_MS = 5000
 # A signature costs the device time, so reads are long; at a tenth of the line's rate one still takes less than two seconds.
@@ -137,8 +139,9 @@ class QCicadaDevice:
         )
 
     def _stop(self, deadline_ms: int) -> None:
-        """Bring the conversation to a known point. Twice if need be: the first stop may end a command somebody else left half written."""
-        for _ in range(2):
+        """Bring the conversation to a known point. More than once if need be: the device may take a stop for the rest of a command that
+        somebody else left half written."""
+        for _ in range(STOPS_MAX):
             self._opened.write(self._host.ask(qcc.STOP))
             while self._wait(min(DRAIN_SILENCE_MS, deadline_ms - self._clock_ms())):
                 self._host.receive(self._read_line())
@@ -146,7 +149,7 @@ class QCicadaDevice:
                 raise fault("E-DEV-READ", f"the device on {self._path} does not stop")
             if self._host.quiet() is not None:
                 return
-        raise fault("E-DEV-READ", f"nothing answers on {self._path}")
+        raise fault("E-DEV-READ", f"nothing on {self._path} answers as a QCicada does")
 
     def _answer(self, request: Request, deadline_ms: int) -> Answer:
         """What the device answers, by the deadline. Raises E-DEV-READ, E-DEV-ABSENT; for a refusal see `_is_refused`."""
