@@ -143,7 +143,8 @@ class LeafLog:
         assert 1 <= len(leaves) <= BATCH_UNITS_MAX, "a batch has 1 to 4,096 units"
         assert all(len(leaf) == LEAF_DATA_BYTES for leaf in leaves), "leaf data has 72 bytes"
         batch = decode(attestation.body, Attestation, max_bytes=len(attestation.body)).batch
-        assert batch > self.last_batch, "batch numbers rise"
+        if batch <= self.last_batch:
+            raise fault("E-DATA-CORRUPT", f"batch {batch} after batch {self.last_batch} of the leaf log: is the run file an old copy?")
         data = record(LeafLogEntry(attestation, b"".join(leaves)))
         if self._dirty:
             self._cut_back()

@@ -249,9 +249,12 @@ def test_a_place_where_no_log_can_be(tmp_path: Path) -> None:
 def test_batches_rise(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         log.append(*WRITER.batch(5))
+        before = log.read(0)
         for number in (4, 5):
-            with pytest.raises(AssertionError):
+            with pytest.raises(QuStreamError) as caught:
                 log.append(*WRITER.batch(number))
+            assert caught.value.code == "E-DATA-CORRUPT"
+        assert log.read(0) == before
 
 
 def test_readers_see_whole_entries_while_one_thread_appends(tmp_path: Path, small_segments: None) -> None:
