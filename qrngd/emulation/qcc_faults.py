@@ -50,9 +50,9 @@ class QccFaults:
         """The numbers of a fault of this kind that strikes now; None if none does."""
         for place, (each, numbers) in enumerate(self._faults):
             # The read that is being answered is counted already, and so is this opening.
-            due = self.reads - 1 >= numbers["reads"] or (not numbers["reads"] and not self.reads)
+            due = max(0, self.reads - 1) >= numbers["reads"] and max(0, self.opens - 1) >= numbers["opens"]
             meant = not numbers.get("command") or numbers["command"] == command
-            if each == kind and due and meant and self.opens - 1 >= numbers["opens"] and self._left[place]:
+            if each == kind and due and meant and self._left[place]:
                 self._left[place] -= 1
                 return numbers
         return None
