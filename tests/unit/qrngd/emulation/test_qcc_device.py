@@ -100,7 +100,7 @@ def test_without_bytes_it_waits() -> None:
 
 def test_faults_change_the_answer_they_mean() -> None:
     assert said(device("truncate"), qcc.signed_read(100).frame) == b"\x52" + b"\x07" * 50
-    assert len(said(device("truncate"), qcc.INFO.frame)) == 28
+    assert len(said(device("truncate"), qcc.INFO.frame)) == 29
     assert said(device("silence@command=1"), qcc.STATUS.frame + qcc.CONFIG.frame)[0] == 0x17
     assert len(said(device("garbage@size=7"), qcc.STATUS.frame)) == 7
     assert struct.unpack("<BBI", said(device("status@bits=65"), qcc.STATUS.frame))[1] == 0x40
