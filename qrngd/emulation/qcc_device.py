@@ -55,8 +55,8 @@ class QccDevice:
 
     def output(self, most: int) -> bytes:
         """Up to `most` bytes of what there is to say; b"" when there is nothing now."""
-        if not self._output and not self._left:
-            self._obey()
+        while not self._output and not self._left and self._obey():
+            pass
         if self._output:
             chunk = bytes(self._output[:most])
             del self._output[:most]
@@ -91,18 +91,18 @@ class QccDevice:
 
     # -- commands
 
-    def _obey(self) -> None:
-        """Take one whole command, if there is one, and prepare the answer to it."""
+    def _obey(self) -> bool:
+        """Take one whole command and prepare the answer to it; False if there is none."""
         if not self._input:
-            return
+            return False
         code = self._input[0]
         if code not in list(Code):
             del self._input[0]
             self._output.append(qcc.NACK)
-            return
+            return True
         size = 1 + qcc.COMMAND_PAYLOAD_BYTES[Code(code)]
         if len(self._input) < size:
-            return
+            return False
         payload = bytes(self._input[1:size])
         del self._input[:size]
         if code == Code.STOP:
@@ -110,6 +110,7 @@ class QccDevice:
         if code in (Code.START, Code.SIGNED_READ):
             self._faults.reads += 1
         self._answer(Code(code), payload)
+        return True
 
     def _answer(self, code: Code, payload: bytes) -> None:
         if code is Code.STOP:
