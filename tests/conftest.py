@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "hwrng": lambda: os.access("/dev/hwrng", os.R_OK),
     "strace": lambda: shutil.which("strace") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
+    "mdwe": lambda: ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) >= 0,  # PR_GET_MDWE, Linux 6.3
     "gcc": lambda: shutil.which("gcc") is not None,
     "promtool": lambda: program("promtool") is not None,
     "prometheus": lambda: program("prometheus") is not None,
