@@ -31,7 +31,7 @@ from qrngd.feed.credit import IN_FLIGHT_UNITS, NODES_MAX
 from qrngd.feed.service import FeedService
 from qrngd.health.state import DeviceState, StateChanged
 from qrngd.latches import Latches
-from qrngd.leaflog import LeafLog
+from qrngd.leaflog import LeafLog, log_pages
 from qrngd.memory import forbid_core_dumps, lock_memory
 from qrngd.pages import pages
 from qrngd.picture import device_status
@@ -160,7 +160,9 @@ class Daemon:
         for sock in inherited or [open_listener(wanted)]:
             sock.setblocking(False)
             listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
-        await nursery.start(serve_http, listeners, pages(self.snapshot))  # LEAFLOG
+        log_routes, segments = log_pages(self._leaf_log)
+        routes = {**pages(self.snapshot), **log_routes}
+        await nursery.start(partial(serve_http, files=segments), listeners, routes)
         name = listeners[0].socket.getsockname()
         return show_address(name[0], name[1])
 

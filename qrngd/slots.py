@@ -6,6 +6,7 @@ is anonymous (a memfd: no name, no file), is left out of core dumps, and cannot 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -16,6 +17,8 @@ __all__ = ["SLOT_BYTES", "SlotMemory"]
 
 # A unit on pages of its own, so that a slot's memory can be given back to the system.
 SLOT_BYTES = -(-UNIT_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+_libc = ctypes.CDLL(None)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
 _ZEROS = memoryview(bytes(UNIT_BYTES))
 
 
@@ -48,4 +51,6 @@ class SlotMemory:
 
     def give_back(self, slot: int) -> None:
         """Wipe a slot by returning its pages to the system; it reads as zeros afterwards."""
-        self._map.madvise(mmap.MADV_REMOVE, slot * SLOT_BYTES, SLOT_BYTES)
+        # Not madvise(MADV_REMOVE), which refuses memory that is locked.
+        if _libc.fallocate(self.fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(slot * SLOT_BYTES), ctypes.c_int64(SLOT_BYTES)):
+            self.wipe(slot)

@@ -80,6 +80,7 @@ class DeviceHost:
         on_change: Callable[[DeviceHost, StateChanged], None],
         clock_ms: Callable[[], int],
         memory_lock: bool = False,
+        silence_s: float = SILENCE_LIMIT_S,
     ) -> None:
         self.config, self.name = config, config.name
         self.descriptor: DeviceDescriptor = config.expected
@@ -107,6 +108,8 @@ class DeviceHost:
         self._memory = SlotMemory.create(stock_units + 1 + in_flight_units)
         self.stock = Stock(self._memory, stock_units)
         self._link: socket.socket | None = None
+        self._silence_s = silence_s
+        self.worker_pid: int | None = None
 
     # --- what others want to know
 
@@ -199,7 +202,7 @@ class DeviceHost:
                 [sys.executable, "-I", "-m", "qrngd.worker.process", str(theirs.fileno()), str(self._memory.fd)],
                 stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._memory.fd),
             )  # fmt: skip
-        self._link = ours
+        self._link, self.worker_pid = ours, process.pid
         self.worker_starts += 1
         latched = (self.code, self.reason) if self.state is DeviceState.FAILED else None
         self._tell(Setup(self.config, self._memory.count, latched, self._memory_lock))
@@ -207,7 +210,7 @@ class DeviceHost:
         try:
             return await self._listen(ours)
         finally:
-            self._link = None
+            self._link = self.worker_pid = None
             ours.close()
             with trio.CancelScope(shield=True):
                 with trio.move_on_after(FAREWELL_S):
@@ -219,11 +222,11 @@ class DeviceHost:
     async def _listen(self, link: socket.socket) -> str:
         while True:
             heard = False
-            with trio.move_on_after(SILENCE_LIMIT_S):
+            with trio.move_on_after(self._silence_s):
                 await trio.lowlevel.wait_readable(link)
                 heard = True
             if not heard:
-                return f"the worker said nothing for {SILENCE_LIMIT_S:.0f} s"
+                return f"the worker said nothing for {self._silence_s:g} s"
             try:
                 for _ in range(REPORTS_AT_ONCE):
                     data = link.recv(MESSAGE_MAX_BYTES)

@@ -43,11 +43,11 @@ async def test_status_json_text_and_metrics_are_one_picture(tmp_path: Path) -> N
         families = list(text_string_to_metric_families(text))
         values = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
         assert values["qrngd_units_delivered_total",] == status.feed.units_delivered == 3
-        assert values["qrngd_device_state", "live"] == 1
-        assert values["qrngd_device_state", "failed"] == 0
-        assert values["qrngd_device_emulated",] == 1
+        assert values["qrngd_device_state", "device", "live"] == 1
+        assert values["qrngd_device_state", "device", "failed"] == 0
+        assert values["qrngd_device_emulated", "device"] == 1
         assert values["qrngd_feed_nodes",] == 1
-        assert values["qrngd_health_windows_total", "discarded"] == 0
+        assert values["qrngd_health_windows_total", "device", "discarded"] == 0
         assert values["qrngd_units_made_total",] == 3
         for family in families:
             assert family.name.startswith(("qrngd_", "process_", "qrngd"))
@@ -55,7 +55,7 @@ async def test_status_json_text_and_metrics_are_one_picture(tmp_path: Path) -> N
         shown = qrngd("status", "--url", server.pages)
         assert (shown.returncode, "live: the start-up test passed" in shown.stdout) == (0, True)
         as_json = json.loads(qrngd("status", "--url", server.pages, "--json").stdout)
-        assert as_json["device"]["state"] == "live"
+        assert as_json["devices"][0]["state"] == "live"
         assert as_json["feed"]["units_delivered"] == 3
     assert qrngd("status", "--url", server.pages).returncode == 75
 
@@ -71,7 +71,7 @@ async def test_no_secret_reaches_log_or_pages(tmp_path: Path) -> None:
     assert server.key.seed.hex().encode() not in everything
     for unit in units:
         assert unit.unit[:8].hex().encode() not in everything
-    on_disk = b"".join(path.read_bytes() for path in server.data_dir.iterdir())
+    on_disk = b"".join(path.read_bytes() for path in server.data_dir.rglob("*") if path.is_file())
     assert units[0].unit[: UNIT_BYTES // 1000] not in on_disk
 
 

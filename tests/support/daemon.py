@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -93,6 +94,17 @@ class DaemonProcess:
         assert process is not None
         process.kill()
         assert process.wait(STOP_S) == -signal.SIGKILL
+
+    def children(self) -> list[int]:
+        """The processes it has started and that still run."""
+        assert self.process is not None
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.process.pid and state != "Z":
+                    found.append(int(entry.parent.name))
+        return found
 
     def log(self) -> list[dict[str, Any]]:
         """The whole lines of the log so far."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +44,15 @@ def test_nobody_can_make_it_smaller() -> None:
     memory = SlotMemory.create(2)
     with pytest.raises(PermissionError):
         os.ftruncate(memory.fd, SLOT_BYTES)
+
+
+def test_locked_memory_is_given_back_too() -> None:
+    """In a process of its own: what is locked stays so."""
+    code = (
+        "import os; from qrngd.memory import lock_memory; from qrngd.slots import SlotMemory; locked = lock_memory();"
+        "m = SlotMemory.create(2); m.unit(1)[:] = b'x' * len(m.unit(1)); m.give_back(1);"
+        "assert not any(m.unit(1)); m.unit(1)[0] = 7; print(locked)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("True", "False")  # as the machine permits

@@ -1,0 +1,138 @@
+"""The daemon's side of real worker processes: killed, stopped, latched, cleared; and what it says of all of them together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from qrngd.bell import Bell
+from qrngd.device_config import DeviceConfig
+from qrngd.health.state import DeviceState, StateChanged
+from qrngd.latches import Latches
+from qrngd.worker.host import DeviceHost
+from qustream.errors import OperatorFault
+
+PATIENCE_S = 30.0
+
+
+class World:
+    def __init__(self, folder: Path, *, faults: str = "", silence_s: float = 20.0) -> None:
+        self.changes: list[StateChanged] = []
+        self.latches = Latches(folder)
+        self.host = DeviceHost(
+            DeviceConfig("emulator", name="card1", faults=faults),
+            stock_units=2,
+            in_flight_units=6,
+            latches=self.latches,
+            stirred=Bell(),
+            on_change=lambda _, change: self.changes.append(change),
+            clock_ms=lambda: int(trio.current_time() * 1000),
+            silence_s=silence_s,
+        )
+
+    @property
+    def states(self) -> list[str]:
+        return [change.after.value for change in self.changes]
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while not ready():
+                await trio.sleep(0.01)
+
+    def worker(self) -> int:
+        assert self.host.worker_pid is not None
+        return self.host.worker_pid
+
+
+async def test_a_killed_worker_is_replaced_and_counters_go_on(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.host.units == 2)
+        unit, flying = world.host.take(), world.host.take()
+        before = world.host.figures
+        os.kill(world.worker(), signal.SIGKILL)
+        await world.until(lambda: world.states[-1:] == ["absent"])
+        assert world.changes[-1].code == "E-DEV-WORKER"
+        await world.until(lambda: world.states[-1] == "live" and world.host.units == 2)
+        assert world.host.worker_starts == 2
+        assert world.host.figures.raw_bytes > before.raw_bytes
+        assert world.host.stock.in_flight == 2  # what was under way was not touched
+        assert any(unit.data)
+        later = world.host.take()
+        joined = flying.span.joined(later.span)
+        between = joined.after.since(joined.before)
+        assert between.windows > 0
+        assert between.samples > 0
+        for each in (unit, flying, later):
+            each.release()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_that_hangs_is_killed(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path, silence_s=1.5)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["live"])
+        hung = world.worker()
+        os.kill(hung, signal.SIGSTOP)
+        await world.until(lambda: "absent" in world.states)
+        assert "said nothing" in world.changes[-1].reason
+        await world.until(lambda: world.states[-1] == "live")
+        assert world.worker() != hung
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_failure_is_latched_on_disk_before_it_is_told_and_stays(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path, faults="stuck@bytes=1000000")
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["failed"])
+        assert world.latches.read("card1") == ("E-DEV-LATCHED", world.host.reason)
+        assert world.host.units == 0
+        os.kill(world.worker(), signal.SIGKILL)
+        await world.until(lambda: world.host.worker_starts == 2)
+        assert world.host.state is DeviceState.FAILED
+        nursery.cancel_scope.cancel()
+    again = World(tmp_path)
+    assert (again.host.state, again.host.code) == (DeviceState.FAILED, "E-DEV-LATCHED")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(again.host.run)
+        await again.until(lambda: again.host.worker_pid is not None)
+        again.host.clear("cable replaced")
+        await again.until(lambda: again.states[-1:] == ["live"])
+        assert again.states[:2] == ["starting", "testing"]
+        assert again.latches.read("card1") is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path)
+        with pytest.raises(OperatorFault, match="E-CONFIG"):
+            world.host.retest("not open yet")
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["live"])
+        with pytest.raises(OperatorFault, match="E-CONFIG"):
+            world.host.clear("nothing is wrong")
+        world.host.retest("monthly")
+        await world.until(lambda: world.states[-2:] == ["testing", "live"] and len(world.states) == 4)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_worker_ends_with_its_daemon(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["live"])
+        worker = world.worker()
+        nursery.cancel_scope.cancel()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
