@@ -45,6 +45,8 @@ __all__ = ["PipelineMachine", "explore", "is_gross"]
 WIDTHS = (1, 2, 4, 8, 8, 8, 12, 16)
 # A slow device's clock moves so much from one read to the next.
 TICK_MS = 40
+# Below this, a run is put where it crosses from the window that waits into the next.
+EDGE = 0.5
 # Reads without a byte after which a device counts as dead; a slow one gives some at every tick.
 SILENT_MAX = 3
 
@@ -134,6 +136,7 @@ class PipelineMachine(RuleBasedStateMachine):
         self.first_window = self.used_windows = 0
         self.sick: list[tuple[int, int]] = []  # stretches of these bytes that a gross fault fills, [start, end)
         self.stuck: list[tuple[int, int]] = []  # stretches of equal samples
+        self.half = b""  # of made up samples, what is still to come of the last
         self.untested = {0}  # windows that only a start-up test may have seen
 
     # --- opening, losing, the operator
@@ -151,6 +154,7 @@ class PipelineMachine(RuleBasedStateMachine):
         events = self.pipeline.opened(descriptor)
         self.model.opened()
         self._anew()
+        self.half = b""
         self._check(events)
 
     def _anew(self, half: int = 0) -> None:
@@ -238,11 +242,18 @@ class PipelineMachine(RuleBasedStateMachine):
         return cells.astype(np.uint8) if self.cell_bytes == 1 else cells.astype("<u2")
 
     def _feed_cells(self, cells: NDArray[np.unsignedinteger], cut: int) -> None:
-        """In two parts, the second of which may begin in the middle of a sample."""
-        raw = cells.tobytes()
+        """In two parts, the second of which may begin in the middle of a sample; a part of the last one may be left for later."""
+        raw = self.half + cells.tobytes()
+        self.half = raw[len(raw) - cut % self.cell_bytes :] if cut % self.cell_bytes else b""
+        raw = raw[: len(raw) - len(self.half)]
         self._feed(raw[: len(raw) * cut // 100])
         if self.model.state is not DeviceState.FAILED:
             self._feed(raw[len(raw) * cut // 100 :])
+
+    @property
+    def _next(self) -> int:
+        """Where the next whole sample will stand, in the bytes counted here."""
+        return self.fed + len(self.half)
 
     made_up = precondition(lambda self: self.model.state in OPEN and not self.emulating)
     windows = st.floats(0.001, 2.5) | st.just(1.0)
@@ -266,13 +277,15 @@ class PipelineMachine(RuleBasedStateMachine):
         cells, (level, less) = self._good(windows, seed), what
         length = self.model.cutoffs.repetition[level] - less
         bits = np.unpackbits(cells.astype(np.uint8)) if self.layout.sample_bits == 1 else cells
-        start = int(place * max(0, bits.size - length))
+        room = max(0, bits.size - length)
+        to_edge = (self.layout.window_bytes - len(self.model.waiting) - len(self.half)) * 8 // self.layout.stored_bits
+        start = min(room, max(0, to_edge - int(2 * place * length))) if place < EDGE else int(place * room)
         bits[start : start + length] = 1
         for neighbour in (start - 1, start + length):
             if 0 <= neighbour < bits.size:
                 bits[neighbour] = 0
         if not less and start + length <= bits.size and self.layout.sample_bits > 1:
-            self.stuck.append((self.fed + start * self.cell_bytes, self.fed + (start + length) * self.cell_bytes))
+            self.stuck.append((self._next + start * self.cell_bytes, self._next + (start + length) * self.cell_bytes))
         self._feed_cells(np.packbits(bits) if self.layout.sample_bits == 1 else bits, cut)
 
     @made_up
@@ -281,14 +294,14 @@ class PipelineMachine(RuleBasedStateMachine):
         """Good samples, over and over; of bits, so many bytes that the lag predictor reaches."""
         cells = self._good(windows, seed)
         period = -(-period // 8) if self.layout.sample_bits == 1 else period
-        self.sick.append((self.fed, self.fed + cells.nbytes))
+        self.sick.append((self._next, self._next + cells.nbytes))
         self._feed_cells(np.resize(cells[:period], cells.size), cut)
 
     @precondition(lambda self: self.model.state in OPEN and not self.emulating and self.layout.sample_bits not in (1, 8, 16))
     @rule(seed=seeds)
     def too_wide(self, seed: int) -> None:
         """A sample with a bit above its width, in the window that it completes."""
-        raw = bytearray(self._good(1, seed).tobytes()[: self.layout.window_bytes - len(self.model.waiting)])
+        raw = bytearray((self.half + self._good(1, seed).tobytes())[: self.layout.window_bytes - len(self.model.waiting)])
         raw[-1] |= 0x80
         with pytest.raises(QuStreamError, match="E-DEV-READ") as caught:
             self.pipeline.feed(raw)
