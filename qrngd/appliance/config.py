@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from qrngd.appliance.shapes import KIB_BLOCK_BYTES, Api
+from qrngd.devices.device import SILENCE_LIMIT_MS
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 
@@ -26,6 +27,8 @@ _BLOCK_MAX_BYTES = 1 << 16
 _BLOCKS_MAX = 512
 # One answer is in memory as text and as bytes; a window of the health tests is a sixteenth of this.
 _REQUEST_MAX_BYTES = 1 << 20
+# How long qrngd may hear nothing while all is well: half of what it takes for a fault.
+_ANSWER_INTERVAL_MAX_S = SILENCE_LIMIT_MS // 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,9 @@ def load_reader_config(path: Path) -> ReaderConfig:
         raise fault("E-CONFIG", f"{path}: block_bytes: the api 'kib' gives blocks of {KIB_BLOCK_BYTES} bytes and no others")
     if config.request_bytes > _REQUEST_MAX_BYTES:
         raise fault("E-CONFIG", f"{path}: block_bytes times blocks_per_request is above {_REQUEST_MAX_BYTES}")
+    if config.rate_max_bytes_per_s * _ANSWER_INTERVAL_MAX_S < config.request_bytes and config.rate_max_bytes_per_s:
+        what = f"at rate_max_bytes_per_s an answer of {config.request_bytes} bytes comes less often than every {_ANSWER_INTERVAL_MAX_S} s"
+        raise fault("E-CONFIG", f"{path}: blocks_per_request: {what}, and qrngd would take the silence for a fault")
     if config.quota_bytes_per_day and config.state_dir is None:
         raise fault("E-CONFIG", f"{path}: state_dir: a quota that a restart forgets is none; name a directory to keep it in")
     if 0 < config.quota_bytes_per_day < config.request_bytes:

@@ -25,6 +25,11 @@ def test_two_keys_are_enough(tmp_path: Path) -> None:
     assert config.endpoint == Endpoint("appliance.example", 443, "appliance.example", "/api/v1/get_entropy", "")
 
 
+def test_the_slowest_rate_that_is_no_silence(tmp_path: Path) -> None:
+    assert load_reader_config(written(tmp_path, f"{GOOD}rate_max_bytes_per_s = 13108\n")).rate_max_bytes_per_s == 13_108
+    assert load_reader_config(written(tmp_path, f"{GOOD}rate_max_bytes_per_s = 205\nblocks_per_request = 1\n")).request_bytes == 1024
+
+
 @pytest.mark.parametrize(
     ("url", "host", "port", "authority", "path", "query"),
     [
@@ -62,6 +67,7 @@ def test_what_is_no_https_address(url: str) -> None:
         ('api = "kib"\nblock_bytes = 512', "block_bytes"),
         ("block_bytes = 65536\nblocks_per_request = 512", "block_bytes"),
         ("blocks_per_request = 0", "blocks_per_request"),
+        ("rate_max_bytes_per_s = 13107", "blocks_per_request"),
         ("quota_bytes_per_day = 1000000", "state_dir"),
         ('quota_bytes_per_day = 1000\nstate_dir = "."', "quota_bytes_per_day"),
         ('tokn_file = "x"', "did you mean token_file"),
