@@ -12,6 +12,7 @@ import click
 
 from qrngd.config import load_config
 from qrngd.devices.quantis import read_card
+from qrngd.devices.serial_ports import SerialPort, serial_ports
 from qustream.errors import QuStreamError
 
 __all__ = ["devices"]
@@ -19,6 +20,7 @@ __all__ = ["devices"]
 HWRNG_FOLDER = Path("/sys/class/misc/hw_random")
 # Where drivers of QRNG cards put their character devices.
 PATTERNS = ("hwrng", "qrandom*")
+_SERIAL_KINDS = ("serial", "qcicada")
 DEVICES_MAX = 64  # a machine with more cards than that names them in its configuration
 
 
@@ -38,8 +40,15 @@ class Candidate:
 @click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Show the devices this file names, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def devices(config_path: Path | None, as_json: bool) -> None:
-    """List the devices that could be read here, and their `kind`. Nothing is read from them; a Quantis card is asked what it is."""
-    found = [_examine(path, kind) for path, kind in _paths(config_path).items()]
+    """List the devices that could be read here, and their `kind`. Nothing is read from them; a Quantis card is asked what it is. Serial
+    ports are not even opened: what is behind one is what the kernel says of its USB device."""
+    places = _paths(config_path)
+    configured = {path.resolve(): (path, kind) for path, kind in places.items() if kind in _SERIAL_KINDS}
+    found = [_examine(path, kind) for path, kind in places.items() if kind not in _SERIAL_KINDS]
+    for port in serial_ports():
+        path, kind = configured.pop(Path(port.path).resolve(), (Path(port.path), "serial"))
+        found.append(_port(path, kind, port))
+    found += [_port(path, kind, None) for path, kind in configured.values()]
     found.append(Candidate("", "emulator", True, "", [], "/dev/urandom, for test networks only"))
     if as_json:
         click.echo(json.dumps([asdict(candidate) for candidate in found], indent=2))
@@ -78,6 +87,15 @@ def _examine(path: Path, kind: str) -> Candidate:
         return Candidate(str(path), kind, False, current, available, "held by another process")
     finally:
         os.close(handle)
+
+
+def _port(path: Path, kind: str, port: SerialPort | None) -> Candidate:
+    """A serial port. `port`: what is known of it, if it is one of USB."""
+    if not path.exists():
+        return Candidate(str(path), kind, False, "", [], "not there")
+    usable = os.access(path, os.R_OK | os.W_OK)
+    words = [f"usb {port.usb} {port.product}".strip(), f"serial {port.serial}" if port.serial else ""] if port and port.usb else []
+    return Candidate(str(path), kind, usable, "", [], ", ".join(filter(None, ["" if usable else "not permitted", *words])))
 
 
 def _card(path: Path, handle: int) -> Candidate:

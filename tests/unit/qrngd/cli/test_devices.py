@@ -1,4 +1,4 @@
-"""`qrngd devices` on cards: what it says of one that works, one that does not, and something else in its place."""
+"""`qrngd devices`: cards that work, cards that do not, something else in their place, and serial lines, which are left alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.emulated_line import qcicada_line
 from support.network import BIN
 from support.quantis_card import Card, compile_shim
 
@@ -20,7 +21,7 @@ data_dir = "data"
 listen = ["127.0.0.1:0"]
 
 [[device]]
-kind = "quantis"
+kind = "{kind}"
 path = "{path}"
 min_entropy_millibits = 7000
 
@@ -42,7 +43,7 @@ def listed(card: Card, config: Path) -> dict[str, Any]:
 def test_a_configured_card_says_what_it_is(tmp_path: Path) -> None:
     card, config = Card(compile_shim(tmp_path), tmp_path), tmp_path / "qrngd.toml"
     with card.delivering():
-        config.write_text(CONFIG.format(path=card.path, node=to_text(IdKind.NODE, bytes(32))))
+        config.write_text(CONFIG.format(kind="quantis", path=card.path, node=to_text(IdKind.NODE, bytes(32))))
         good = listed(card, config)
         assert (good["kind"], good["usable"], good["current"]) == ("quantis", True, "pci 0003:0011")
         assert good["note"] == "board 00010203 driver 2.1, modules present 0111, working 0111"
@@ -54,3 +55,20 @@ def test_a_configured_card_says_what_it_is(tmp_path: Path) -> None:
         other = listed(card, config)
         assert (other["kind"], other["usable"]) == ("chardev", True)
         assert "does not answer as a Quantis card" in other["note"]
+
+
+@pytest.mark.parametrize("kind", ["serial", "qcicada"])
+def test_a_configured_serial_line_is_listed_and_not_opened(tmp_path: Path, kind: str) -> None:
+    link, config = tmp_path / "line", tmp_path / "qrngd.toml"
+    config.write_text(CONFIG.format(kind=kind, path=link, node=to_text(IdKind.NODE, bytes(32))))
+
+    def said() -> tuple[bool, str, str]:
+        command = [BIN / "qrngd", "devices", "--config", config, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        [found] = [each for each in json.loads(done.stdout) if each["path"] == str(link)]
+        return found["usable"], found["kind"], found["note"]
+
+    assert said() == (False, kind, "not there")
+    with qcicada_line(link) as emulated:
+        assert said() == (True, kind, "")
+        assert emulated._faults.opens == 0
