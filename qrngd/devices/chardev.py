@@ -37,7 +37,7 @@ def kind_of(path: str, status: os.stat_result, *, is_terminal: bool) -> str:
     if number in KERNEL_STREAMS:
         raise fault("E-CONFIG", f"{path} is a stream of the kernel and no device; the emulator is kind = 'emulator'")
     if is_terminal:
-        raise fault("E-CONFIG", f"{path} is a serial line, which would change the bytes; read it through a FIFO")
+        raise fault("E-CONFIG", f"{path} is a serial line; that is kind = 'serial', or 'qcicada' if it is one")
     return "hwrng" if number == HWRNG else "chardev"
 
 
