@@ -38,7 +38,8 @@ class WatchConfig(settings.Section, frozen=True):
     @property
     def target(self) -> Target:
         """Its status page."""
-        return parse_target(self.url.rstrip("/").removesuffix(_STATUS_PATH) + _STATUS_PATH)
+        url = self.url if "://" in self.url else f"http://{self.url}"
+        return parse_target(url.rstrip("/").removesuffix(_STATUS_PATH) + _STATUS_PATH)
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from qrngd.alerts.core import AlertState, Effect, Event, Raise, Resolve, StatusM
 from qrngd.alerts.exchange import exchange
 from qrngd.alerts.outbox import Notice, Outbox
 from qrngd.alerts.picture import read_picture
+from qrngd.alerts.trust import trust_of
 from qrngd.bell import Bell
 from qustream.aio.logs import logger
 from qustream.aio.systemd import notify, watchdog_interval_ms
@@ -61,7 +62,7 @@ class Pusher:
         """Run until SIGTERM or SIGINT."""
         async with trio.open_nursery() as nursery:
             for watch in self._config.watch:
-                nursery.start_soon(self._watch, watch, _trust(watch))
+                nursery.start_soon(self._watch, watch, trust_of(watch.target, watch.ca_file))
             for receiver in self._receivers:
                 nursery.start_soon(self._tell, receiver)
             nursery.start_soon(self._report)
@@ -185,23 +186,11 @@ def _receiver(config: ReceiverConfig) -> _Receiver:
         return bearer, key
 
     secrets()
-    return _Receiver(config, Outbox(config.renew_ms), _trust(config), secrets)
+    return _Receiver(config, Outbox(config.renew_ms), trust_of(config.target, config.ca_file), secrets)
 
 
 def _wants_bearer(config: ReceiverConfig) -> bool:
     return config.bearer or config.bearer_file is not None
-
-
-def _trust(entry: WatchConfig | ReceiverConfig) -> ssl.SSLContext | None:
-    """The system's certificate authorities, or the ones of `ca_file` alone. Raises E-FILE."""
-    if entry.target.scheme != "https":
-        return None
-    try:
-        context = ssl.create_default_context(cafile=entry.ca_file)
-    except OSError as error:
-        raise fault("E-FILE", f"{entry.ca_file}: {error.strerror or 'no certificates in it'}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def run(config: AlertConfig) -> None:
