@@ -186,15 +186,15 @@ def _device_lines(device: DeviceStatus) -> list[str]:
     set_flags = [flag.name for flag in device.flags if flag.on]
     return [
         f"device       {device.name}: {what}{emulated}",
-        f"  state      {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
-        *([f"  remedy     {CODES[device.code].remedy}"] if device.code in CODES else []),
-        *([f"  reports    {', '.join(set_flags) or 'nothing set'}"] if device.flags else []),
-        f"  tests      {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
+        f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
+        *([f"remedy       {CODES[device.code].remedy}"] if device.code in CODES else []),
+        *([f"reports      {', '.join(set_flags) or 'nothing set'}"] if device.flags else []),
+        f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
         f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",
-        f"  entropy    {device.min_entropy_millibits / 1000:.3g} bits a sample of {device.sample_bits} counted on{shown}",
-        f"  randomness {_size(device.raw_bytes)} read ({_size(device.rate_bps // 8)}/s), {_size(device.conditioned_bytes)} conditioned, "
+        f"entropy      {device.min_entropy_millibits / 1000:.3g} bits a sample of {device.sample_bits} counted on{shown}",
+        f"randomness   {_size(device.raw_bytes)} read ({_size(device.rate_bps // 8)}/s), {_size(device.conditioned_bytes)} conditioned, "
         f"{_size(device.stock_bytes)} in stock",
-        *([f"  worker     started {device.worker_restarts} times anew"] if device.worker_restarts else []),
+        *([f"worker       started {device.worker_restarts} times anew"] if device.worker_restarts else []),
     ]
 
 

@@ -133,7 +133,7 @@ CODES: dict[str, CodeRow] = {
     "E-DEV-LATCHED": CodeRow(
         _O,
         "a permanent health failure is latched",
-        "examine the device, then restart qrngd to run a full start-up test",
+        "examine the device, then qrngd clear DEVICE --reason …; the full start-up test runs",
     ),
     "E-DEV-IDENTITY": CodeRow(
         _O, "another device answers than the configured one", "connect the configured device, or correct serial or source in its [[device]]"

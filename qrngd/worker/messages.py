@@ -121,7 +121,7 @@ Report: TypeAlias = Opened | Changed | Made | Figures
 def _paths(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    raise NotImplementedError(type(value).__name__)  # msgspec's own word for it
+    raise TypeError(type(value).__name__)
 
 
 def _path(kind: type[Any], value: Any) -> Any:

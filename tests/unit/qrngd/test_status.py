@@ -60,12 +60,12 @@ def test_one_screen() -> None:
     assert "up 2 h 6 min" in text
     assert "2.5 MB read (500 kB/s), 1.24 MB conditioned, 525 kB in stock" in text
     assert "6 bits a sample of 8 counted on, estimated 6.51" in text
-    assert "reports    voltage_low" in text
+    assert "reports      voltage_low" in text
     assert "qn1abc  tls  12 units, wants 3 more" in text
     assert "EMULATED" not in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert "E-DEV-LATCHED: window 9: stuck" in status_text(FAILED)
-    assert "remedy     examine the device" in status_text(FAILED)
+    assert "remedy       examine the device" in status_text(FAILED)
     assert "remedy" not in text
     assert "EMULATED" in status_text(FAILED)
 
