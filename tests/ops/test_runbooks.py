@@ -7,6 +7,7 @@ import getpass
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from support.filled import sample
 import qnode.api.metrics
 import qnode.cli
 import qnode.config
+import qrngd.appliance.config
+import qrngd.appliance.report
 import qrngd.cli
 import qrngd.config
 import qrngd.metrics
@@ -112,11 +115,13 @@ def option_of(command: click.Command, name: str) -> click.Parameter | None:
 
 @cache
 def metrics() -> dict[str, set[str]]:
-    """Every metric both daemons show, with its labels."""
+    """Every metric the daemons and the appliance's reader show, with its labels."""
     pages = [qnode.api.metrics.MetricsPage(lambda: sample(NodeSnapshot)), qrngd.metrics.MetricsPage(lambda: sample(ServerSnapshot))]
+    figures = qrngd.appliance.report.Figures(failures=Counter(x=1))
+    texts = [*(page.render() for page in pages), qrngd.appliance.report.metrics_text(figures)]
     found: dict[str, set[str]] = {}
-    for page in pages:
-        for family in text_string_to_metric_families(page.render().decode()):
+    for text in texts:
+        for family in text_string_to_metric_families(text.decode()):
             found.setdefault(family.name, set())
             for line in family.samples:
                 found.setdefault(line.name, set()).update(line.labels)
@@ -158,7 +163,8 @@ def field_names(*kinds: type[Any]) -> set[str]:
 
 
 KEYS = field_names(
-    qnode.config.Config, qrngd.config.Config, HomeConfig, NodeRow, QrngServerRow, UserRow, GrantRow, NodeSnapshot, ServerSnapshot
+    qnode.config.Config, qrngd.config.Config, qrngd.appliance.config.ReaderConfig,
+    HomeConfig, NodeRow, QrngServerRow, UserRow, GrantRow, NodeSnapshot, ServerSnapshot
 ) | {"genesis_ms", "epoch_length_ms"}  # fmt: skip
 
 
