@@ -43,6 +43,9 @@ IDLE_READ_BYTES = 3840
 # The bits are asked for in between when no read has said them for this long.
 STATUS_INTERVAL_MS = 1000
 SAMPLE_BYTES = 64  # the most that evidence holds
+# Signatures remembered, by eight bytes of their r: what is played back within a quarter of a gigabyte is noticed. In as many reads a
+# chance match has a probability below 2^-36.
+SEEN_MAX = 16_384
 _LABEL_CHARS = 64  # what a descriptor's label holds
 _NO_FLAGS = qcc.Status(0, 0).flags
 
@@ -91,6 +94,7 @@ class QCicadaDevice:
         self._scratch = memoryview(bytearray(LINE_BUFFER_BYTES))
         self._flags = _NO_FLAGS
         self._key = b""
+        self._seen: dict[bytes, None] = {}  # in the order in which they were seen
         self._ready = bytearray()  # what may be handed out, from `_at` on
         self._at = 0
         self._moved_ms = 0  # when something last went over the line
@@ -283,8 +287,15 @@ class QCicadaDevice:
             raise fault("E-DEV-STATUS", f"the device says of itself: {status.trouble}")
 
     def _check_signature(self, data: bytes | bytearray, signature: bytes) -> None:
+        """Raises E-DEV-CERTIFICATE. The r of a signature is new in every one: whoever plays an old read back cannot change it."""
         if not verify_p256(self._key, data, signature):
             raise fault("E-DEV-CERTIFICATE", "the device's signature over what it delivered does not hold")
+        mark = signature[:8]
+        if mark in self._seen:
+            raise fault("E-DEV-CERTIFICATE", "what was delivered is a read that the device has signed before")
+        self._seen[mark] = None
+        if len(self._seen) > SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
 
     def fileno(self) -> int:
         return self._opened.fileno()

@@ -18,6 +18,8 @@ _LASTING: Keys = _ONCE | {"times": (_ALWAYS, 1, _ALWAYS)}
 KINDS: dict[str, Keys] = {
     # A signed read with a bit of its signature turned.
     "signature": _ONCE,
+    # A signed read is the last one over again, if that was as long.
+    "replay": _ONCE,
     # The certificate is another authority's.
     "certificate": _LASTING,
     # A command (0: whichever) is answered with NACK.

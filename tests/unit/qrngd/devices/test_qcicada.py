@@ -251,6 +251,25 @@ def test_nothing_of_a_read_with_a_wrong_signature_is_handed_out(link: Path) -> N
         assert got == IDLE_READ_BYTES + READ_BYTES, "the two reads before it: the first at open, when there was no room"
 
 
+def test_a_read_that_is_played_back_is_noticed(link: Path) -> None:
+    with qcicada_line(link, protocol_faults="replay@reads=5"):
+        device = signing(link)
+        device.open()
+        error, got = read_until_fault(device)
+        assert (error.code, got > 0) == ("E-DEV-CERTIFICATE", True)
+        assert "signed before" in error.detail
+
+
+def test_only_so_many_signatures_are_remembered(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qrngd.devices.qcicada.SEEN_MAX", 3)
+    with qcicada_line(link):
+        device = signing(link)
+        device.open()
+        read_exactly(device, 8 * READ_BYTES)
+        assert len(device._seen) == 3
+        device.close()
+
+
 @pytest.mark.parametrize("settings", [{}, {"device_authority": AUTHORITY}])
 @pytest.mark.parametrize(
     "faults", ["refuse@reads=3", "truncate@reads=3", "garbage@reads=3,seed=1", "garbage@reads=3,size=60000", "silence@reads=3"]
