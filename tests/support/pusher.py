@@ -26,11 +26,17 @@ class _Program:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.log_path = folder, folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.command_line: list[str | Path] = []  # put in front of the program
 
     def spawn(self, *command: str | Path, cwd: Path | None = None, **environment: str) -> None:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd or self.folder, env=os.environ | environment
+                [*self.command_line, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd or self.folder,
+                env=os.environ | environment,
             )
 
     def stop(self) -> int:
