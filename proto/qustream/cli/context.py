@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from qustream.client.client import Client
-from qustream.client.settings import CONFIG_FILE, CREDENTIAL, find_home_passphrase, load_config
+from qustream.client.client import Client, now_ms
+from qustream.client.settings import CONFIG_FILE, CREDENTIAL, find_home_passphrase, open_network
 from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
 from qustream.registry import NetworkFileRegistry
@@ -51,7 +51,6 @@ class Here:
         """A client of the user. Errors: those of `Client.from_home`."""
         return Client.from_home(self.home, passphrase=self.passphrase())
 
-    def network_file(self) -> NetworkFileRegistry:
-        """The network file of the user, not read yet; takes no passphrase. Errors: `E-HOME`, `E-CONFIG`, `E-FILE`."""
-        config = load_config(self.home)
-        return NetworkFileRegistry(config.network_file, config.network_key)
+    def network(self) -> NetworkFileRegistry:
+        """The network of the user; takes no passphrase. Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-FILE`."""
+        return open_network(self.home, now_ms())

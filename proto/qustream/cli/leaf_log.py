@@ -1,4 +1,4 @@
-"""`qustream log verify`, and looking blocks up in leaf logs for `qustream verify --log`."""
+"""`qustream log verify` and `qustream log fetch`, and looking blocks up in leaf logs for `qustream verify --log`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from qustream.cli.screen import clean, harmless, short
 from qustream.client.client import now_ms
 from qustream.client.reports import BlockReport
 from qustream.leaflog.audit import AuditedLog, audit
-from qustream.leaflog.source import open_source
+from qustream.leaflog.keep import fetch_closed
+from qustream.leaflog.source import LogPages, open_source
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry, if_known
 
@@ -43,8 +44,11 @@ def verify_log(here: Here, /, *, sources: tuple[str, ...], network_file: Path | 
     """
     if (network_file is None) != (network_key is None):
         raise click.UsageError("--network and --network-key go together")
-    registry = NetworkFileRegistry(network_file, network_key) if network_file and network_key else here.network_file()
-    registry.load(now_ms())
+    if network_file and network_key:
+        registry = NetworkFileRegistry(network_file, network_key)
+        registry.load(now_ms())
+    else:
+        registry = here.network()
     logs = _audited(registry, sources)
     if as_json:
         click.echo(json.dumps([_facts(log) for log in logs], indent=1))
@@ -52,6 +56,24 @@ def verify_log(here: Here, /, *, sources: tuple[str, ...], network_file: Path | 
     for log in logs:
         _say(log, registry)
     click.echo("No material stands twice, and no node was given one number twice by one server.")
+
+
+@leaf_log.command("fetch")
+@click.argument("address")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+def fetch_log(address: str, directory: Path) -> None:
+    """Add to DIRECTORY the segments that a QRNG server has closed since the last time.
+
+    ADDRESS is the http:// or https:// address of its status pages. Servers keep a log for hours or months; a copy that is fetched
+    often keeps all of it. What it says is checked by `qustream log verify DIRECTORY`.
+    """
+    source = open_source(address)
+    if not isinstance(source, LogPages):
+        raise click.UsageError("ADDRESS begins with http:// or https://")
+    fetched = fetch_closed(source, directory)
+    count = fetched.last - fetched.first + 1
+    what = f"segments {fetched.first} to {fetched.last} added" if count else f"nothing new; segment {fetched.first} is still open"
+    click.echo(harmless(f"{directory}: {what}"))
 
 
 def _audited(registry: NetworkFileRegistry, sources: Sequence[str], blocks: Sequence[BlockReport] = ()) -> list[AuditedLog]:
@@ -110,8 +132,7 @@ class LookedUp:
 def look_up(here: Here, sources: Sequence[str], blocks: Sequence[BlockReport]) -> list[LookedUp]:
     """Audit the logs and look for the leaf of every block whose origin holds. Errors: those of `audit`, `E-HOME`, `E-CONFIG`,
     those of the network file."""
-    registry = here.network_file()
-    registry.load(now_ms())
+    registry = here.network()
     blocks = [block for block in blocks if not block.doubt]
     logs = {log.server: log for log in _audited(registry, sources, blocks)}
     return [_looked_up(block, logs.get(block.server)) for block in blocks]

@@ -15,7 +15,17 @@ from qustream.identity import files, keystore
 from qustream.identity.user import UserHome
 from qustream.registry import NetworkFileRegistry
 
-__all__ = ["CONFIG_FILE", "CREDENTIAL", "HEIGHT_FILE", "HomeConfig", "find_home_passphrase", "load_config", "open_home", "write_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "CREDENTIAL",
+    "HEIGHT_FILE",
+    "HomeConfig",
+    "find_home_passphrase",
+    "load_config",
+    "open_home",
+    "open_network",
+    "write_config",
+]
 
 CONFIG_FILE = "config.toml"
 # The newest version of the network file this device has seen: an older one, with its revocations undone, is refused in a later run too.
@@ -69,14 +79,20 @@ def load_config(directory: Path) -> HomeConfig:
 def open_home(directory: Path, passphrase: bytes | None, now_ms: int) -> tuple[UserHome, NetworkFileRegistry]:
     """The user and the registry of a directory that `qustream init` made (`~` is home). Errors: those of `Client.from_home`."""
     directory = directory.expanduser()
-    config = load_config(directory)
+    load_config(directory)  # a directory without a user is said to be that, before anything is asked
     home = UserHome.load(directory, find_home_passphrase(directory, None) if passphrase is None else passphrase)
+    return home, open_network(directory, now_ms)
+
+
+def open_network(directory: Path, now_ms: int) -> NetworkFileRegistry:
+    """The network of a user directory, no older than one seen there before. Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-FILE`."""
+    config = load_config(directory)
     seen = _height(directory / HEIGHT_FILE)
     registry = NetworkFileRegistry(config.network_file, config.network_key, height_min=seen)
     registry.load(now_ms)
     if registry.height > seen:
         files.replace(directory / HEIGHT_FILE, f"{registry.height}\n".encode())
-    return home, registry
+    return registry
 
 
 def _height(path: Path) -> int:

@@ -418,7 +418,7 @@ def test_an_alert_is_shown(net: Village, tmp_path: Path) -> None:
 
 def test_help_and_version(a: Typed) -> None:
     out, _ = a("--help")
-    for command in ("init", "whoami", "encrypt", "open", "verify", "inspect", "revoke"):
+    for command in ("init", "whoami", "encrypt", "open", "verify", "inspect", "revoke", "log"):
         assert command in out
         assert "Usage" in a(command, "-h")[0]
     assert re.fullmatch(r"qustream, version \d+\.\d+\.\d+\n", a("--version")[0])

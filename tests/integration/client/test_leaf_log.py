@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from support.leaf_logs import unit
 from support.lies import LETTER
+from support.pages import pages
 from support.typed import Typed
 from support.village import CHAIN, User, Village
 
@@ -98,3 +99,11 @@ def test_one_material_twice_is_shown_with_both_entries(net: Village, envelope: P
     assert "batch 1, leaf 0" in err
     assert "batch 2, leaf 0" in err
     assert to_text(IdKind.NODE, units[1][0]) in err
+
+
+def test_fetching_needs_an_address_and_says_what_came(b: Typed, tmp_path: Path) -> None:
+    assert "http" in b("log", "fetch", "leaves", "copy", code=2)[1]
+    assert "E-PEER-UNREACHABLE" in b("log", "fetch", "http://127.0.0.1:9", "copy", code=75)[1]
+    index = {"chain": CHAIN, "server": "qr1", "first": 3, "last": 3, "bytes": 0}
+    with pages({"/v1/log": (200, json.dumps(index).encode())}) as address:
+        assert b("log", "fetch", f"http://{address}/", "copy")[0] == "copy: nothing new; segment 3 is still open\n"
