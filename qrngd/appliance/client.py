@@ -29,6 +29,8 @@ __all__ = ["ApplianceClient", "Stopped", "tls_context"]
 CONNECT_LIMIT_S = 10.0
 # From the request's first byte to the answer's last: half a megabyte over a slow line.
 EXCHANGE_LIMIT_S = 30.0
+# A connection unused for longer is not trusted to be there: servers close after a minute or so, routers forget without a word.
+IDLE_LIMIT_S = 30.0
 # How often a wait looks whether the process is to end.
 LOOK_INTERVAL_S = 0.5
 # All headers of an answer; the usual ones have 500 bytes.
@@ -81,6 +83,7 @@ class ApplianceClient:
         self._socket: ssl.SSLSocket | None = None
         self._http = h11.Connection(h11.CLIENT)
         self._authorization = b""
+        self._used_s = 0.0
         self._closed = False  # whether the appliance has ended the connection
 
     def fetch(self, request: Request, *, body_max_bytes: int) -> bytearray:
@@ -89,6 +92,8 @@ class ApplianceClient:
         Raises E-APPLIANCE-UNREACHABLE, E-APPLIANCE-TLS, E-APPLIANCE-TOKEN, E-APPLIANCE-QUOTA, E-APPLIANCE-ANSWER, with `retry_after_ms`
         if the appliance said when to come back; `Stopped`. After an error the connection is closed.
         """
+        if time.monotonic() - self._used_s > IDLE_LIMIT_S:
+            self.close()
         reused = self._socket is not None
         try:
             try:
@@ -125,6 +130,7 @@ class ApplianceClient:
         body = self._body(ends_s, body_max_bytes)
         if self._http.trailing_data[0]:
             raise fault("E-APPLIANCE-ANSWER", "bytes after the end of the answer")
+        self._used_s = time.monotonic()
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         else:
@@ -257,7 +263,7 @@ def _judge(answer: Answer) -> None:
         raise fault("E-APPLIANCE-TOKEN", f"it answers {status}", retry_after_ms=retry_ms)
     if status == 429:
         raise fault("E-APPLIANCE-QUOTA", "it answers 429, too many requests or bytes for this token", retry_after_ms=retry_ms)
-    if status >= 500:
+    if status == 408 or status >= 500:
         raise fault("E-APPLIANCE-UNREACHABLE", f"it answers {status}", retry_after_ms=retry_ms)
     if 300 <= status < 400:
         raise fault("E-APPLIANCE-ANSWER", f"it answers {status}, a redirect, and the token goes nowhere but to the configured address")

@@ -27,19 +27,22 @@ class OutputFifo:
         """Make the FIFO if nothing is there. Raises E-CONFIG for anything else at `path`, E-FILE."""
         self.path = path
         self._fd = -1
+        self._make()
+
+    def _make(self) -> None:
         before = os.umask(0o777 & ~FIFO_MODE)
         try:
-            os.mkfifo(path, FIFO_MODE)
+            os.mkfifo(self.path, FIFO_MODE)
         except FileExistsError:
             pass  # checked below, like one that was just made
         except OSError as error:
-            raise fault("E-FILE", f"{path}: {error.strerror}") from None
+            raise fault("E-FILE", f"{self.path}: {error.strerror}") from None
         finally:
             os.umask(before)
         try:
-            self._check(os.lstat(path))
+            self._check(os.lstat(self.path))
         except OSError as error:
-            raise fault("E-FILE", f"{path}: {error.strerror}") from None
+            raise fault("E-FILE", f"{self.path}: {error.strerror}") from None
 
     @property
     def has_reader(self) -> bool:
@@ -54,6 +57,9 @@ class OutputFifo:
             handle = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno == errno.ENXIO:
+                return False
+            if error.errno == errno.ENOENT:  # somebody tidied up
+                self._make()
                 return False
             raise fault("E-FILE", f"{self.path}: {error.strerror}") from None
         try:

@@ -100,16 +100,18 @@ class ApplianceReader:
     # -- demand
 
     def _wanted(self) -> bool:
-        """Whether bytes could be handed on now; waits a moment if not."""
+        """Whether bytes could be handed on now, and may be asked for; waits a moment if not."""
         room = self._output.open() and self._output.has_room(LOOK_INTERVAL_S)
         self._note_reader()
         if not self._output.has_reader:
             self._pause(LOOK_INTERVAL_S)
-        return room
+        early_s = self._rate.wait_s(time.monotonic())
+        if room and early_s:
+            self._pause(min(early_s, LOOK_INTERVAL_S))  # and look again: whoever reads may have left until then
+        return room and not early_s
 
     def _serve(self) -> None:
         """One answer, from the appliance into the FIFO; a failure and the pause after it."""
-        self._pause(self._rate.wait_s(time.monotonic()))
         try:
             blocks = self._fetch()
         except QuStreamError as error:

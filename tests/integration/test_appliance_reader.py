@@ -85,6 +85,21 @@ async def test_a_qrngd_without_network_serves_nodes_from_it(tmp_path: Path, appl
     assert asked * 65_536 >= 2 * 2 * 262_144, "two raw bytes for one"
 
 
+async def test_a_reader_that_is_gone_is_a_device_that_is_absent_until_it_comes_back(
+    tmp_path: Path, appliance: Appliance, authority: Authority
+) -> None:
+    reader = Reader(tmp_path / "reader", appliance, authority)
+    server = Server(tmp_path / "qrngd", allow=[NODE], device=f"{DEVICE}{json.dumps(str(reader.fifo))}")
+    with server.running():
+        with reader:
+            await server.wait_for("live")
+        await server.wait_for("absent")
+        with reader:
+            await server.wait_for("live")
+    absent = [line for line in server.log() if line.get("state") == "absent"]
+    assert {line["code"] for line in absent} == {"E-DEV-ABSENT"}
+
+
 @pytest.mark.needs("root")
 def test_where_there_is_no_network_at_all_the_fifo_is_enough(tmp_path: Path, appliance: Appliance, authority: Authority) -> None:
     with Reader(tmp_path / "reader", appliance, authority) as reader:

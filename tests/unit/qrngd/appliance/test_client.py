@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +105,17 @@ def test_a_server_that_says_close_is_asked_on_a_new_connection(appliance: Applia
     appliance.behave = lambda exchange: exchange.answer(exchange.document(exchange.blocks()), Connection="close")
     client = client_of(appliance.url, authority)
     fetched(client, appliance.url)
+    fetched(client, appliance.url)
+    client.close()
+    assert appliance.connections == 2
+
+
+def test_a_connection_unused_for_long_is_not_used_again(
+    appliance: Appliance, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(appliance.url, authority)
+    fetched(client, appliance.url)
+    monkeypatch.setattr(client_module, "IDLE_LIMIT_S", -1.0)
     fetched(client, appliance.url)
     client.close()
     assert appliance.connections == 2
@@ -222,6 +235,7 @@ def test_what_is_not_entropy_is_named_and_costs_the_connection(
         (503, {"Retry_After": "soon"}, "E-APPLIANCE-UNREACHABLE", None),
         (503, {}, "E-APPLIANCE-UNREACHABLE", None),
         (500, {}, "E-APPLIANCE-UNREACHABLE", None),
+        (408, {}, "E-APPLIANCE-UNREACHABLE", None),
         (401, {}, "E-APPLIANCE-TOKEN", None),
         (403, {}, "E-APPLIANCE-TOKEN", None),
         (404, {}, "E-APPLIANCE-ANSWER", None),
@@ -318,6 +332,33 @@ def test_nobody_there(authority: Authority) -> None:
     with Appliance(authority.server()).running() as gone:
         url = gone.url
     assert refused(client_of(url, authority), url).code == "E-APPLIANCE-UNREACHABLE"
+
+
+def test_a_port_that_takes_a_connection_and_says_nothing(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_LIMIT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        error = refused(client_of(url, authority), url)
+    assert error.code == "E-APPLIANCE-UNREACHABLE"
+    assert "no TLS handshake" in error.detail
+
+
+def test_a_port_that_speaks_no_tls(authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+
+        def speak() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        error = refused(client_of(url, authority), url)
+        thread.join(10)
+    assert error.code == "E-APPLIANCE-TLS"
+    assert "WRONG_VERSION" in error.detail
 
 
 def test_a_name_that_is_none(authority: Authority) -> None:

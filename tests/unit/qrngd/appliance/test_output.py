@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -52,9 +53,9 @@ def test_a_full_pipe_is_no_room_until_it_is_read(path: Path) -> None:
     data, written = memoryview(bytes(100_000)), 0
     while size := output.write(data[written:]):
         written += size
-    assert written == 65_536
+    assert written == fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)
     assert not output.has_room(0)
-    assert len(os.read(reader, 65_536)) == 65_536
+    assert len(os.read(reader, written)) == written
     assert output.has_room(0)
     output.close()
     assert os.read(reader, 1) == b""
@@ -105,6 +106,10 @@ def test_what_takes_its_place_later_is_noticed(path: Path) -> None:
         output.open()
     assert caught.value.code == "E-CONFIG"
     path.unlink()
+    assert not output.open()
+    assert stat.S_ISFIFO(path.stat().st_mode), "what was tidied away is made again"
+    path.unlink()
+    path.parent.rmdir()
     with pytest.raises(OperatorFault) as caught:
         output.open()
     assert caught.value.code == "E-FILE"
