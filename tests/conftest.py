@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "strace": lambda: shutil.which("strace") is not None,
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
     "mdwe": lambda: ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) >= 0,  # PR_GET_MDWE, Linux 6.3
+    "sp800-90b": lambda: importlib.util.find_spec("sp800_90b") is not None,
     "gcc": lambda: shutil.which("gcc") is not None,
     "promtool": lambda: program("promtool") is not None,
     "prometheus": lambda: program("prometheus") is not None,

@@ -1,4 +1,4 @@
-"""The command `qrngd`: init, id, run, status, devices, selftest, clear, retest, emulate, reader, alert."""
+"""The command `qrngd`: init, id, run, status, devices, selftest, capture, assess, clear, retest, emulate, reader, alert."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import click
 
 from qrngd.cli.alert import alert
+from qrngd.cli.assess import assess
+from qrngd.cli.capture import capture
 from qrngd.cli.control import clear, retest
 from qrngd.cli.devices import devices
 from qrngd.cli.emulate import emulate
@@ -26,7 +28,7 @@ def cli() -> None:
     """A QuStream QRNG server: reads one hardware generator, tests it without pause, and feeds nodes with attested randomness."""
 
 
-for command in (init, identity, run, status, devices, selftest, clear, retest, emulate, reader, alert):
+for command in (init, identity, run, status, devices, selftest, capture, assess, clear, retest, emulate, reader, alert):
     cli.add_command(command)
 
 

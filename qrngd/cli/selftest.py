@@ -7,13 +7,10 @@ import ssl
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import click
 
-from qrngd.config import load_config
-from qrngd.device_config import DeviceConfig
-from qrngd.devices import SILENCE_LIMIT_MS, Device, device_from_text
+from qrngd.cli.device_choice import DeviceChoice, device_options, read_some
 from qrngd.health.state import DeviceState
 from qrngd.pipeline import Event, Pipeline, WindowDiscarded
 from qustream.errors import QuStreamError, fault
@@ -21,8 +18,6 @@ from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
 
 __all__ = ["selftest"]
 
-# Without the maker's claim the tests need one all the same: the emulator's, 7 bits a byte.
-CLAIM_PERMILLE = 875
 READ_BYTES = 1 << 20  # one batch of the pipeline
 # The start-up test of the slowest device we know takes ten seconds; a device that needs more than five minutes is of no use.
 STARTUP_LIMIT_S = 300.0
@@ -57,51 +52,33 @@ class Report:
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Test the device this file names.")
-@click.option(
-    "--device", "device_text", help="Test this one: `emulator`, `emulator:FAULTS` such as `emulator:stuck@bytes=5000000`, or a path."
-)
-@click.option(
-    "--min-entropy-millibits", type=click.IntRange(1, 16_000), help="The maker's claim for one sample; 7/8 of its width if not given."
-)
-@click.option("--sample-bits", type=click.IntRange(1, 16), default=8, show_default=True)
+@device_options
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="How long to go on after the start-up test."
 )
 @click.option("--bytes", "size_bytes", type=click.IntRange(min=1), help="Stop after so many raw bytes instead.")
 @click.option("--json", "as_json", is_flag=True)
-def selftest(
-    *, config_path: Path | None, device_text: str | None, min_entropy_millibits: int | None, sample_bits: int, seconds: float,
-    size_bytes: int | None, as_json: bool,
-) -> None:  # fmt: skip
+def selftest(*, seconds: float, size_bytes: int | None, as_json: bool, **options: object) -> None:
     """Read a device and run its health tests. Exit 0 when every window passed, 1 when one failed or the device gave up."""
-    if config_path is not None:
-        configured = load_config(config_path).device[0]
-    elif device_text is not None:
-        configured = None
-    else:
-        raise click.UsageError("name a device: --device PATH, --device emulator, or --config FILE")
-    claim = min_entropy_millibits or CLAIM_PERMILLE * sample_bits
-    device = configured.make() if configured else device_from_text(device_text or "", min_entropy_millibits=claim, sample_bits=sample_bits)
-    report = _Test(device, configured).run(seconds, size_bytes)
+    choice = DeviceChoice.of(**options)  # type: ignore[arg-type]  # click has checked them
+    report = _Test(choice).run(seconds, size_bytes)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:
-        _show(report, guessed=configured is None and min_entropy_millibits is None)
+        _show(report, guessed=choice.guessed)
     sys.exit(0 if report.passed else 1)
 
 
 class _Test:
-    def __init__(self, device: Device, configured: DeviceConfig | None) -> None:
-        self._device = device
+    def __init__(self, choice: DeviceChoice) -> None:
+        self._device = choice.device
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._descriptor: DeviceDescriptor = device.open()
-        assessed = configured.assessed_min_entropy_millibits if configured else None
+        self._descriptor: DeviceDescriptor = self._device.open()
         self._pipeline = Pipeline(
             self._descriptor,
             draw=ssl.RAND_bytes,
             reseed=lambda seed: ssl.RAND_add(seed, 0.0),
-            assessed_min_entropy_millibits=assessed,
+            assessed_min_entropy_millibits=choice.assessed_min_entropy_millibits,
         )
         self._raw_bytes = 0
         self._findings: list[str] = []
@@ -136,11 +113,7 @@ class _Test:
         return live_seconds >= seconds and (self._pipeline.measured.windows > 1 or live_seconds >= STARTUP_LIMIT_S)
 
     def _step(self) -> None:
-        silent_since = time.monotonic()
-        while not (size := self._device.readinto(self._buffer)):
-            if time.monotonic() - silent_since > SILENCE_LIMIT_MS / 1000:
-                raise fault("E-DEV-READ", f"the device gave no byte for {SILENCE_LIMIT_MS // 1000} s")
-            time.sleep(self._device.retry_after_ms / 1000)
+        size = read_some(self._device, self._buffer)
         self._raw_bytes += size
         self._note(self._pipeline.feed(self._buffer[:size]))
 

@@ -1,0 +1,81 @@
+"""Which device a command reads: the options that say so, and reading without an event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from qrngd.config import load_config
+from qrngd.devices import SILENCE_LIMIT_MS, Device, device_from_text
+from qustream.errors import fault
+
+__all__ = ["DeviceChoice", "device_options", "read_some"]
+
+# Without the maker's claim the tests need one all the same: the emulator's, 7 bits a byte.
+CLAIM_PERMILLE = 875
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Read a device that this file names."),
+    click.option("--name", help="Which of them, where it names several."),
+    click.option(
+        "--device",
+        "device_text",
+        help="Read this one: a path, `serial:PATH`, `qcicada:PATH`, `emulator`, or `emulator:FAULTS` such as `emulator:stuck@bytes=5000000`.",
+    ),
+    click.option(
+        "--min-entropy-millibits", type=click.IntRange(1, 16_000), help="The maker's claim for one sample; 7/8 of its width if not given."
+    ),
+    click.option("--sample-bits", type=click.IntRange(1, 16), default=8, show_default=True, help="The width of a sample of --device."),
+)
+
+
+def device_options(command: _Command) -> _Command:
+    """Give a command the options of which `DeviceChoice.of` takes the values."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device, not yet open. `guessed`: nobody has said what its min-entropy is."""
+
+    device: Device
+    sample_bits: int
+    assessed_min_entropy_millibits: int | None
+    guessed: bool
+
+    @classmethod
+    def of(
+        cls, *, config_path: Path | None, name: str | None, device_text: str | None, min_entropy_millibits: int | None, sample_bits: int
+    ) -> DeviceChoice:
+        """The device the options name. Errors: E-CONFIG, E-FILE; a usage error where they name none, or several."""
+        if config_path is not None:
+            known = {each.name: each for each in load_config(config_path).device}
+            if name is None and len(known) > 1:
+                raise click.UsageError(f"{config_path} names several devices; say which with --name: {', '.join(known)}")
+            chosen = known.get(name) if name is not None else next(iter(known.values()))
+            if chosen is None:
+                raise fault("E-CONFIG", f"{config_path}: no device is called {name!r}; there are {', '.join(known)}")
+            return cls(chosen.make(), chosen.sample_bits, chosen.assessed_min_entropy_millibits, guessed=False)
+        if device_text is None:
+            raise click.UsageError("name a device: --device PATH, --device emulator, or --config FILE")
+        claim = min_entropy_millibits or CLAIM_PERMILLE * sample_bits
+        device = device_from_text(device_text, min_entropy_millibits=claim, sample_bits=sample_bits)
+        return cls(device, sample_bits, None, guessed=min_entropy_millibits is None)
+
+
+def read_some(device: Device, buffer: memoryview) -> int:
+    """Wait for bytes; how many came. Raises what the device raises, and E-DEV-READ after the longest silence."""
+    silent_since = time.monotonic()
+    while not (size := device.readinto(buffer)):
+        if time.monotonic() - silent_since > SILENCE_LIMIT_MS / 1000:
+            raise fault("E-DEV-READ", f"the device gave no byte for {SILENCE_LIMIT_MS // 1000} s")
+        time.sleep(device.retry_after_ms / 1000)
+    return size
