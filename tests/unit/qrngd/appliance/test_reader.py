@@ -16,7 +16,6 @@ from support.daemon import until
 from qrngd.appliance import pace
 from qrngd.appliance.config import ReaderConfig
 from qrngd.appliance.reader import ApplianceReader, find_token
-from qrngd.appliance.report import Figures, metrics_text
 from qustream.errors import OperatorFault
 
 PIPE_BYTES = 65_536
@@ -210,23 +209,3 @@ def test_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "qrngd-reader").write_text("from-systemd")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
     assert find_token(file) == b"from-systemd"
-
-
-def test_metrics_have_every_figure() -> None:
-    figures = Figures(started_s=1.5, delivered_bytes=2, answers=3, connections=4, code="E-CONFIG", reading=True, last_answer_s=5)
-    figures.failures["E-APPLIANCE-TLS"] = 6
-    found = {
-        sample.name: sample.value for family in text_string_to_metric_families(metrics_text(figures).decode()) for sample in family.samples
-    }
-    assert found == {
-        "qrngd_reader_start_time_seconds": 1.5,
-        "qrngd_reader_healthy": 0,
-        "qrngd_reader_fifo_open": 1,
-        "qrngd_reader_last_answer_timestamp_seconds": 5,
-        "qrngd_reader_quota_limit_bytes": 0,
-        "qrngd_reader_quota_used_bytes": 0,
-        "qrngd_reader_delivered_bytes_total": 2,
-        "qrngd_reader_answers_total": 3,
-        "qrngd_reader_connections_total": 4,
-        "qrngd_reader_failures_total": 6,
-    }
