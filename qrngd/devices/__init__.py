@@ -26,8 +26,13 @@ __all__ = [
 
 
 def device_from_text(text: str, *, min_entropy_millibits: int | None = None, sample_bits: int = 8) -> Device:
-    """`emulator`, `emulator:<fault script>`, or a path. Raises E-CONFIG; a path needs `min_entropy_millibits`."""
-    kind, colon, script = text.partition(":")
-    if kind == "emulator" and (not colon or script):
-        return Emulator(script, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)
+    """`emulator`, `emulator:<fault script>`, `serial:<path>`, `qcicada:<path>`, or the path of anything else. Raises E-CONFIG; a path needs
+    `min_entropy_millibits`."""
+    kind, colon, rest = text.partition(":")
+    if kind == "emulator" and (not colon or rest):
+        return Emulator(rest, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)
+    if kind == "serial" and rest:
+        return SerialDevice(rest, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)
+    if kind == "qcicada" and rest:
+        return QCicadaDevice(rest, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)
     return CharacterDevice(text, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits)

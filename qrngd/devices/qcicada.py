@@ -17,7 +17,7 @@ from qrngd.devices import qcc_messages as qcc
 from qrngd.devices.device import DeviceFlags
 from qrngd.devices.qcc import Answer, QccHost
 from qrngd.devices.qcc_messages import Code, PostProcess, Request
-from qrngd.devices.serial_line import LINE_BUFFER_BYTES, SerialLine
+from qrngd.devices.serial_line import LINE_BUFFER_BYTES, RETRY_AFTER_MS, SerialLine
 from qustream.errors import QuStreamError, fault
 from qustream.identity.device_evidence import SCHEME, certificate_message, is_p256_key, verify_p256
 from qustream.model.entropy import DeviceDescriptor, DeviceEvidence
@@ -58,7 +58,7 @@ class QCicadaDevice:
     """See `Device`."""
 
     pollable = True
-    retry_after_ms = 1  # of no account: a line can be waited on
+    retry_after_ms = RETRY_AFTER_MS
 
     def __init__(
         self,

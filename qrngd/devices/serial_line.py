@@ -23,7 +23,7 @@ from qrngd.devices.device import DeviceFlags
 from qustream.errors import fault
 from qustream.model.entropy import DeviceDescriptor
 
-__all__ = ["BAUD_RATES", "SerialDevice", "SerialLine"]
+__all__ = ["BAUD_RATES", "LINE_BUFFER_BYTES", "RETRY_AFTER_MS", "SerialDevice", "SerialLine"]
 
 # Rates this system's termios can set, the ones POSIX does not know included.
 BAUD_RATES = {int(name[1:]): int(getattr(termios, name)) for name in dir(termios) if name[0] == "B" and name[1:].isdigit() and name != "B0"}
@@ -33,6 +33,8 @@ _PTY_MAJORS = range(136, 144)
 # has at once. FTDI's otherwise keeps the last bytes of an answer for 16 ms.
 _SERIAL_STRUCT_WORDS, _FLAGS_WORD, _LOW_LATENCY = 32, 4, 0x2000
 _LABEL_CHARS = 64  # what a descriptor's label holds
+# For whoever does not wait on the descriptor: a line of 4 Mbaud fills half of the buffer below in this time.
+RETRY_AFTER_MS = 5
 # What a line keeps for a reader that is late (N_TTY_BUF_SIZE of Linux).
 LINE_BUFFER_BYTES = 4096
 
@@ -132,7 +134,7 @@ class SerialDevice:
     """See `Device`. A stick that streams raw bytes as long as its line is open, as most with a CDC-ACM interface do."""
 
     pollable = True
-    retry_after_ms = 1  # of no account: a line can be waited on
+    retry_after_ms = RETRY_AFTER_MS
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qrngd.devices import CharacterDevice, Device, Emulator, device_from_text, reopen_delay_ms
+from qrngd.devices import CharacterDevice, Device, Emulator, QCicadaDevice, SerialDevice, device_from_text, reopen_delay_ms
 from qustream.errors import OperatorFault
 
 
@@ -28,6 +28,14 @@ def test_paths_by_text(tmp_path: Path) -> None:
     assert isinstance(device_from_text(str(tmp_path / "lamp"), min_entropy_millibits=6000), CharacterDevice)
     with pytest.raises(OperatorFault, match="min_entropy_millibits"):
         device_from_text("/dev/hwrng")
+
+
+def test_serial_devices_by_text() -> None:
+    assert isinstance(device_from_text("serial:/dev/ttyACM0", min_entropy_millibits=6000), SerialDevice)
+    assert isinstance(device_from_text("qcicada:/dev/ttyUSB0", min_entropy_millibits=6000), QCicadaDevice)
+    for text in ("serial:/dev/ttyACM0", "qcicada:/dev/ttyUSB0"):
+        with pytest.raises(OperatorFault, match="min_entropy_millibits"):
+            device_from_text(text)
 
 
 def test_a_bad_script_is_refused() -> None:
