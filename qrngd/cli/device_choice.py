@@ -26,7 +26,7 @@ _OPTIONS = (
     click.option(
         "--device",
         "device_text",
-        help="Read this one: a path, `serial:PATH`, `qcicada:PATH`, `emulator`, or `emulator:FAULTS` such as `emulator:stuck@bytes=5000000`.",
+        help="Read this one: PATH, serial:PATH, qcicada:PATH, emulator, or emulator:FAULTS such as emulator:stuck@bytes=5000000.",
     ),
     click.option(
         "--min-entropy-millibits", type=click.IntRange(1, 16_000), help="The maker's claim for one sample; 7/8 of its width if not given."
