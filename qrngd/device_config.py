@@ -41,7 +41,8 @@ class DeviceConfig(settings.Section, frozen=True):
 
     `name`: how commands, metrics and files call it. `min_entropy_millibits` is what the maker claims a sample;
     `assessed_min_entropy_millibits` what a laboratory found, if one did: the smaller counts. `serial`, `source`: if given and the device
-    says another of itself, it is refused (E-DEV-IDENTITY). `device_authority`: the maker's public key, of devices that sign what they
+    says another of itself, it is refused (E-DEV-IDENTITY); to a QCicada `source` says what to deliver. `baud`: of kind `serial`.
+    `device_authority`: the maker's public key, of devices that sign what they
     deliver. `faults`: how an emulator misbehaves, for rehearsals (`qrngd.devices.faults`).
     """
 
@@ -146,6 +147,8 @@ class DeviceConfig(settings.Section, frozen=True):
             raise fault("E-CONFIG", f'{key}.device_authority: only devices of kind "qcicada" sign what they deliver')
         if self.kind != "emulator" and self.faults:
             raise fault("E-CONFIG", f"{key}.faults: only an emulator misbehaves on request")
+        if self.kind == "serial" and self.source:
+            raise fault("E-CONFIG", f"{key}.source: a device that only streams does not say what it is")
         if self.kind == "appliance" and self.source:
             raise fault("E-CONFIG", f"{key}.source: an appliance is behind its reader, where nothing can say what it is")
         try:

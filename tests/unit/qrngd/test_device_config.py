@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from qrngd.device_config import DeviceConfig
-from qrngd.devices import CharacterDevice, QuantisDevice
+from qrngd.devices import CharacterDevice, QCicadaDevice, QuantisDevice, SerialDevice
 from qustream.errors import OperatorFault
+from qustream.identity.p256 import P256Key
+
+AUTHORITY = P256Key(bytes(32), "maker").public.hex()
 
 
 def test_a_card_has_its_own_driver() -> None:
@@ -35,7 +38,7 @@ def test_an_appliance_is_the_fifo_of_its_reader_and_nothing_else(tmp_path: Path)
     assert caught.value.code == "E-CONFIG"
 
 
-@pytest.mark.parametrize("kind", ["quantis", "appliance"])
+@pytest.mark.parametrize("kind", ["quantis", "appliance", "serial", "qcicada"])
 def test_path_and_claim_must_be_given(kind: str) -> None:
     for settings, key in (({"min_entropy_millibits": 7000}, "path"), ({"path": Path("/dev/none")}, "min_entropy_millibits")):
         with pytest.raises(OperatorFault, match=key) as caught:
@@ -47,3 +50,30 @@ def test_path_and_claim_must_be_given(kind: str) -> None:
 def test_nobody_can_promise_what_is_behind_an_appliance() -> None:
     with pytest.raises(OperatorFault, match=r"device\[1\].source"):
         DeviceConfig("appliance", path=Path("/run/x"), min_entropy_millibits=7000, source="me").check("device[1]")
+
+
+def test_serial_lines_have_a_driver_for_each_protocol() -> None:
+    stick = DeviceConfig("serial", path=Path("/dev/ttyACM0"), min_entropy_millibits=7000, baud=921_600)
+    stick.check("device[0]")
+    assert isinstance(stick.make(), SerialDevice)
+    lamp = DeviceConfig("qcicada", path=Path("/dev/ttyUSB0"), min_entropy_millibits=7000, source="raw-samples", device_authority=AUTHORITY)
+    lamp.check("device[0]")
+    assert isinstance(lamp.make(), QCicadaDevice)
+    assert (stick.expected.kind, lamp.expected.kind, lamp.expected.emulated) == ("serial", "qcicada", False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "key"),
+    [
+        ("serial", {"baud": 12_345}, "baud"),
+        ("serial", {"source": "me"}, "source"),
+        ("serial", {"device_authority": AUTHORITY}, "device_authority"),
+        ("qcicada", {"source": "me"}, "source"),
+        ("qcicada", {"device_authority": "00" * 64}, "device_authority"),
+    ],
+)
+def test_settings_that_do_not_fit_the_kind_are_refused(kind: str, settings: dict[str, object], key: str) -> None:
+    with pytest.raises(OperatorFault, match=key) as caught:
+        DeviceConfig(kind, path=Path("/dev/ttyUSB0"), min_entropy_millibits=7000, **settings).check("device[2]")  # type: ignore[arg-type]
+    assert caught.value.code == "E-CONFIG"
+    assert "device[2]" in caught.value.detail
