@@ -18,18 +18,31 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
+from support.maker import Maker
 
 from qustream import block
 from qustream.entropy import check_attestation, check_leaf
 from qustream.envelope import read_header
 from qustream.errors import CODES, QuStreamError
+from qustream.identity.device_evidence import check_evidence
 from qustream.identity.enrolment import certify_device, check_enrolment, decode_enrolment, state_hpke_key
 from qustream.identity.hpke import HpkeKey, hpke_seal
 from qustream.identity.sealing import seal, unseal
 from qustream.identity.signing import SigningKey, open_signed
 from qustream.identity.words import UserSecrets, new_words
+from qustream.leaflog.segment import read_segment, record
 from qustream.model.base import Noun, Signed
-from qustream.model.entropy import MATERIAL_BYTES, Attestation, Conditioning, DeviceDescriptor, HealthReport, LeafProof
+from qustream.model.entropy import (
+    MATERIAL_BYTES,
+    Attestation,
+    Conditioning,
+    DeviceDescriptor,
+    DeviceEvidence,
+    HealthReport,
+    LeafLogEntry,
+    LeafLogHeader,
+    LeafProof,
+)
 from qustream.model.ids import IdKind, from_text, licence_from_text, licence_text, to_text
 from qustream.model.keys import DeviceCertificate
 from qustream.model.network import QrngServerRecord
@@ -59,7 +72,7 @@ MODULES = (
     "wire.feed",
     "identity.enrolment",
 )
-KEY = SigningKey(bytes(range(32)))
+KEY, MAKER = SigningKey(bytes(range(32))), Maker()
 MAX_BYTES = 1 << 20
 FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 LIGHT = settings(FUZZ, max_examples=12)
@@ -265,6 +278,36 @@ def test_attestations_of_a_hostile_server(attestation, at_ms, known):
         code, _ = code_or_value(lambda each=each: check_attestation(each, chain="c", server=server, at_ms=at_ms))
         assert code in ("value", "E-ATTESTATION", "E-ATTESTATION-STALE", "E-ATTESTATION-DEVICE")
         assert known or code != "value"
+
+
+EVIDENCE = MAKER.device(7).descriptor()
+
+
+@FUZZ
+@given(st.data())
+def test_evidence_of_a_hostile_device(data):
+    """Whatever is changed about it, it holds no more; what was made up never did."""
+    field = data.draw(st.sampled_from(["authority", "key", "certificate", "sample", "signature"]))
+    changed = data.draw(mutated(getattr(EVIDENCE.evidence, field)))
+    lying = msgspec.structs.replace(EVIDENCE, evidence=msgspec.structs.replace(EVIDENCE.evidence, **{field: changed}))
+    made_up = msgspec.structs.replace(EVIDENCE, evidence=data.draw(nouns(DeviceEvidence)))
+    assert code_or_value(lambda: check_evidence(EVIDENCE, [MAKER.public]))[0] == "value"
+    for device in [made_up] if lying == EVIDENCE else [lying, made_up]:
+        assert code_or_value(lambda device=device: check_evidence(device, []))[0] == "E-ATTESTATION-EVIDENCE"
+
+
+LOGGED = [record(LeafLogEntry(SIGNED, bytes([number]) * 72)) for number in range(3)]
+SEGMENT = record(LeafLogHeader("c", KEY.id, 0, bytes(32))) + b"".join(LOGGED)
+
+
+@FUZZ
+@given(mutated(SEGMENT))
+def test_log_segments(data):
+    """What is read of a changed segment is what stood there, from the first entry on."""
+    code, contents = code_or_value(lambda: read_segment(data))
+    assert code in ("value", "E-LEAF-LOG")
+    if code == "value":
+        assert [record(entry) for entry in contents.entries] == LOGGED[: len(contents.entries)]
 
 
 @FUZZ

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, generate_private_key
+import hashlib
+
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -18,15 +20,19 @@ def _public(key: EllipticCurvePrivateKey) -> bytes:
 
 
 def _signed(key: EllipticCurvePrivateKey, message: bytes) -> bytes:
-    r, s = decode_dss_signature(key.sign(message, ECDSA(SHA256())))
+    r, s = decode_dss_signature(key.sign(message, ECDSA(SHA256(), deterministic_signing=True)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
-class Maker:
-    """Certifies devices."""
+def _key(*names: object) -> EllipticCurvePrivateKey:
+    return derive_private_key(int.from_bytes(hashlib.sha256(repr(names).encode()).digest(), "big") >> 1, SECP256R1())
 
-    def __init__(self) -> None:
-        self._key = generate_private_key(SECP256R1())
+
+class Maker:
+    """Certifies devices. The same name makes the same keys and signatures."""
+
+    def __init__(self, name: str = "maker") -> None:
+        self.name, self._key = name, _key(name)
         self.public = _public(self._key)
 
     def device(self, serial_number: int = 7) -> CertifiedDevice:
@@ -40,7 +46,7 @@ class CertifiedDevice:
     """A device with its maker's certificate."""
 
     def __init__(self, maker: Maker, serial_number: int) -> None:
-        self._key = generate_private_key(SECP256R1())
+        self._key = _key(maker.name, serial_number)
         self._maker, self._serial_number = maker, serial_number
 
     def evidence(self, sample: bytes = bytes(range(32))) -> DeviceEvidence:

@@ -267,7 +267,7 @@ async def test_where_the_network_names_makers_the_device_must_be_of_theirs(world
     maker, pool = Maker(), Pool(1)
     world.writer.set_device_authorities(world.qrng.id, (maker.public,))
     world.publish()
-    device = (maker if certified else Maker()).device().descriptor()
+    device = (maker if certified else Maker("other")).device().descriptor()
 
     async def script(session: FeedSession) -> None:
         await session.open()

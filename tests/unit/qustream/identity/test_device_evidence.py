@@ -11,7 +11,7 @@ from support.maker import Maker
 from qustream.errors import QuStreamError
 from qustream.identity.device_evidence import certificate_message, check_evidence, is_p256_key, serial_text, verify_p256
 
-MAKER, OTHER = Maker(), Maker()
+MAKER, OTHER = Maker(), Maker("other")
 EVIDENCE = MAKER.device(77).evidence()
 DEVICE = MAKER.device(77).descriptor()
 

@@ -153,7 +153,7 @@ def test_qrng_servers_are_added_once_and_taken_out(network):
 
 
 def test_makers_of_a_servers_devices(network):
-    writer, makers = network.writer, tuple(Maker().public for _ in range(5))
+    writer, makers = network.writer, tuple(Maker(name).public for name in "abcde")
     server = writer.add_qrng_server(QrngServerRecord(MASTER.public, "second", False, True, makers[:1]))
     text = network.writer._text(2)
     assert text.count("device_authorities") == 1, "left out where there are none"
