@@ -31,6 +31,8 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "systemd-analyze": lambda: shutil.which("systemd-analyze") is not None,
     "mdwe": lambda: ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) >= 0,  # PR_GET_MDWE, Linux 6.3
     "sp800-90b": lambda: importlib.util.find_spec("sp800_90b") is not None,
+    "ent": lambda: shutil.which("ent") is not None,
+    "rngtest": lambda: shutil.which("rngtest") is not None,
     "gcc": lambda: shutil.which("gcc") is not None,
     "promtool": lambda: program("promtool") is not None,
     "prometheus": lambda: program("prometheus") is not None,
