@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from support.emulated_line import MAKER, qcicada_line
 from support.qrng_server import CHAIN, NodeEnd, Server, Unit, node_key
 
 from qustream.entropy import leaf_hash
 from qustream.errors import QuStreamError
+from qustream.identity.device_evidence import check_evidence
 from qustream.identity.signing import SigningKey
 from qustream.leaflog.audit import AuditedLog, audit
 from qustream.leaflog.segment import segment_name
@@ -147,3 +149,22 @@ async def test_a_run_number_from_a_backup_delivers_nothing(tmp_path: Path) -> No
             assert await node.is_quiet()
     log = audited(server, DirectorySource(server.data_dir / "leaves"), delivered)
     assert len(log.found) == len(delivered.units)
+
+
+async def test_the_chain_from_the_maker_to_a_published_leaf(tmp_path: Path) -> None:
+    """A device with a key of its own on a serial line: what a node gets and what an auditor reads name its maker, and only its maker."""
+    link, maker = tmp_path / "qcicada", MAKER.authority.public
+    device = f'kind = "qcicada"\npath = "{link}"\nmin_entropy_millibits = 7000\ndevice_authority = "{maker.hex()}"'
+    delivered = Delivered()
+    with qcicada_line(link), Server(tmp_path / "qrngd", allow=[ALICE], device=device).running() as server:
+        async with await NodeEnd.dial(server, ALICE) as connection:
+            node = NodeEnd(server, ALICE, connection)
+            await node.open(2)
+            delivered.units = [(ALICE, unit) for unit in await node.units(2)]
+        log = await trio.to_thread.run_sync(audited, server, LogPages(f"http://{server.pages}"), delivered)
+    assert len(log.found) == 2
+    for _, unit in delivered.units:
+        check_evidence(unit.attestation.device, [maker])
+        with pytest.raises(QuStreamError) as caught:
+            check_evidence(unit.attestation.device, [bytes(64)])
+        assert caught.value.code == "E-ATTESTATION-EVIDENCE"
