@@ -42,8 +42,8 @@ class DeviceConfig(settings.Section, frozen=True):
     `name`: how commands, metrics and files call it. `min_entropy_millibits` is what the maker claims a sample;
     `assessed_min_entropy_millibits` what a laboratory found, if one did: the smaller counts. `serial`, `source`: if given and the device
     says another of itself, it is refused (E-DEV-IDENTITY); to a QCicada `source` says what to deliver. `baud`: of kind `serial`.
-    `device_authority`: the maker's public key, of devices that sign what they
-    deliver. `faults`: how an emulator misbehaves, for rehearsals (`qrngd.devices.faults`).
+    `device_authority`: the maker's public key, of devices that sign what they deliver. `faults`: how an emulator misbehaves, for
+    rehearsals (`qrngd.devices.faults`).
     """
 
     kind: DeviceKind

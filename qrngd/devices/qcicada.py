@@ -31,6 +31,8 @@ POST_PROCESSES = {"sha256": PostProcess.SHA256, "raw-noise": PostProcess.RAW_NOI
 OPEN_LIMIT_MS = 2000
 # After a stop: no device pauses so long within what it sends, not even behind an adapter that holds bytes back for 16 ms.
 DRAIN_SILENCE_MS = 100
+# No short answer takes longer; with less time left none is asked for that can be done without.
+ONE_ANSWER_MS = 500
 # Four times the silence, and time left for the rest.
 STOPS_MAX = 4
 # Nothing for so long while an answer is due: half the limit for silence, so that a device that stops inside one is called so first.
@@ -193,7 +195,7 @@ class QCicadaDevice:
     def _await_sound(self, deadline_ms: int) -> None:
         """Its own start-up test has its time; what is wrong after that is wrong."""
         status = qcc.decode_status(self._answer(qcc.STATUS, deadline_ms).payload)
-        while status.is_testing and self._clock_ms() + DRAIN_SILENCE_MS < deadline_ms:
+        while status.is_testing and self._clock_ms() + ONE_ANSWER_MS < deadline_ms:
             if self._wait(DRAIN_SILENCE_MS):
                 self._host.receive(self._read_line())
             status = qcc.decode_status(self._answer(qcc.STATUS, deadline_ms).payload)
