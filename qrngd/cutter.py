@@ -54,8 +54,11 @@ class Source:
 
 
 class Cutter:
-    """One task (`run`). `first_number`: the first batch number and each node's first sequence number in this run. `publish`: puts a signed
-    attestation and its leaves (72 bytes each) into the public log, durably; runs in a thread; what it raises stops that batch."""
+    """One task (`run`). `first_number`: the first batch number and each node's first sequence number in this run.
+
+    `publish`: puts a signed attestation and its leaves (72 bytes each) into the public log, durably; runs in a thread; what it raises
+    stops that batch. `on_trouble` is called when that begins to fail and when it works again.
+    """
 
     def __init__(
         self,
@@ -66,11 +69,13 @@ class Cutter:
         publish: Callable[[Signed, list[bytes]], None],
         first_number: int,
         clock_ms: Callable[[], int],
+        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
         self.units_made = 0
         self.attestations = 0
         self.trouble: QuStreamError | None = None  # why the last batch could not be published
         self._sources, self._feed, self._sign, self._publish, self._clock_ms = list(sources), feed, sign, publish, clock_ms
+        self._on_trouble = on_trouble
         self._first_number = first_number
         self._next_sequence: dict[bytes, int] = {}  # one entry for each node ever fed in this run; the allow-list bounds it
         self._turn = 0
@@ -155,7 +160,7 @@ class Cutter:
             self._not_published(error, batch)
             await trio.sleep(RETRY_S)
             return
-        self.trouble = None
+        self._set_trouble(None)
         if generation == source.generation:
             self._feed.release(sealed)
             return
@@ -171,6 +176,12 @@ class Cutter:
     def _not_published(self, error: QuStreamError, batch: Batch[Session]) -> None:
         if self.trouble is None:
             logger("qrngd").error("leaf log not written", code=error.code, detail=error.detail)
-        self.trouble = error
+        self._set_trouble(error)
         for unit in batch.units:
             self._feed.take_back(unit)
+
+    def _set_trouble(self, trouble: QuStreamError | None) -> None:
+        is_news = (self.trouble is None) != (trouble is None)
+        self.trouble = trouble
+        if is_news:
+            self._on_trouble()

@@ -92,7 +92,6 @@ class Daemon:
         latches = Latches(config.data_dir)
         self._hosts = [self._host(device, latches) for device in config.device]
         self._sources = [Source(host.name, host, self._statement(host)) for host in self._hosts]
-        self._feed.announce(self._health())
         self._cutter = Cutter(
             sources=self._sources,
             feed=self._feed,
@@ -100,7 +99,9 @@ class Daemon:
             publish=log.append,
             first_number=first_number,
             clock_ms=now_ms,
+            on_trouble=lambda: self._feed.announce(self._health()),
         )
+        self._feed.announce(self._health())
 
     def _host(self, device: DeviceConfig, latches: Latches) -> DeviceHost:
         return DeviceHost(
@@ -240,7 +241,10 @@ class Daemon:
         notify(STATUS=status_line(self.snapshot()))
 
     def _health(self) -> FeedHealth:
-        """What nodes are told: the best of the devices, for one that delivers is what they need; the others by name in the reason."""
+        """What nodes are told: the best of the devices, for one that delivers is what they need; the others by name in the reason. A server
+        that cannot publish delivers nothing, however well its devices are."""
+        if self._cutter.trouble is not None:
+            return FeedHealth(DeviceState.ABSENT, "E-FEED-STOPPED", "the server cannot publish its leaves")
         best = min(self._hosts, key=lambda host: _BEST_FIRST.index(host.state))
         if len(self._hosts) == 1:
             return FeedHealth(best.state, best.code, best.reason[:REASON_MAX_CHARS])
@@ -264,7 +268,7 @@ class Daemon:
         health, trouble, unpublished = self._health(), self._allow.trouble, self._cutter.trouble
         is_live = health.state == DeviceState.LIVE
         code, reason = ("", "") if is_live else (health.code, health.reason)
-        if is_live and unpublished is not None:
+        if unpublished is not None:
             code, reason = unpublished.code, f"the leaf log cannot be written: {unpublished.detail}"
         return StatusSnapshot(
             version=version("qustream"),
@@ -272,7 +276,7 @@ class Daemon:
             chain=self._config.chain,
             now_ms=now_ms(),
             started_ms=self._started_ms,
-            ready=is_live and unpublished is None,
+            ready=is_live,
             code=code,
             reason=reason,
             registry_trouble=str(trouble or ""),

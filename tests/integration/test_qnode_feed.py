@@ -13,6 +13,7 @@ from qustream.model.ids import IdKind, to_text
 
 pytestmark = pytest.mark.e2e
 KEY = SigningKey(b"n" * 32)
+FIXED = "127.9.7.1:17391"  # an address that outlives a server's end
 
 
 def server_in(folder: Path, **settings: object) -> Server:
@@ -37,6 +38,29 @@ def test_the_other_server_goes_on_when_one_dies(tmp_path: Path) -> None:
         with node.running():  # with one dead from the start
             node.until(lambda status: status.pool.units == 16)
             assert (units_of(node, first), units_of(node, second)) == (0, 16)
+
+
+def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    first, second = server_in(tmp_path / "a", listen=[FIXED]), server_in(tmp_path / "b")
+    with first.running(), second.running():
+        node = QNode(tmp_path / "qnode", [first, second], key=KEY, pool_units=16)
+        # What a server gave that is struck off is thrown away, so the pool shows who fills it.
+        node.writer.set_qrng_server_active(second.key.id, False)
+        node.writer.write()
+        with node.running():
+            node.until(lambda status: status.pool.units == units_of(node, first) == 16)
+            first.kill()
+            node.until(lambda status: status.links[0].code == "E-PEER-UNREACHABLE")
+            node.writer.set_qrng_server_active(second.key.id, True)
+            node.writer.set_qrng_server_active(first.key.id, False)
+            node.writer.write()
+            node.until(lambda status: status.pool.units == units_of(node, second) == 16)
+            first.start()
+            node.writer.set_qrng_server_active(first.key.id, True)
+            node.writer.set_qrng_server_active(second.key.id, False)
+            node.writer.write()
+            node.until(lambda status: status.pool.units == 16 and units_of(node, first) == 32)
+            assert node.status().ready
 
 
 def test_a_device_that_fails_is_told_apart_from_a_server_that_is_gone(tmp_path: Path) -> None:
