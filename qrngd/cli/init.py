@@ -30,16 +30,19 @@ data_dir = "data"                  # the server's key, and numbers that must not
 {listen:<34} # where nodes connect, over PQ-TLS
 {unix:<34} # for a node on this machine
 # unix_uids = [990]                # user ids that may use it; without this key only the server's own
-{status_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
+{status_listen:<34} # /livez /readyz /v1/status /metrics /v1/log; keep it on a private address
 
 # Who may have a feed: every node that is licensed by the network file, and the nodes listed as [[allow]].
 {network}
 
 # attestation_lifetime_s = 3600
-# stock_units = 16                 # conditioned units kept ready in memory
+# stock_units = 16                 # units kept ready in memory, for each device
+# node_units_per_minute = 0        # most that one node gets; 0: as much as it asks for
+# leaf_log_keep_bytes = 1073741824 # how much of the public leaf log is kept
 # log_level = "info"
 
-[[device]]                         # exactly one; nothing else is ever read
+# As many [[device]] as there are devices, each with a name of its own; nothing else is ever read.
+[[device]]
 {device}
 # [[allow]]                        # as many as there are nodes beside those of the network file
 # id = "qn1..."
@@ -47,20 +50,31 @@ data_dir = "data"                  # the server's key, and numbers that must not
 """
 
 EMULATOR = """\
+name = {name}
 kind = "emulator"                  # /dev/urandom; says so in every attestation, and only test networks accept it
 """
 
-CHARDEV = """\
-kind = "chardev"
+DEVICE = """\
+name = {name}
+kind = {kind}
 path = {path}
 {min_entropy:<34} # the maker's claim for one sample, in thousandths of a bit
 # assessed_min_entropy_millibits = 6500 # a laboratory's figure: the smaller counts
 # sample_bits = 8
 # model = ""
-# serial = ""
-# nominal_rate_bps = 0
+# serial = ""                      # of a device that tells its own: another one in its place is refused
+# nominal_rate_bps = 0             # what it should deliver, for alerts
 # conditioned = false              # true if the device conditions by itself
-"""
+{more}"""
+
+# What only some kinds have.
+MORE = {
+    "chardev": '# source = ""                      # of /dev/hwrng: what rng_current must say\n',
+    "serial": "# baud = 115200\n",
+    "qcicada": '# device_authority = ""            # the maker\'s public key: every read is signed and verified then\n',
+    "quantis": '# source = ""                      # the card\'s place on the bus, as qrngd devices shows it\n',
+    "appliance": "",
+}
 
 
 @click.command()
@@ -71,7 +85,13 @@ path = {path}
 @click.option("--listen", default="0.0.0.0:7300", show_default=True)
 @click.option("--unix", default="", help="Path of a Unix socket for a node on this machine.")
 @click.option("--status-listen", default="127.0.0.1:7390", show_default=True)
-@click.option("--device", default="/dev/hwrng", show_default=True, help="`emulator`, or the device's path.")
+@click.option(
+    "--device",
+    default="/dev/hwrng",
+    show_default=True,
+    help="`emulator`, a path, or a path with its kind before it: serial:, qcicada:, quantis:, appliance: (the reader's FIFO).",
+)
+@click.option("--name", default="device", show_default=True, help="What commands, metrics and alerts call the device.")
 @click.option("--min-entropy-millibits", type=click.IntRange(1, 16_000), help="What the device's maker claims for one sample.")
 @click.option(
     "--passphrase-file",
@@ -103,12 +123,16 @@ def init(
 def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str]) -> str:
     """JSON strings are TOML strings."""
     quoted = {name: json.dumps(value) for name, value in settings.items()}
+    kind, colon, path = device.partition(":")
+    if not colon or kind not in MORE:
+        kind, path = "quantis" if device.startswith("/dev/qrandom") else "chardev", device
     if device == "emulator":
-        what = EMULATOR
+        what = EMULATOR.format(name=quoted["name"])
     elif min_entropy_millibits is None:
-        raise click.UsageError(f"--min-entropy-millibits: what does the maker of {device} claim for one sample? Nobody can guess it.")
+        raise click.UsageError(f"--min-entropy-millibits: what does the maker of {path} claim for one sample? Nobody can guess it.")
     else:
-        what = CHARDEV.format(path=json.dumps(device), min_entropy=f"min_entropy_millibits = {min_entropy_millibits}")
+        claim = f"min_entropy_millibits = {min_entropy_millibits}"
+        what = DEVICE.format(name=quoted["name"], kind=json.dumps(kind), path=json.dumps(path), min_entropy=claim, more=MORE[kind])
     if settings["network_key"]:
         network = f"network_file = {quoted['network_file']}\nnetwork_key = {quoted['network_key']}"
     else:
