@@ -88,7 +88,8 @@ def names() -> Iterator[str]:
         for part in (*path.relative_to(ROOT).parts[:-1], path.stem):
             if part in BANNED_NAMES:
                 yield f"{path.relative_to(ROOT)}: a module named {part}: the model lacks a noun"
-    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}  # where scripts leave what they make
+    ignore = ROOT / ".gitignore"  # names where scripts leave what they make
+    ignored = {line.strip("/") for line in ignore.read_text().split()} if ignore.exists() else set()
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".") and entry.name not in TOP_LEVEL | ignored:
             yield f"{entry.name}: not one of the agreed top-level names"
