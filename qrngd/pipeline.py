@@ -365,12 +365,13 @@ class Pipeline:
         size = macs.size - seeds * SEED_BYTES
         spent = macs[size:].tobytes()
         data = np.empty(size, dtype=np.uint8)
+        pads = data.data
         for number in range(seeds):
             self._reseed(spent[number * SEED_BYTES : (number + 1) * SEED_BYTES])
             start = number * RESEED_INTERVAL_BYTES
-            into = data[start : start + RESEED_INTERVAL_BYTES]
-            pad = np.frombuffer(self._draw(into.size), dtype=np.uint8)
-            np.bitwise_xor(macs[start : start + into.size], pad, out=into)
+            end = min(size, start + RESEED_INTERVAL_BYTES)
+            pads[start:end] = self._draw(end - start)
+        np.bitwise_xor(data, macs[:size], out=data)  # one pass, not one for each pad
         return data, seeds * SEED_BYTES
 
     @staticmethod

@@ -1,7 +1,9 @@
-"""The whole way from raw bytes to conditioned ones, from memory: health tests, conditioning, DRBG XOR, ledger.
+"""The whole way from raw bytes to units, from memory: health tests, conditioning, DRBG XOR, ledger, slots, the units' hashes.
 
 Rows: raw rate of one process against memcpy of the same bytes and against `rngtest` (Debian rng-tools5; left out, and said so, where
-that program is missing); conditioned output of one process on every core. Samples are bytes at full min-entropy (h = 8/8).
+that program is missing); output of one process on every core. "Ours" is all that the process of a device does with a byte: the pipeline,
+the copy into a unit's slot, SHA-256 of the material, the wiping. Rows named `pipeline_…` are without the last three. Samples are bytes at
+full min-entropy (h = 8/8).
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import numpy as np
 from report import MIN_ROUNDS, Row, Times, compare, emit, measure, plain
 
 from qrngd.pipeline import Conditioned, Pipeline
-from qustream.model.entropy import DeviceDescriptor
+from qrngd.slots import SlotMemory
+from qrngd.worker.filling import SlotFiller
+from qustream.model.entropy import UNIT_BYTES, DeviceDescriptor
 
 CALL_BYTES = 1 << 20  # what the daemon reads at once
 STREAM_BYTES = 8 << 20
@@ -30,21 +34,35 @@ MALLOC = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "6710
 DESCRIPTOR = DeviceDescriptor("chardev", "memory", "", 8, 8000, 0, False, False, "")
 
 
-def live_pipeline() -> Pipeline:
-    pipeline = Pipeline(DESCRIPTOR, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
-    pipeline.opened(DESCRIPTOR)
-    pipeline.feed(os.urandom(pipeline.layout.window_bytes))
-    return pipeline
+SLOTS = 16  # as the daemon keeps at least
 
 
-def feed_all(pipeline: Pipeline, raw: memoryview) -> int:
-    """Feed `raw` in calls of `CALL_BYTES`; return the conditioned bytes that came out."""
-    out = 0
-    for start in range(0, len(raw), CALL_BYTES):
-        for event in pipeline.feed(raw[start : start + CALL_BYTES]):
-            if isinstance(event, Conditioned):
-                out += len(event.data)
-    return out
+class Maker:
+    """A live pipeline and, unless it is `bare`, the slots its output goes into; full ones are free again at once."""
+
+    def __init__(self, *, bare: bool) -> None:
+        self._pipeline = Pipeline(DESCRIPTOR, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
+        self._pipeline.opened(DESCRIPTOR)
+        self._pipeline.feed(os.urandom(self._pipeline.layout.window_bytes))
+        self._filler = None if bare else SlotFiller(SlotMemory.create(SLOTS), 0)
+        if self._filler:
+            self._filler.give(range(SLOTS))
+
+    def feed_all(self, raw: memoryview) -> int:
+        """Feed `raw` in calls of `CALL_BYTES`; return the bytes that came out, in units or as they are."""
+        out = 0
+        for start in range(0, len(raw), CALL_BYTES):
+            for event in self._pipeline.feed(raw[start : start + CALL_BYTES]):
+                if isinstance(event, Conditioned):
+                    out += self._put(event)
+        return out
+
+    def _put(self, event: Conditioned) -> int:
+        if self._filler is None:
+            return len(event.data)
+        made = self._filler.put(event, 0)
+        self._filler.give(unit.slot for unit in made)
+        return len(made) * UNIT_BYTES
 
 
 def copied(times: Times) -> Row:
@@ -52,34 +70,34 @@ def copied(times: Times) -> Row:
     return compare("raw_against_memcpy", ours, theirs, unit="Gbit/s", against="memcpy of the same bytes", cpu_s=times.cpu_s)
 
 
-def against_rngtest(program: str, pipeline: Pipeline, raw: memoryview) -> Row:
+def against_rngtest(program: str, maker: Maker, raw: memoryview) -> Row:
     """rngtest reads its input from a pipe to the end; starting it is a few milliseconds of its hundreds."""
 
     def theirs() -> None:
         subprocess.run([program], input=raw, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
-    times = measure(lambda: feed_all(pipeline, raw), theirs, rounds=ROUNDS)
+    times = measure(lambda: maker.feed_all(raw), theirs, rounds=ROUNDS)
     ours, others = times.ours_rate(len(raw) * GBIT), times.theirs_rate(len(raw) * GBIT)
     return compare("raw_against_rngtest", ours, others, unit="Gbit/s", against="rngtest on the same bytes", at_least=40)
 
 
-def worker(link: Connection) -> None:
+def worker(link: Connection, bare: bool) -> None:
     """One process of its own: on every number that arrives, feed for that many seconds and answer with output bytes a second."""
-    pipeline, raw = live_pipeline(), memoryview(os.urandom(STREAM_BYTES))
-    feed_all(pipeline, raw)
+    maker, raw = Maker(bare=bare), memoryview(os.urandom(STREAM_BYTES))
+    maker.feed_all(raw)
     link.send(0.0)
     while seconds := link.recv():
         out, start = 0, time.perf_counter()
         while (passed := time.perf_counter() - start) < seconds:
-            out += feed_all(pipeline, raw)
+            out += maker.feed_all(raw)
         link.send(out / passed)
 
 
-def all_cores() -> list[float]:
+def all_cores(*, bare: bool) -> list[float]:
     """Gbit/s out of one process a core, all at once, by round."""
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(os.cpu_count() or 1)]
-    processes = [context.Process(target=worker, args=(theirs,)) for _, theirs in pairs]
+    processes = [context.Process(target=worker, args=(theirs, bare)) for _, theirs in pairs]
     for process in processes:
         process.start()
     links = [ours for ours, _ in pairs]
@@ -100,18 +118,25 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)  # they are read when a process begins
     raw = memoryview(os.urandom(STREAM_BYTES))
     source, copy = np.frombuffer(raw, dtype=np.uint8), np.empty(STREAM_BYTES, dtype=np.uint8)
-    pipeline = live_pipeline()
-    times = measure(lambda: feed_all(pipeline, raw), lambda: np.copyto(copy, source), rounds=ROUNDS)
+    maker, bare = Maker(bare=False), Maker(bare=True)
+    cores = os.cpu_count()
+    times = measure(lambda: maker.feed_all(raw), lambda: np.copyto(copy, source), rounds=ROUNDS)
+    # The two in alternation, so that their ratio holds whatever the machine does meanwhile.
+    both = measure(lambda: maker.feed_all(raw), lambda: bare.feed_all(raw), rounds=ROUNDS)
+    ours, pipelines = both.ours_rate(STREAM_BYTES * GBIT), both.theirs_rate(STREAM_BYTES * GBIT)
     rows = [
         plain("raw_one_process", times.ours_rate(STREAM_BYTES * GBIT), unit="Gbit/s", at_least=7.5),
         plain("raw_a_cpu_second", [STREAM_BYTES * GBIT / times.cpu_s], unit="Gbit/s"),
         copied(times),
-        plain(f"out_on_{os.cpu_count()}_cores", all_cores(), unit="Gbit/s", at_least=10),
+        plain("pipeline_raw_one_process", pipelines, unit="Gbit/s"),
+        compare("raw_against_pipeline", ours, pipelines, unit="Gbit/s", against="the pipeline without slots and hashes"),
+        plain(f"out_on_{cores}_cores", all_cores(bare=False), unit="Gbit/s", at_least=10),
+        plain(f"pipeline_out_on_{cores}_cores", all_cores(bare=True), unit="Gbit/s"),
     ]
     program = shutil.which("rngtest")
     skipped = {} if program else {"raw_against_rngtest": "the program rngtest (Debian rng-tools5) is not installed"}
     if program:
-        rows.append(against_rngtest(program, pipeline, raw))
+        rows.append(against_rngtest(program, maker, raw))
     emit("qrng_pipeline", rows, ROUNDS, skipped=skipped)
 
 
