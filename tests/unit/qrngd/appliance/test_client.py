@@ -129,6 +129,10 @@ def html(exchange: Exchange) -> None:
     exchange.answer(b"<!doctype html><title>Sign in</title>", Content_Type="text/html; charset=utf-8")
 
 
+def entropy_that_says_text(exchange: Exchange) -> None:
+    exchange.answer(exchange.document(exchange.blocks()), Content_Type="text/plain")
+
+
 def text_that_says_json(exchange: Exchange) -> None:
     exchange.answer(b"Randomness is temporarily unavailable")
 
@@ -208,7 +212,7 @@ def switching(exchange: Exchange) -> None:
 
 
 NOT_ENTROPY = [
-    text, html, text_that_says_json, truncated, half, short_blocks, bad_base64, zeros, huge, endless_headers, endless_continue, compressed,
+    text, html, entropy_that_says_text, text_that_says_json, truncated, half, short_blocks, bad_base64, zeros, huge, endless_headers, endless_continue, compressed,
     length_too_short, bytes_after_the_end, two_lengths, no_http, redirect, no_content, switching,
 ]  # fmt: skip
 
@@ -239,6 +243,7 @@ def test_what_is_not_entropy_is_named_and_costs_the_connection(
         (401, {}, "E-APPLIANCE-TOKEN", None),
         (403, {}, "E-APPLIANCE-TOKEN", None),
         (404, {}, "E-APPLIANCE-ANSWER", None),
+        (301, {"Location": "/"}, "E-APPLIANCE-ANSWER", None),
         (206, {}, "E-APPLIANCE-ANSWER", None),
     ],
 )
@@ -251,6 +256,7 @@ def test_refusals_by_status(
     client.close()
     assert (error.code, error.retry_after_ms) == (code, retry_ms)
     assert str(status) in error.detail
+    assert ("redirect" in error.detail) == (status == 301)
 
 
 def test_a_wrong_token_is_refused_and_the_next_one_read_anew(appliance: Appliance, authority: Authority) -> None:

@@ -121,6 +121,18 @@ def test_a_module_that_fails_stops_the_reading_and_is_named(card: Card) -> None:
 
 
 @pytest.mark.needs("gcc")
+def test_the_card_is_asked_now_and_then_and_not_at_every_read(card: Card) -> None:
+    with card.read_by("driver") as ask:
+        ask("open")
+        card.say(mask=0b0011, status=0b0011)  # a module was taken out; the others deliver
+        ask(f"read 100 at {quantis.STATUS_INTERVAL_MS - 1}")
+        assert ask("flags")["value"]["module_2_present"] is True
+        assert len(ask(f"read 100 at {quantis.STATUS_INTERVAL_MS}")["value"]) == 200
+        assert ask("flags")["value"]["module_2_present"] is False
+    assert quantis.STATUS_INTERVAL_MS >= 1000
+
+
+@pytest.mark.needs("gcc")
 def test_a_read_that_fails_asks_the_card_why(card: Card) -> None:
     with card.read_by("driver") as ask:
         ask("open")
