@@ -23,6 +23,8 @@ __all__ = ["CONTENT_TYPE", "MetricsPage"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _MS_PER_S = 1000  # a second, for metrics in base units
+# Rates and credits are in bits elsewhere; Prometheus' base units are bytes and ratios, and `promtool check metrics` insists on them.
+_BITS_PER_BYTE = 8
 _Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
 
 
@@ -60,11 +62,12 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
     ("device_state_since_seconds", "Unix time of the last change of state", lambda d: d.since_ms / _MS_PER_S),
     ("device_emulated", "1 if the device is an emulator", lambda d: int(d.emulated)),
     ("device_latched", "1 if a failure is latched until the operator clears it", lambda d: int(d.state == DeviceState.FAILED)),
-    ("device_min_entropy_bits", "Min-entropy counted on, bits a sample", lambda d: d.min_entropy_millibits / 1000),
-    ("device_min_entropy_estimate_bits", "Min-entropy estimated from one window, bits a sample; decides nothing",
-     lambda d: None if d.min_entropy_estimate_millibits is None else d.min_entropy_estimate_millibits / 1000),
-    ("device_raw_rate_bits_per_second", "Raw bits a second over the last minute", lambda d: d.rate_bps),
-    ("device_nominal_rate_bits_per_second", "Raw bits a second as configured, 0 if unknown", lambda d: d.nominal_rate_bps),
+    ("device_min_entropy_ratio", "Min-entropy counted on, of what a sample could hold at most",
+     lambda d: d.min_entropy_millibits / (1000 * d.sample_bits)),
+    ("device_min_entropy_estimate_ratio", "Min-entropy estimated from one window, of what a sample could hold at most; decides nothing",
+     lambda d: None if d.min_entropy_estimate_millibits is None else d.min_entropy_estimate_millibits / (1000 * d.sample_bits)),
+    ("device_raw_rate_bytes_per_second", "Raw bytes a second over the last minute", lambda d: d.rate_bps / _BITS_PER_BYTE),
+    ("device_nominal_rate_bytes_per_second", "Raw bytes a second as configured, 0: unknown", lambda d: d.nominal_rate_bps / _BITS_PER_BYTE),
     ("stock_bytes", "Conditioned bytes that wait for a node, in whole units", lambda d: d.stock_bytes),
 )  # fmt: skip
 _COUNTERS: tuple[tuple[str, str, _Value], ...] = (
@@ -76,7 +79,7 @@ _COUNTERS: tuple[tuple[str, str, _Value], ...] = (
     ("health_samples", "Samples judged by the health tests", lambda d: d.samples),
     ("conditioned_bytes", "Conditioned bytes made", lambda d: d.conditioned_bytes),
     ("seed_bytes", "Conditioned bytes consumed as DRBG seeds", lambda d: d.seed_bytes),
-    ("entropy_credited_bits", "Full-entropy bits credited to windows that passed", lambda d: d.credited_bits),
+    ("entropy_credited_bytes", "Full-entropy bytes credited to windows that passed", lambda d: d.credited_bits / _BITS_PER_BYTE),
     ("stock_dropped_bytes", "Conditioned bytes thrown away because newer ones came", lambda d: d.stock_dropped_bytes),
 )
 

@@ -23,6 +23,7 @@ from support.filled import sample
 import qnode.api.metrics
 import qnode.cli
 import qnode.config
+import qrngd.alerts.config
 import qrngd.appliance.config
 import qrngd.appliance.report
 import qrngd.cli
@@ -163,7 +164,7 @@ def field_names(*kinds: type[Any]) -> set[str]:
 
 
 KEYS = field_names(
-    qnode.config.Config, qrngd.config.Config, qrngd.appliance.config.ReaderConfig,
+    qnode.config.Config, qrngd.config.Config, qrngd.appliance.config.ReaderConfig, qrngd.alerts.config.AlertConfig,
     HomeConfig, NodeRow, QrngServerRow, UserRow, GrantRow, NodeSnapshot, ServerSnapshot
 ) | {"genesis_ms", "epoch_length_ms"}  # fmt: skip
 
