@@ -13,8 +13,9 @@ in the status until a later attempt succeeds.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import trio
 
@@ -30,9 +31,9 @@ from qustream.registry import Registry
 from qustream.transport.greeting import LocalHello
 from qustream.transport.limits import Channel
 from qustream.wire.codec import decode, encode
-from qustream.wire.feed import FEED_MAX_BYTES, FeedBatch, FeedCredit, FeedHealth, FeedMessage, FeedOpen, FeedUnit
+from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, ReceivedUnit, decode_feed
 
-__all__ = ["FeedLink", "LinkStatus"]
+__all__ = ["FeedLink", "LinkStatus", "check_leaves"]
 
 LIVE = "live"
 DEVICE_STATES = frozenset({"starting", "testing", LIVE, "suspect", "failed", "absent"})
@@ -44,6 +45,25 @@ BACKOFF_MAX_S = 30.0  # a server that stays away costs two attempts a minute
 HEALTH_MAX_BYTES = 2048  # a state, a code and a sentence of 256 characters
 BATCHES_KEPT = 8  # units of one batch come right after it; a few are open when the server makes them small
 OVERDUE_S = 10.0  # how long a server may hold more than its share of the credit and send nothing: five times what a batch may wait
+
+
+class _Unit(NamedTuple):
+    """A unit that may come now, and the batch it belongs to."""
+
+    message: ReceivedUnit
+    signed: Signed
+    attestation: Attestation
+
+
+def check_leaves(node: bytes, units: Sequence[tuple[Attestation, ReceivedUnit]]) -> tuple[list[bytes], QuStreamError | None]:
+    """The leaf hashes of units for `node`, up to the first that is not in its batch, and what is wrong with that one. 0.15 ms a unit."""
+    leaves: list[bytes] = []
+    for attestation, unit in units:
+        try:
+            leaves.append(check_leaf(attestation, node, unit.unit[:MATERIAL_BYTES], unit.proof))
+        except QuStreamError as error:
+            return leaves, error
+    return leaves, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +171,33 @@ class FeedLink:
         return decode(answer, FeedHealth, max_bytes=HEALTH_MAX_BYTES)
 
     async def _receive(self, connection: Connection) -> None:
+        """Take message by message; what came together and are units are checked in one trip to a thread."""
         while True:
-            channel, body = await connection.receive()
-            if channel is not Channel.BULK:
-                raise fault("E-FRAME-ORDER", "a QRNG server sends on the bulk channel alone")
-            match decode(body, FeedMessage, max_bytes=FEED_MAX_BYTES):
-                case FeedHealth() as health:
-                    self._heard(health)
-                case FeedBatch(attestation=signed):
-                    await self._batch(signed)
-                case FeedUnit() as unit:
-                    await self._unit(unit)
-                case _:
-                    raise fault("E-FRAME-ORDER", "a QRNG server sent what only a node sends")
+            units: list[_Unit] = []
+            try:
+                for channel, body in await connection.receive_many():
+                    if channel is not Channel.BULK:
+                        raise fault("E-FRAME-ORDER", "a QRNG server sends on the bulk channel alone")
+                    message = decode_feed(body)
+                    if isinstance(message, ReceivedUnit):
+                        units.append(self._expected(message, units))
+                    else:
+                        whole, units = units, []
+                        await self._keep(whole)
+                        await self._take(message)
+            except QuStreamError:
+                await self._keep(units)  # what came before the fault is good
+                raise
+            await self._keep(units)
+
+    async def _take(self, message: FeedHealth | FeedBatch | FeedOpen | FeedCredit) -> None:
+        match message:
+            case FeedHealth() as health:
+                self._heard(health)
+            case FeedBatch(attestation=signed):
+                await self._batch(signed)
+            case _:
+                raise fault("E-FRAME-ORDER", "a QRNG server sent what only a node sends")
 
     # -- what the server says ------------------------------------------------------------------------------------------
 
@@ -199,20 +233,30 @@ class FeedLink:
             raise fault("E-ATTESTATION-STALE", f"it is good for less than the {EXPIRY_MARGIN_MS // 1000} s a user needs to check it")
         return attestation
 
-    async def _unit(self, message: FeedUnit) -> None:
+    def _expected(self, message: ReceivedUnit, before: Sequence[_Unit]) -> _Unit:
+        """The unit with its batch; `before`: those that came with it and are not counted yet."""
         if message.root not in self._batches:
             raise fault("E-ATTESTATION", "a unit without its batch's attestation")
-        if not self._supply.reserved_units:
+        if self._supply.reserved_units <= len(before):
             raise fault("E-FRAME-ORDER", "more units than credit was granted for")
-        if message.proof.sequence <= self._last_sequence:
+        if message.proof.sequence <= (before[-1].message.proof.sequence if before else self._last_sequence):
             raise fault("E-PROOF", "a sequence number that was used before")
-        signed, attestation = self._batches[message.root]
-        material, scatter = message.unit[:MATERIAL_BYTES], message.unit[MATERIAL_BYTES:]
-        leaf = await trio.to_thread.run_sync(check_leaf, attestation, self._key.id, material, message.proof)
-        self._last_sequence = message.proof.sequence
-        self._batches_since_unit = 0
-        self.status = replace(self.status, units=self.status.units + 1)
-        self._supply.put(PooledUnit(material, scatter, signed, message.proof, leaf, attestation.expires_ms, self.server))
+        return _Unit(message, *self._batches[message.root])
+
+    async def _keep(self, units: Sequence[_Unit]) -> None:
+        """Check the units' leaves and store them, up to the first that is bad."""
+        if not units:
+            return
+        leaves, trouble = await trio.to_thread.run_sync(check_leaves, self._key.id, [(unit.attestation, unit.message) for unit in units])
+        for (message, signed, attestation), leaf in zip(units, leaves, strict=False):
+            self._last_sequence = message.proof.sequence
+            material, scatter = message.unit[:MATERIAL_BYTES], bytes(message.unit[MATERIAL_BYTES:])
+            self._supply.put(PooledUnit(material, scatter, signed, message.proof, leaf, attestation.expires_ms, self.server))
+        if leaves:
+            self._batches_since_unit = 0
+            self.status = replace(self.status, units=self.status.units + len(leaves))
+        if trouble is not None:
+            raise trouble
 
     def _change(self, state: str, code: str, reason: str) -> None:
         before = self.status

@@ -31,7 +31,7 @@ def build_answer(unit: PooledUnit, seed: bytes, body: KeyBody, *, at: bytes, key
 
     The salt comes from this machine's own operating system, so that the QRNG server alone knows no key. Errors: `E-SCATTER-SHORT`."""
     # The device that asked opens the block at once: adr/0002.
-    made = block.build(unit.material, unit.scatter, seed, read_back=False)
+    made = block.build(bytes(unit.material), unit.scatter, seed, read_back=False)
     salt = os.urandom(SALT_BYTES)
     digest = hashlib.sha256(made)
     digest.update(salt)

@@ -29,9 +29,10 @@ ASK_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class PooledUnit:
-    """A checked unit: its leaf is proven under `attestation`, whose signature by `server` holds. `leaf`: RFC 6962 leaf hash."""
+    """A checked unit: its leaf is proven under `attestation`, whose signature by `server` holds. `leaf`: RFC 6962 leaf hash. The
+    material of one that came over the feed lies in the message that brought it."""
 
-    material: bytes = field(repr=False)
+    material: bytes | memoryview = field(repr=False)
     scatter: bytes = field(repr=False)
     attestation: Signed = field(repr=False)
     proof: LeafProof = field(repr=False)

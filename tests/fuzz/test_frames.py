@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from qustream.errors import PeerFault, QuStreamError, Unavailable
 from qustream.identity.signing import SigningKey
+from qustream.model.entropy import UNIT_BYTES, LeafProof
 from qustream.transport.address import parse_address
 from qustream.transport.calls import read_rpc
 from qustream.transport.certificate import make_certificate, read_certificate
 from qustream.transport.engine import Closed, Engine, Established, Event, LocalHello, PlainEngine, Received, State
 from qustream.transport.frames import FrameReader, SendQueues, frames_of
 from qustream.transport.limits import CHANNEL_LIMITS, PIECE_BYTES, Channel
-from qustream.wire.codec import encode
+from qustream.wire.codec import decode, encode
+from qustream.wire.feed import FEED_MAX_BYTES, FeedMessage, FeedUnit, ReceivedUnit, decode_feed
 from qustream.wire.hello import Goodbye, Hello, Ping, Pong, Role
 from qustream.wire.rpc import Refusal, Request, Response
 
@@ -216,3 +218,24 @@ def test_requests_decode_to_themselves_or_not_at_all(data: bytes) -> None:
 def test_addresses_read_to_themselves_or_not_at_all(text: str) -> None:
     address, code = attempt(parse_address, text)
     assert code == "E-PEER-UNREACHABLE" if address is None else parse_address(str(address)) == address
+
+
+UNIT = bytes(UNIT_BYTES)
+GOOD_UNIT = encode(FeedUnit(bytes(32), LeafProof(1 << 40, 70, (bytes(32),) * 8), UNIT))
+HEAD = GOOD_UNIT[:-UNIT_BYTES]
+splices = st.lists(st.tuples(st.integers(0, len(HEAD)), st.integers(0, 3), st.binary(max_size=4)), min_size=1, max_size=3)
+
+
+@settings(deadline=None, max_examples=150)
+@given(splices, st.integers(-2, 2))
+def test_a_unit_decodes_where_it_lies_exactly_if_it_decodes_at_all(changes: list[tuple[int, int, bytes]], more: int) -> None:
+    head = HEAD
+    for at, gone, new in changes:
+        head = head[:at] + new + head[at + gone :]
+    body = head + UNIT + bytes(more) if more > 0 else head + UNIT[: len(UNIT) + more]
+    in_place, code = attempt(decode_feed, body)
+    whole, wanted = attempt(lambda data: decode(data, FeedMessage, max_bytes=FEED_MAX_BYTES), body)
+    assert code == wanted
+    if isinstance(in_place, ReceivedUnit):
+        in_place = FeedUnit(in_place.root, in_place.proof, bytes(in_place.unit))
+    assert in_place == whole

@@ -15,8 +15,7 @@ Requests beyond the bound are refused at once (`E-PEER-LIMIT`), so that they nev
 from __future__ import annotations
 
 import socket
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Sized
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -25,6 +24,7 @@ import trio
 
 from qustream.aio.admission import Bucket
 from qustream.aio.deadline import Deadline
+from qustream.aio.inbox import Inbox, wake
 from qustream.aio.link import Link, dial
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
@@ -33,15 +33,12 @@ from qustream.transport.address import parse_address
 from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
 from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import CHANNEL_LIMITS, PACED_READ_BYTES, READ_BYTES, REQUESTS_MAX, REQUESTS_MAX_BYTES, STALL_MS, Channel
+from qustream.transport.limits import PACED_READ_BYTES, READ_BYTES, STALL_MS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
 __all__ = ["Connection", "connect", "connect_unix"]
 
-# Two of the largest messages, so that one can be worked on while the next arrives.
-INBOX_MAX_BYTES = 2 * CHANNEL_LIMITS[Channel.BULK].message_max_bytes
-INBOX_MAX_MESSAGES = 1024
 # A peer that sends no whole message for so long is given up (at 600 KiB a message that asks for 10 KB/s); after a third of it
 # it is asked for a sign of life, so that one lost ping does not end a connection.
 IDLE_MS = 60_000
@@ -106,16 +103,11 @@ class Connection:
         self._engine = link.engine
         self._early = early
         self._calls = CallTable()
-        self._inbox: deque[tuple[Channel, bytes]] = deque()
-        self._inbox_bytes = 0
-        self._requests: deque[tuple[Request, float]] = deque()  # asked by the peer and when, not yet taken
-        self._open_requests: dict[int, int] = {}  # id -> size of what the peer asked and we have not answered
+        self._inbox = Inbox()
         self._trouble: QuStreamError | None = None
         self._over = trio.Event()
         self._something_to_send = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self._arrived = trio.lowlevel.ParkingLot()
-        self._inbox_has_room = trio.lowlevel.ParkingLot()
         self._tasks: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._stops = (trio.CancelScope(), trio.CancelScope())
         self._idle_s = idle_ms / 1000
@@ -135,7 +127,7 @@ class Connection:
     @property
     def open_requests(self) -> int:
         """Requests of the peer that have not been answered yet."""
-        return len(self._open_requests)
+        return len(self._inbox.open_requests)
 
     @property
     def is_licensed(self) -> bool:
@@ -174,6 +166,10 @@ class Connection:
         await self._send_in_turn(channel, partial(self._engine.send_parts, channel, parts, on_taken))
 
     async def _send_in_turn(self, channel: Channel, send: Callable[[], bool]) -> None:
+        if not self._turns[channel].locked():  # nobody waits
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._try_send(send):
+                return
         async with self._turns[channel]:
             while not self._try_send(send):
                 await self._room.park()
@@ -186,19 +182,24 @@ class Connection:
             self._end(error)
             raise
         finally:
-            self._something_to_send.unpark_all()
+            wake(self._something_to_send)
 
-    async def receive(self) -> tuple[Channel, bytes]:
+    async def receive(self) -> tuple[Channel, bytes | bytearray]:
         """The next message of consensus, gossip or bulk. Errors: whatever ended the connection, after what came before it."""
+        await self._wait_for(self._inbox.messages)
+        return self._inbox.take()
+
+    async def receive_many(self) -> list[tuple[Channel, bytes | bytearray]]:
+        """The same for all that are here, at least one: at most `INBOX_MAX_BYTES` and a message."""
+        await self._wait_for(self._inbox.messages)
+        return self._inbox.take_all()
+
+    async def _wait_for(self, arrivals: Sized) -> None:
         self._check_entered()
         await trio.lowlevel.checkpoint()
-        while not self._inbox:
+        while not arrivals:
             self._check_alive()
-            await self._arrived.park()
-        channel, body = self._inbox.popleft()
-        self._inbox_bytes -= len(body)
-        self._inbox_has_room.unpark_all()
-        return channel, body
+            await self._inbox.arrived.park()
 
     async def call(self, body: bytes, *, deadline_ms: int, max_answer_bytes: int = BODY_MAX_BYTES) -> bytes:
         """Send a request and wait for its result; many at once.
@@ -226,19 +227,13 @@ class Connection:
 
     async def next_request(self) -> Request:
         """The next request of the peer; its `deadline_ms` is what is left of it by now. Errors: whatever ended the connection."""
-        self._check_entered()
-        await trio.lowlevel.checkpoint()
-        while not self._requests:
-            self._check_alive()
-            await self._arrived.park()
-        request, arrived_at = self._requests.popleft()
-        waited_ms = int((trio.current_time() - arrived_at) * 1000)
-        return Request(request.id, max(0, request.deadline_ms - waited_ms), request.body)
+        await self._wait_for(self._inbox.requests)
+        return self._inbox.take_request()
 
     async def answer(self, number: int, message: bytes) -> None:
         """Send the encoded answer to a request; waits for room. Errors: whatever ended the connection."""
         await self.send(Channel.REQUEST, message)
-        self._open_requests.pop(number, None)
+        self._inbox.open_requests.pop(number, None)
 
     async def wait_closed(self) -> QuStreamError:
         """Wait until the connection is over, and say why."""
@@ -308,20 +303,30 @@ class Connection:
 
     async def _read_until_closed(self) -> None:
         while self._trouble is None:
-            events: list[Event] = []
             heard, work = self._engine.heard, self._engine.work
-            with trio.move_on_after(self._idle_s / 3) as quiet:
-                events = await self._link.read(READ_BYTES if self.pace is None else PACED_READ_BYTES)
-            self._something_to_send.unpark_all()
+            most_bytes = READ_BYTES if self.pace is None else PACED_READ_BYTES
+            events, quiet = self._link.read_now(most_bytes), False
+            if events is None:
+                events, quiet = await self._read_soon(most_bytes)
+            else:
+                await trio.lowlevel.checkpoint()  # whoever sends all the time leaves the others their turn
+            if self._engine.has_output:
+                wake(self._something_to_send)
             await self._take_all(events)
             await self._keep_pace(self._engine.work - work)
             if self._engine.heard != heard:
                 self.heard_at = trio.current_time()
             elif trio.current_time() - self.heard_at >= self._idle_s:
                 raise fault("E-PEER-CLOSED", "the peer fell silent")
-            elif quiet.cancelled_caught:
+            elif quiet:
                 self._engine.ping(0)
-                self._something_to_send.unpark_all()
+                wake(self._something_to_send)
+
+    async def _read_soon(self, most_bytes: int) -> tuple[list[Event], bool]:
+        """Wait for bytes and read; True if the peer has been quiet for long."""
+        with trio.move_on_after(self._idle_s / 3):
+            return await self._link.read(most_bytes), False
+        return [], True
 
     async def _keep_pace(self, work: int) -> None:
         """Whoever makes us work more than allowed is read more slowly."""
@@ -334,7 +339,7 @@ class Connection:
         with self._stops[1]:
             try:
                 while True:
-                    await self._link.flush(self._room.unpark_all)
+                    await self._link.flush(partial(wake, self._room))
                     if self._trouble is not None:
                         return
                     await self._something_to_send.park()
@@ -350,27 +355,15 @@ class Connection:
             elif event.channel is Channel.REQUEST:
                 await self._take_rpc(event.body)
             else:
-                while self._inbox_bytes >= INBOX_MAX_BYTES or len(self._inbox) >= INBOX_MAX_MESSAGES:
-                    await self._inbox_has_room.park()
-                self._inbox.append((event.channel, event.body))
-                self._inbox_bytes += len(event.body)
-                self._arrived.unpark_all()
+                await self._inbox.put(event.channel, event.body)
 
-    async def _take_rpc(self, body: bytes) -> None:
+    async def _take_rpc(self, body: bytes | bytearray) -> None:
         message = read_rpc(body)
         if not isinstance(message, Request):
             self._calls.settle(message)
-            return
-        if message.id in self._open_requests:
-            raise fault("E-FRAME-ORDER", "a second request under the id of an open one")
-        size = len(message.body)
-        if len(self._open_requests) >= REQUESTS_MAX or sum(self._open_requests.values()) + size > REQUESTS_MAX_BYTES:
+        elif not self._inbox.put_request(message):
             refusal = Refusal(message.id, "E-PEER-LIMIT", "too many requests of this connection are open", 0)
             await self.send(Channel.REQUEST, encode(refusal))
-            return
-        self._open_requests[message.id] = size
-        self._requests.append((message, trio.current_time()))
-        self._arrived.unpark_all()
 
     # -- within -------------------------------------------------------------------------------------------------------
 
@@ -384,7 +377,7 @@ class Connection:
             self.end_code = error.code if code is None else code
             self._over.set()
             self._calls.fail_all(error)
-        for lot in (self._something_to_send, self._room, self._arrived, self._inbox_has_room):
+        for lot in (self._something_to_send, self._room, self._inbox.arrived, self._inbox.has_room):
             lot.unpark_all()
 
     def _check_alive(self) -> None:

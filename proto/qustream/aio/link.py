@@ -103,11 +103,15 @@ class Link:
     async def read(self, most_bytes: int = READ_BYTES) -> list[Event]:
         """Wait for bytes, take them, and return what they mean. Errors: `E-PEER-CLOSED`."""
         await self._wait(trio.lowlevel.wait_readable)
-        buffer = _read_buffer()[:most_bytes]
+        return self.read_now(most_bytes) or []
+
+    def read_now(self, most_bytes: int = READ_BYTES) -> list[Event] | None:
+        """Take the bytes that are here and return what they mean; None if there are none. Errors: `E-PEER-CLOSED`."""
+        buffer = _read_buffer()
         try:
-            count = self._socket.recv_into(buffer)
+            count = self._socket.recv_into(buffer, most_bytes)
         except (BlockingIOError, InterruptedError):
-            return []
+            return None
         except OSError as error:
             raise _broken(error) from None
         return self.engine.receive(buffer[:count]) if count else self.engine.receive_eof()
@@ -121,13 +125,20 @@ class Link:
                     sent()
             if not self._out:
                 return
-            try:
-                self._sent(self._socket.sendmsg(self._out[:PARTS_MAX]))
-            except (BlockingIOError, InterruptedError):
+            if not self._send_now():
                 await self._wait_for_room()
-            except OSError as error:
-                self._abandon()
-                raise _broken(error) from None
+
+    def _send_now(self) -> bool:
+        """Give the socket what it takes; whether it may take more. Errors: `E-PEER-CLOSED`."""
+        try:
+            count = self._socket.sendmsg(self._out[:PARTS_MAX])
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._abandon()
+            raise _broken(error) from None
+        self._sent(count)
+        return not self._out
 
     def _sent(self, count: int) -> None:
         """Forget the first `count` bytes of what is going out: the socket has its own copy."""

@@ -28,12 +28,12 @@ def leaf_data_of_hash(node: bytes, sequence: int, material_sha256: bytes) -> byt
     return node + sequence.to_bytes(8, "big") + material_sha256
 
 
-def leaf_data(node: bytes, sequence: int, material: bytes) -> bytes:
+def leaf_data(node: bytes, sequence: int, material: bytes | memoryview) -> bytes:
     """The 72 bytes of the leaf of `material` (R ‖ kGen, 262,270 bytes)."""
     return leaf_data_of_hash(node, sequence, hashlib.sha256(material).digest())
 
 
-def leaf_hash(node: bytes, sequence: int, material: bytes) -> bytes:
+def leaf_hash(node: bytes, sequence: int, material: bytes | memoryview) -> bytes:
     """The RFC 6962 hash of the unit's leaf, 32 bytes: what a receipt names."""
     return merkle.leaf_hash(leaf_data(node, sequence, material))
 
@@ -49,7 +49,7 @@ def build_batch(units: Sequence[tuple[bytes, int, bytes]]) -> tuple[bytes, list[
     return tree.root, proofs
 
 
-def check_leaf(attestation: Attestation, node: bytes, material: bytes, proof: LeafProof) -> bytes:
+def check_leaf(attestation: Attestation, node: bytes, material: bytes | memoryview, proof: LeafProof) -> bytes:
     """Check that `material`, made for `node`, stands in the attestation's batch; return its leaf hash (32 bytes).
 
     `material` and `proof` may be hostile; `attestation` must have passed `check_attestation`. Errors: `E-PROOF`.

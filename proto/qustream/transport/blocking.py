@@ -130,7 +130,7 @@ class BlockingConnection:
         self._socket = sock
         self._engine = engine
         self._calls = CallTable()
-        self._inbox: deque[tuple[Channel, bytes]] = deque()
+        self._inbox: deque[tuple[Channel, bytes | bytearray]] = deque()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._out = memoryview(b"")
         self._trouble: QuStreamError | None = None
@@ -163,7 +163,7 @@ class BlockingConnection:
             while self._has_output():
                 self._pump(deadline)
 
-    def receive(self, *, deadline_ms: int) -> tuple[Channel, bytes]:
+    def receive(self, *, deadline_ms: int) -> tuple[Channel, bytes | bytearray]:
         """The next message of a channel other than control and request. Errors: as `call`."""
         deadline = Deadline(deadline_ms)
         with _Turn(self._turn, deadline):

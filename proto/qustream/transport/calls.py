@@ -21,7 +21,7 @@ Answer = bytes | QuStreamError
 _ID_MAX = 0xFFFFFFFF
 
 
-def read_rpc(body: bytes) -> Request | Response | Refusal:
+def read_rpc(body: bytes | bytearray) -> Request | Response | Refusal:
     """Decode a message of the request channel. Errors: those of `decode`."""
     message: Request | Response | Refusal = decode(body, RpcMessage, max_bytes=CHANNEL_LIMITS[Channel.REQUEST].message_max_bytes)
     return message

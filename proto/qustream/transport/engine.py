@@ -75,7 +75,7 @@ class Received(NamedTuple):
     """A whole message of a permitted channel other than control."""
 
     channel: Channel
-    body: bytes
+    body: bytes | bytearray
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,13 @@ class _Engine:
         self._queues.taken()
         return data
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `parts_to_send` would give anything."""
+        if self._abandoned:
+            return False
+        return bool(self._queues) or self._layer.owes or (self.is_closed and not self._finished)
+
     def parts_to_send(self) -> list[bytes | memoryview]:
         """The same in parts, which may lie where their senders keep them. To ask again says that the network has those of before and that
         the caller refers to them no more."""
@@ -313,7 +320,7 @@ class _Engine:
         if channel not in self._permitted:
             raise fault("E-PEER-UNLICENSED", f"the {channel.name.lower()} channel is for licensed nodes")
 
-    def _take(self, channel: Channel, body: bytes, events: list[Event]) -> None:
+    def _take(self, channel: Channel, body: bytes | bytearray, events: list[Event]) -> None:
         self.heard += 1
         self.work += 1
         if channel is Channel.CONTROL:
@@ -321,7 +328,7 @@ class _Engine:
         else:
             events.append(Received(channel, body))
 
-    def _take_control(self, body: bytes, events: list[Event]) -> None:
+    def _take_control(self, body: bytes | bytearray, events: list[Event]) -> None:
         message = decode(body, Hello | Ping | Pong | Goodbye, max_bytes=HELLO_MAX_BYTES)
         if isinstance(message, Goodbye):
             self._move("closed")

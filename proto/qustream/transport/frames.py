@@ -17,15 +17,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from qustream.errors import fault
-from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, PIECE_BYTES, Channel, ChannelLimits
+from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, MESSAGE_MAX_BYTES, PIECE_BYTES, Channel, ChannelLimits
 
 __all__ = ["FrameReader", "SendQueues", "frames_of"]
 
 _HEADER = struct.Struct(">IB")
 _MORE = 0x80
 _CHANNELS = {int(channel): channel for channel in Channel}
-# Received chunks shorter than this are merged, so that a peer that sends byte by byte cannot make us hold a list of tiny objects.
-_MERGE_BELOW_BYTES = 4096
+# Room for a message that is not whole: about four times what is here at most, whatever its peer announced. A message of more than one
+# piece gets room for a unit of the feed, which is four pieces and some bytes, then for the largest.
+_ROOMS = (64, 256, 1024, 4096, 16384, PIECE_BYTES, 4 * PIECE_BYTES + 4096, MESSAGE_MAX_BYTES)
 
 
 def _header(size: int, channel: Channel, more: bool) -> bytes:
@@ -43,27 +44,34 @@ def frames_of(channel: Channel, body: bytes) -> bytes:
 
 
 class _Assembly:
-    """A message of which some bytes are here."""
+    """A message of which some bytes are here, in one buffer that grows with them."""
 
-    __slots__ = ("parts", "size")
+    __slots__ = ("_buffer", "_view", "size")
 
     def __init__(self) -> None:
-        self.parts: list[bytes | bytearray | memoryview] = []
         self.size = 0
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
 
-    def add(self, chunk: memoryview) -> None:
-        self.size += len(chunk)
-        if len(chunk) >= _MERGE_BELOW_BYTES:
-            self.parts.append(chunk)
-            return
-        last = self.parts[-1] if self.parts else None
-        if isinstance(last, bytearray) and len(last) < PIECE_BYTES:
-            last += chunk
-        else:
-            self.parts.append(bytearray(chunk))
+    def add(self, part: memoryview) -> None:
+        end = self.size + len(part)
+        if end > len(self._view):
+            self._grow(end)
+        self._view[self.size : end] = part
+        self.size = end
 
-    def take(self) -> bytes:
-        return b"".join(self.parts)
+    def _grow(self, needed: int) -> None:
+        larger = bytearray(next((room for room in _ROOMS if room > needed), needed))
+        memoryview(larger)[: self.size] = self._view[: self.size]
+        self._buffer, self._view = larger, memoryview(larger)
+
+    def take(self) -> bytes | bytearray:
+        """The message; one that came in pieces is not copied."""
+        if self.size <= PIECE_BYTES:
+            return bytes(self._view[: self.size])
+        self._view.release()
+        del self._buffer[self.size :]
+        return self._buffer
 
 
 class FrameReader:
@@ -81,30 +89,32 @@ class FrameReader:
         self._more = False
         self._open: dict[Channel, _Assembly] = {}  # at most one a channel
 
-    def feed(self, data: bytes) -> Iterator[tuple[Channel, bytes]]:
-        """Yield the messages that `data` completes. `data` must not change afterwards; it is kept, not copied.
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[tuple[Channel, bytes | bytearray]]:
+        """Yield the messages that `data` completes. `data` may be reused when all are taken; what is kept is copied.
 
         Errors: `E-WIRE-MALFORMED` (unknown channel, empty frame, wrong cut), `E-WIRE-OVERSIZE`.
         """
-        view, at = memoryview(data), 0
-        while at < len(view):
+        view, at, end = memoryview(data), 0, len(data)
+        while at < end:
             if not self._body_left:
                 at = self._take_header(view, at)
                 continue
-            end = min(at + self._body_left, len(view))
-            part, at = view[at:end], end
-            self._body_left -= len(part)
-            assembly = self._open.get(self._channel)
+            stop = min(at + self._body_left, end)
+            part = view[at:stop]
+            self._body_left -= stop - at
+            at = stop
+            channel = self._channel
+            assembly = self._open.get(channel)
             if self._body_left or self._more:
                 if assembly is None:
-                    assembly = self._open[self._channel] = _Assembly()
+                    assembly = self._open[channel] = _Assembly()
                 assembly.add(part)
             elif assembly is None:
-                yield self._channel, bytes(part)
+                yield channel, bytes(part)
             else:
                 assembly.add(part)
-                del self._open[self._channel]
-                yield self._channel, assembly.take()
+                del self._open[channel]
+                yield channel, assembly.take()
 
     def _take_header(self, view: memoryview, at: int) -> int:
         """Read a header, or what is here of it; returns where its body begins."""

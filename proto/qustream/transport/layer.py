@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from qustream.model.keys import PublicKey
@@ -13,9 +14,9 @@ class Layer(Protocol):
     """Bytes of the network on one side, plaintext on the other.
 
     `ready`: the other end is known and plaintext may pass; `ended`: it said that nothing more comes; `worn`: the keys have protected
-    as much as they may; `received_records`: how many pieces have come that had to be opened one by one; `borrows`: whether `pull` gives
-    out the very parts that were written, so that they must stay as they are until the network has them; `peer_key`, `exporter`: what
-    binds the channel to its ends.
+    as much as they may; `owes`: it may have something to say by itself; `received_records`: how many pieces have come that had to be
+    opened one by one; `borrows`: whether `pull` gives out the very parts that were written, so that they must stay as they are until the
+    network has them; `peer_key`, `exporter`: what binds the channel to its ends. `receive` returns plaintext that may lie in `data`.
     """
 
     borrows: bool
@@ -27,9 +28,11 @@ class Layer(Protocol):
     @property
     def worn(self) -> bool: ...
     @property
+    def owes(self) -> bool: ...
+    @property
     def received_records(self) -> int: ...
     def start(self) -> None: ...
-    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]: ...
+    def receive(self, data: bytes | bytearray | memoryview) -> Sequence[bytes | bytearray | memoryview]: ...
     def write(self, *plaintext: bytes | memoryview) -> None: ...
     def shutdown(self) -> None: ...
     def pull(self) -> list[bytes | memoryview]: ...
@@ -52,14 +55,18 @@ class PlainLayer:
         """There are no keys."""
         return False
 
+    @property
+    def owes(self) -> bool:
+        return bool(self._out)
+
     def start(self) -> None:
         """Nothing to agree on."""
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
         if not len(data):
             return []
         self.received_records += 1
-        return [bytes(data)]
+        return [data]
 
     def write(self, *plaintext: bytes | memoryview) -> None:
         self._out += plaintext

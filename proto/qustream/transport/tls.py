@@ -144,6 +144,11 @@ class TlsLayer:
         return self._records >= RECORDS_MAX
 
     @property
+    def owes(self) -> bool:
+        """Whether there are records to send."""
+        return bool(self._owed)
+
+    @property
     def received_records(self) -> int:
         """How many records have come."""
         return self._received.count

@@ -8,13 +8,13 @@ its units.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
 from qustream.model.base import Bytes32, Count32, Label, Signed, Text
 from qustream.model.entropy import UNIT_BYTES, LeafProof
-from qustream.wire.codec import Message, encode
+from qustream.wire.codec import Message, decode, encode
 
 __all__ = [
     "FEED_MAX_BYTES",
@@ -24,6 +24,8 @@ __all__ = [
     "FeedMessage",
     "FeedOpen",
     "FeedUnit",
+    "ReceivedUnit",
+    "decode_feed",
     "encode_unit",
     "encode_unit_parts",
 ]
@@ -67,7 +69,36 @@ class FeedUnit(Message, frozen=True, tag=44):
     unit: Annotated[bytes, Meta(min_length=UNIT_BYTES, max_length=UNIT_BYTES)]
 
 
+class ReceivedUnit(NamedTuple):
+    """A `FeedUnit` whose `unit` lies in the message it came in."""
+
+    root: bytes
+    proof: LeafProof
+    unit: memoryview
+
+
 FeedMessage = FeedOpen | FeedCredit | FeedHealth | FeedBatch | FeedUnit
+_Short = FeedOpen | FeedCredit | FeedHealth | FeedBatch
+# A unit is the last field of its message: a byte string with a 32-bit length, which no other way to write it has, and that length.
+_UNIT_MARK = b"\xc6" + UNIT_BYTES.to_bytes(4, "big")
+_NO_UNIT = b"\xc4\x00"  # an empty byte string instead
+_BEFORE_UNIT: Any = tuple[Literal[44], Bytes32, LeafProof, Annotated[bytes, Meta(max_length=0)]]
+_BEFORE_UNIT_MAX_BYTES = FEED_MAX_BYTES - UNIT_BYTES - len(_UNIT_MARK) + len(_NO_UNIT)
+
+
+def decode_feed(body: bytes | bytearray) -> _Short | ReceivedUnit:
+    """Decode any hostile message of the feed; a unit is not copied. Its memoryview keeps all of `body`, which must stay as it is.
+
+    Errors: as `decode`. As there, nothing passes that does not re-encode to itself: the bytes of a unit stand for themselves, so it is
+    enough that the one mark of their length stands before them, that nothing comes behind them, and that what comes first is canonical.
+    """
+    at = len(body) - UNIT_BYTES
+    mark = at - len(_UNIT_MARK)
+    if mark < 0 or body[mark:at] != _UNIT_MARK:
+        short: _Short = decode(body, _Short, max_bytes=FEED_MAX_BYTES)
+        return short
+    _, root, proof, _ = decode(bytes(body[:mark]) + _NO_UNIT, _BEFORE_UNIT, max_bytes=_BEFORE_UNIT_MAX_BYTES)
+    return ReceivedUnit(root, proof, memoryview(body).toreadonly()[at:])
 
 
 def encode_unit(root: bytes, proof: LeafProof, pieces: Sequence[bytes | bytearray | memoryview]) -> bytes:
@@ -82,5 +113,4 @@ def encode_unit_parts(root: bytes, proof: LeafProof, pieces: Sequence[bytes | me
 
 def _before_unit(root: bytes, proof: LeafProof) -> bytes:
     without = encode(FeedUnit(root, proof, b""))
-    # The unit is the last field: an empty byte string (c4 00) gives way to one with a 32-bit length (c6).
-    return without[:-2] + b"\xc6" + UNIT_BYTES.to_bytes(4, "big")
+    return without[: -len(_NO_UNIT)] + _UNIT_MARK

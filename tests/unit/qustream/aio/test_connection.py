@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from qustream.aio.connection import INBOX_MAX_BYTES, Connection, connect
+from qustream.aio.connection import Connection, connect
+from qustream.aio.inbox import INBOX_MAX_BYTES
 from qustream.aio.listener import ListenerLimits, ListenerStats, serve
 from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
@@ -171,6 +172,26 @@ async def test_bulk_arrives_whole_and_in_order() -> None:
     assert got == bodies
 
 
+async def test_what_came_together_is_taken_together() -> None:
+    got: list[bytes] = []
+    bodies = [bytes([number]) * 70_000 for number in range(10)]
+    rounds = 0
+
+    async with talking(idle) as bob:
+        inject = partial(bob._inbox.put, Channel.BULK)
+        for body in bodies:
+            await inject(body)
+        while len(got) < len(bodies):
+            got += [body for _, body in await bob.receive_many()]
+            rounds += 1
+        assert got == bodies
+        assert rounds == 1
+        bob.close_soon()
+        with pytest.raises(QuStreamError) as caught:
+            await bob.receive_many()
+        assert caught.value.code == "E-PEER-CLOSED"
+
+
 async def test_an_application_that_does_not_read_slows_its_peer() -> None:
     """Nothing is lost, nothing grows: the sender waits in the end."""
     release, got = trio.Event(), 0
@@ -179,7 +200,7 @@ async def test_an_application_that_does_not_read_slows_its_peer() -> None:
     async def lazy(connection: Connection) -> None:
         nonlocal got
         await release.wait()
-        assert connection._inbox_bytes <= INBOX_MAX_BYTES + len(body)
+        assert connection._inbox.size_bytes <= INBOX_MAX_BYTES + len(body)
         while True:
             got += len((await connection.receive())[1])
 

@@ -134,6 +134,36 @@ def test_bytes_that_drip_do_not_multiply_in_memory() -> None:
     assert held < 2 * len(body)
 
 
+@pytest.mark.parametrize("arrived", [1, 63, 64, 65, 5000, 20_000, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 300_000])
+@pytest.mark.parametrize("step", [1000, 16_384, 1 << 20])
+def test_what_is_announced_takes_no_room_before_it_comes(arrived: int, step: int) -> None:
+    data = frames_of(Channel.BULK, bytes(CHANNEL_LIMITS[Channel.BULK].message_max_bytes))[: HEADER_BYTES + arrived]
+    reader = FrameReader(open_to_all)
+    tracemalloc.start()
+    for at in range(0, len(data), step):
+        assert not list(reader.feed(memoryview(data)[at : at + step]))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 5 * arrived + 2000
+    assert reader.held_bytes <= arrived
+
+
+@pytest.mark.parametrize("size", [10, PIECE_BYTES, PIECE_BYTES + 1, 262_423, 600 * 1024])
+def test_the_bytes_given_may_be_reused_and_a_message_owns_its_own(size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    data, buffer, got = frames_of(Channel.BULK, body[:size]) * 2, bytearray(200_000), []
+    reader = FrameReader(open_to_all)
+    for at in range(0, len(data), len(buffer)):
+        part = data[at : at + len(buffer)]
+        buffer[: len(part)] = part
+        got += list(reader.feed(memoryview(buffer)[: len(part)]))
+        buffer[:] = b"\xee" * len(buffer)
+    assert got == [(Channel.BULK, body[:size])] * 2
+    for _, message in got:
+        if isinstance(message, bytearray):
+            message += b"nobody else refers to it"
+
+
 def test_queues_hand_out_the_most_urgent_first() -> None:
     queues = SendQueues()
     queues.put(Channel.BULK, b"block")
