@@ -7,6 +7,7 @@ tells of an adapter that is gone, and the path is gone too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pty
 import select
@@ -24,9 +25,9 @@ __all__ = ["LineDevice", "RawStick", "serve_pty"]
 
 # How long it may take to see that it is to end, or that somebody has opened the line.
 LOOK_INTERVAL_MS = 10
-# When nobody has had the line open for this long a new one takes its place: whoever was killed while he held it alone (TIOCEXCL) would
-# otherwise have locked it for ever, as no adapter does. Shorter than the first pause before a device is opened again.
-RENEW_AFTER_S = 0.3
+# How often it looks, while nobody has the line open, whether it could be opened. Shorter than the first pause before a device is
+# opened again.
+RENEW_INTERVAL_S = 0.2
 CHUNK_BYTES = 4096  # what a line holds
 
 
@@ -59,6 +60,7 @@ class _Pseudo:
         self._name = os.ttyname(slave)
         tty.setraw(slave)
         os.set_blocking(self.master, False)
+        self._poll = select.poll()
         os.close(slave)  # from now on the master sees whether anybody has it open
         beside = link.with_name(f".{link.name}.{os.getpid()}")
         try:
@@ -69,6 +71,20 @@ class _Pseudo:
         except OSError as error:
             os.close(self.master)
             raise fault("E-FILE", f"{link}: {error.strerror}") from None
+
+    def poll(self, events: int, timeout_ms: int) -> int:
+        """What has happened at the master; POLLHUP while nobody has the line open."""
+        self._poll.register(self.master, events)
+        return dict(self._poll.poll(timeout_ms)).get(self.master, 0)
+
+    def is_locked(self) -> bool:
+        """Whether nobody has it open and nobody can: the last one was killed while he held it alone (TIOCEXCL). A real adapter forgets
+        that when it is closed, a pseudo-terminal does not."""
+        try:
+            os.close(os.open(self._name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+        except OSError as error:
+            return error.errno == errno.EBUSY and bool(self.poll(0, 0) & select.POLLHUP)
+        return False
 
     def close(self, *, unlink: bool) -> None:
         """`unlink`: the path goes, too, unless it leads elsewhere by now."""
@@ -91,7 +107,7 @@ def serve_pty(
     try:
         while not stop():
             try:
-                _serve(line.master, device, pace, stop)
+                _serve(line, device, pace, stop)
                 if not stop():
                     old, line = line, _Pseudo(link)
                     old.close(unlink=False)
@@ -105,27 +121,27 @@ def serve_pty(
         line.close(unlink=True)
 
 
-def _serve(master: int, device: LineDevice, pace: Pace, stop: Callable[[], bool]) -> None:
-    """Until it is to end, or the line was used and is not open any more."""
-    poll = select.poll()
+def _serve(line: _Pseudo, device: LineDevice, pace: Pace, stop: Callable[[], bool]) -> None:
+    """Until it is to end, or the line cannot be opened any more."""
     rest = b""
-    used, talking, closed_s = False, False, time.monotonic()
+    talking, looked_s = False, time.monotonic()
     while not stop():
-        poll.register(master, select.POLLIN | (select.POLLOUT if rest else 0))
-        happened = dict(poll.poll(0 if talking and not rest else LOOK_INTERVAL_MS)).get(master, 0)
+        events = select.POLLIN | (select.POLLOUT if rest else 0)
+        happened = line.poll(events, 0 if talking and not rest else LOOK_INTERVAL_MS)
         if happened & select.POLLHUP:
             rest = b""
-            if used and time.monotonic() - closed_s > RENEW_AFTER_S:
-                return
+            if time.monotonic() - looked_s > RENEW_INTERVAL_S:
+                if line.is_locked():
+                    return
+                looked_s = time.monotonic()
             time.sleep(LOOK_INTERVAL_MS / 1000)
             continue
-        used, closed_s = True, time.monotonic()
         with contextlib.suppress(OSError):  # closed this very moment
             if happened & select.POLLIN:
-                device.receive(os.read(master, CHUNK_BYTES))
+                device.receive(os.read(line.master, CHUNK_BYTES))
             rest = rest or device.output(pace.allowed(CHUNK_BYTES))
             talking = bool(rest)
             if rest:
-                size = os.write(master, rest)
+                size = os.write(line.master, rest)
                 pace.spend(size)
                 rest = rest[size:]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
+import tempfile
 import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,24 +43,50 @@ def test_it_is_raw_before_anybody_sets_it_up(tmp_path: Path) -> None:
         os.close(handle)
 
 
-def test_a_line_that_was_closed_is_renewed_at_the_same_path(tmp_path: Path) -> None:
+@contextmanager
+def ordinary_user() -> Iterator[Path]:
+    """Without root's right to open what is held alone; a folder he may write to."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    own = os.geteuid()
+    try:
+        if own == 0:
+            os.seteuid(65_534)
+        yield folder
+    finally:
+        os.seteuid(own)
+        shutil.rmtree(folder)
+
+
+def test_whoever_was_killed_while_he_held_it_alone_has_not_locked_it_for_ever() -> None:
+    with ordinary_user() as folder, qcicada_line(folder / "line"):
+        handle = opened(folder / "line")
+        fcntl.ioctl(handle, termios.TIOCEXCL)
+        with pytest.raises(OSError, match="busy"):
+            opened(folder / "line")
+        os.close(handle)  # as the kernel does for the dead
+        with pytest.raises(OSError, match="busy"):
+            opened(folder / "line")
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
+            with contextlib.suppress(OSError):
+                handle = opened(folder / "line")
+                break
+        os.write(handle, b"\x01")
+        assert os.read(handle, 100)
+        os.close(handle)
+
+
+def test_the_same_line_serves_whoever_comes_next(tmp_path: Path) -> None:
     link = tmp_path / "line"
     with qcicada_line(link):
-        handle = opened(link)
-        os.write(handle, b"\x01")
-        assert os.read(handle, 100)
         name = os.readlink(link)
-        other = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)  # so that the number that is free next is another one
-        os.close(handle)
-        give_up_s = time.monotonic() + PATIENCE_S
-        while os.readlink(link) == name and time.monotonic() < give_up_s:
-            time.sleep(0.02)
-        assert os.readlink(link) != name
-        os.close(other)
-        handle = opened(link)
-        os.write(handle, b"\x01")
-        assert os.read(handle, 100)
-        os.close(handle)
+        for _ in range(3):
+            handle = opened(link)
+            os.write(handle, b"\x01")
+            assert os.read(handle, 100)
+            os.close(handle)
+        assert os.readlink(link) == name
     assert not os.path.lexists(link)
 
 
