@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Card:
         temporary.rename(self._state)
 
     @contextmanager
-    def delivering(self) -> Iterator[None]:
-        """While it is in the machine: the pattern, as fast as it is read."""
+    def delivering(self, stream: Callable[[], bytes] = lambda: PATTERN) -> Iterator[None]:
+        """While it is in the machine: what `stream` gives, as fast as it is read."""
         master, slave = os.openpty()
         tty.setraw(slave)
         self.path = os.ttyname(slave)
@@ -52,7 +52,7 @@ class Card:
         def deliver() -> None:
             try:
                 while True:
-                    os.write(master, PATTERN)
+                    os.write(master, stream())
             except OSError:
                 return  # nobody holds the other end any more
 

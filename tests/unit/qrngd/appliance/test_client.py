@@ -212,8 +212,8 @@ def switching(exchange: Exchange) -> None:
 
 
 NOT_ENTROPY = [
-    text, html, entropy_that_says_text, text_that_says_json, truncated, half, short_blocks, bad_base64, zeros, huge, endless_headers, endless_continue, compressed,
-    length_too_short, bytes_after_the_end, two_lengths, no_http, redirect, no_content, switching,
+    text, html, entropy_that_says_text, text_that_says_json, truncated, half, short_blocks, bad_base64, zeros, huge, endless_headers,
+    endless_continue, compressed, length_too_short, bytes_after_the_end, two_lengths, no_http, redirect, no_content, switching,
 ]  # fmt: skip
 
 
