@@ -35,7 +35,19 @@ DIEHARDER = {
     205: "bytes",
     209: "monobit 2",
 }
-Feed = Callable[[], bytes]
+
+
+class Feed:
+    """A stream of random bytes, and how many were taken from it."""
+
+    def __init__(self, more: Callable[[], bytes]) -> None:
+        self._more = more
+        self.taken_bytes = 0
+
+    def __call__(self) -> bytes:
+        piece = self._more()
+        self.taken_bytes += len(piece)
+        return piece
 
 
 @dataclass
@@ -49,7 +61,7 @@ class Row:
     urandom: float | None
 
 
-def conditioned(choice: DeviceChoice) -> Feed:
+def conditioned(choice: DeviceChoice) -> Callable[[], bytes]:
     """What comes out of the pipeline of a device, in pieces. Raises the device's errors, E-DEV-LATCHED among them."""
     device = choice.device
     descriptor = device.open()
@@ -73,7 +85,7 @@ def conditioned(choice: DeviceChoice) -> Feed:
 
 def run(command: list[str], feed: Feed, size: int | None) -> str:
     """What a program says of `size` bytes of the stream, or of as many as it takes. Both of its outputs."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         said: list[bytes] = []
@@ -82,9 +94,10 @@ def run(command: list[str], feed: Feed, size: int | None) -> str:
         try:
             left = size
             while left is None or left > 0:
-                piece = feed()[:left]
-                process.stdin.write(piece)
+                piece = memoryview(feed())[:left]
                 left = None if left is None else left - len(piece)
+                while piece:
+                    piece = piece[process.stdin.write(piece) :]
             process.stdin.close()
         except BrokenPipeError:
             pass  # it has had enough
@@ -111,14 +124,14 @@ def rngtest(feed: Feed, size: int) -> dict[str, float]:
 
 def dieharder(feed: Feed, _size: int) -> dict[str, float]:
     """The p-values, the smallest where a test gives several."""
-    found = {}
+    found, before = {}, feed.taken_bytes
     for number, name in DIEHARDER.items():
         print(f"dieharder: {name} ...", file=sys.stderr)
         said = run(["dieharder", "-g", "200", "-d", str(number), "-D", "pvalues"], feed, None)
         values = [float(line) for line in said.split() if re.fullmatch(r"[01]\.\d+", line)]
         if values:
             found[f"p of {name}"] = min(values)
-    return found
+    return {"MB read": float((feed.taken_bytes - before) // 1_000_000)} | found
 
 
 def suite(feed: Feed, _size: int) -> dict[str, float]:
@@ -168,7 +181,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in PROGRAMS]:
         sys.exit(f"no program {', '.join(unknown)}; there are {', '.join(PROGRAMS)}")
     missing = [name for name in names if not is_there(name)]
-    feeds = (conditioned(choice), lambda: os.urandom(CHUNK_BYTES))
+    feeds = (Feed(conditioned(choice)), Feed(lambda: os.urandom(CHUNK_BYTES)))
     rows: list[Row] = []
     for name in names:
         if name not in missing:
