@@ -10,6 +10,7 @@ from qnode.cli.doctor import doctor
 from qnode.cli.init import init
 from qnode.cli.run import identity, restore, run
 from qnode.cli.status import status, wait
+from qustream.aio.journal import journal_prefix
 from qustream.errors import QuStreamError
 
 __all__ = ["main"]
@@ -30,5 +31,5 @@ def main() -> None:
     try:
         cli()
     except QuStreamError as error:
-        click.echo(f"qnode: {error}", err=True)
+        click.echo(f"{journal_prefix('error')}qnode: {error}", err=True)
         sys.exit(error.exit_code)

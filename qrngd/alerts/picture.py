@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from qustream.errors import CODES
+from qustream.errors import CODES, Family
 
 __all__ = ["DevicePicture", "FeedPicture", "FlagPicture", "NodePicture", "StatusPicture", "known_code", "printable", "read_picture"]
 
@@ -95,5 +95,5 @@ def printable(text: str) -> str:
 
 
 def known_code(code: str) -> str:
-    """`code` if our table has it, else ''."""
-    return code if code in CODES else ""
+    """`code` if our table has it and an operator has a runbook for it, else ''."""
+    return code if code in CODES and CODES[code].family is not Family.PEER else ""

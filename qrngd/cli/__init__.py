@@ -17,6 +17,7 @@ from qrngd.cli.reader import reader
 from qrngd.cli.run import identity, run
 from qrngd.cli.selftest import selftest
 from qrngd.cli.status import status
+from qustream.aio.journal import journal_prefix
 from qustream.errors import QuStreamError
 
 __all__ = ["main"]
@@ -37,5 +38,5 @@ def main() -> None:
     try:
         cli()
     except QuStreamError as error:
-        click.echo(f"qrngd: {error}", err=True)
+        click.echo(f"{journal_prefix('error')}qrngd: {error}", err=True)
         sys.exit(error.exit_code)

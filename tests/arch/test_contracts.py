@@ -26,6 +26,9 @@ BREACHES = [
     ("qustream.sharing", "threading"),
     ("qrngd.health.state", "time"),
     ("qrngd.conditioning.ledger", "socket"),
+    ("qrngd.alerts.core", "time"),
+    ("qrngd.alerts.outbox", "trio"),
+    ("qrngd.alerts.conditions", "qustream.aio.logs"),
     ("qnode.core.delivery", "uuid"),
     ("qnode.core.delivery_checks", "trio"),
     # They hold no key, and share nouns and rules.
@@ -46,6 +49,8 @@ BREACHES = [
     ("qrngd.feed.credit", "qrngd.cutter"),
     ("qrngd.leaflog.log", "qrngd.feed.batch"),
     ("qrngd.config", "qrngd.daemon"),
+    ("qrngd.alerts.pusher", "qrngd.daemon"),
+    ("qrngd.daemon", "qrngd.alerts.core"),
     ("qustream.wire.hello", "qustream.identity.files"),
     ("qustream.identity.files", "qustream.transport.address"),
     ("qustream.envelope.keys", "qustream.client.idle"),

@@ -14,10 +14,9 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logs", "logger"]
+from qustream.aio.journal import PRIORITIES, is_journal
 
-# Priorities of syslog(3), by the names of our levels.
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+__all__ = ["configure_logs", "logger"]
 
 
 class _StandardError:
@@ -35,7 +34,7 @@ def configure_logs(level: str) -> None:
     """Once, before anything is logged. `level`: debug, info, warning or error."""
     ending: list[Any] = [structlog.dev.ConsoleRenderer()] if sys.stderr.isatty() else [
         structlog.processors.ExceptionRenderer(),
-        _for_journal if _is_journal() else _AS_JSON,
+        _for_journal if is_journal() else _AS_JSON,
     ]  # fmt: skip
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), *ending],
@@ -50,16 +49,7 @@ _AS_JSON = structlog.processors.JSONRenderer(sort_keys=True)
 
 def _for_journal(log: Any, method: str, event: structlog.typing.EventDict) -> str:
     """The line with its priority in front."""
-    return f"<{_PRIORITIES[event['level']]}>{_AS_JSON(log, method, event)!s}"
-
-
-def _is_journal() -> bool:
-    """Whether standard error is the journal itself, and not a file or pipe that somebody put in its place (`systemd.exec(5)`)."""
-    try:
-        status = os.fstat(sys.stderr.fileno())
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    return f"<{PRIORITIES[event['level']]}>{_AS_JSON(log, method, event)!s}"
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
