@@ -49,6 +49,7 @@ BREACHES = [
     ("qrngd.feed.credit", "qrngd.cutter"),
     ("qrngd.leaflog.log", "qrngd.feed.batch"),
     ("qrngd.config", "qrngd.daemon"),
+    ("qrngd.appliance.reader", "qrngd.config"),
     ("qrngd.alerts.pusher", "qrngd.daemon"),
     ("qrngd.daemon", "qrngd.alerts.core"),
     ("qustream.wire.hello", "qustream.identity.files"),
