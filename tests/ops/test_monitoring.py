@@ -19,6 +19,7 @@ from support.qrng_server import Server, node_key
 
 from qrngd.alerts.conditions import CONDITIONS, SETTLE_MS
 from qrngd.alerts.config import load_alert_config
+from qrngd.appliance.report import Figures, metrics_text
 from qrngd.metrics import MetricsPage
 from qrngd.status import StatusSnapshot
 from qustream.errors import CODES, Family
@@ -29,10 +30,11 @@ RULE_TESTS = sorted(PROMETHEUS.glob("*.test.yml"))
 RULES = (PROMETHEUS / "qrngd.rules.yml").read_text()
 DASHBOARD = json.loads((DEPLOY / "grafana" / "qrngd.json").read_text())
 SPEC = (DEPLOY.parent / "proto" / "spec" / "monitoring.md").read_text()
-# Conditions that only days of history show.
-RULES_ALONE = {"QrngdNotScraped", "QrngdDeviceAlarmsRising"}
+# What only days of history show, what no server can say, and what another process shows.
+RULES_ALONE = {"QrngdNotScraped", "QrngdDeviceAlarmsRising", "QrngdReaderFails", "QrngdReaderQuota"}
 # What Prometheus adds itself, and the rules make.
 FOREIGN = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+READER_PAGE = metrics_text(Figures())
 TARGET_LABELS = {"job", "instance"}
 
 
@@ -44,11 +46,12 @@ def tool(name: str, *arguments: str | Path, stdin: str = "") -> subprocess.Compl
 
 @cache
 def metrics() -> dict[str, set[str]]:
-    """Every sample a server shows, with its labels."""
+    """Every sample a server or an appliance's reader shows, with its labels."""
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(MetricsPage(lambda: sample(StatusSnapshot)).render().decode()):
-        for line in family.samples:
-            found.setdefault(line.name, set()).update(line.labels)
+    for text in (MetricsPage(lambda: sample(StatusSnapshot)).render(), READER_PAGE):
+        for family in text_string_to_metric_families(text.decode()):
+            for line in family.samples:
+                found.setdefault(line.name, set()).update(line.labels)
     return found
 
 
@@ -240,7 +243,13 @@ def test_the_page_of_a_running_server_is_clean(tmp_path: Path) -> None:
     shown = {line.name for family in text_string_to_metric_families(page) for line in family.samples}
     for name in {each for expression in (*rule_expressions(), *panel_expressions()) for each in names_in(expression)}:
         # An emulator has no status bits; their family is there all the same.
-        assert name in shown or name in families or name in FOREIGN or name in recorded(), name
+        assert name in shown or name in families or name in FOREIGN or name in recorded() or name.startswith("qrngd_reader_"), name
+
+
+@pytest.mark.needs("promtool")
+def test_the_page_of_a_reader_is_clean() -> None:
+    done = tool("promtool", "check", "metrics", stdin=READER_PAGE.decode())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.e2e
