@@ -384,7 +384,7 @@ def explore(*, minutes: float, first_seed: int = 0, steps: int = 60) -> int:
         if time.monotonic() >= ends_s:
             return number - first_seed
         machine = type(f"PipelineMachine{number}", (PipelineMachine,), {})
-        run_state_machine_as_test(seeded(number)(machine), settings=plan)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(seeded(number)(machine), settings=plan)
     raise AssertionError("unreachable")
 
 
