@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from qrngd.emulation.pace import Pace
-from qrngd.emulation.source import ByteSource
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["LineDevice", "RawStick", "serve_pty"]
+__all__ = ["LineDevice", "RawStick", "VanishingSource", "serve_pty"]
 
 # How long it may take to see that it is to end, or that somebody has opened the line.
 LOOK_INTERVAL_MS = 10
@@ -39,6 +38,13 @@ class LineDevice(Protocol):
 
     def output(self, most: int) -> bytes:
         """Up to `most` bytes it has to say now. Raises E-DEV-ABSENT when it vanishes."""
+
+
+class VanishingSource(Protocol):
+    """Where the device's bytes come from, which may vanish."""
+
+    def return_after_vanishing(self, stop: Callable[[], bool]) -> None:
+        """Wait until it is back, or `stop()`."""
 
 
 class RawStick:
@@ -99,7 +105,7 @@ class _Pseudo:
 
 
 def serve_pty(
-    link: Path, device: LineDevice, source: ByteSource, pace: Pace, *, stop: Callable[[], bool], ready: Callable[[], None]
+    link: Path, device: LineDevice, source: VanishingSource, pace: Pace, *, stop: Callable[[], bool], ready: Callable[[], None]
 ) -> None:
     """Until `stop()` says so. `ready` is called when the line is first there. Raises E-FILE when `link` cannot be made."""
     line = _Pseudo(link)

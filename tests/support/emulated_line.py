@@ -13,13 +13,23 @@ from qrngd.devices import Device
 from qrngd.emulation.fifo import serve_fifo
 from qrngd.emulation.maker import Maker
 from qrngd.emulation.pace import Pace
-from qrngd.emulation.pty_line import LineDevice, RawStick, serve_pty
+from qrngd.emulation.pty_line import LineDevice, RawStick, VanishingSource, serve_pty
 from qrngd.emulation.qcc_device import QccDevice
 from qrngd.emulation.qcc_faults import QccFaults
 from qrngd.emulation.source import ByteSource
 from qustream.errors import QuStreamError
 
-__all__ = ["MAKER", "emulated_fifo", "qcicada_line", "raw_line", "read_exactly", "read_until_fault", "reopened"]
+__all__ = [
+    "MAKER",
+    "emulated_fifo",
+    "qcicada_line",
+    "raw_line",
+    "read_exactly",
+    "read_until_fault",
+    "reading",
+    "reopened",
+    "served_line",
+]
 
 MAKER = Maker(bytes(range(32)))
 PATIENCE_S = 20.0
@@ -76,6 +86,23 @@ def emulated_fifo(path: Path, *, faults: str = "", rate: int = 0) -> Iterator[No
             yield
     finally:
         source.close()
+
+
+@contextmanager
+def served_line(link: Path, device: LineDevice, source: VanishingSource) -> Iterator[None]:
+    """Any device on a line, as fast as it is read."""
+    with _served(serve_pty, link, device, source, Pace(0)):
+        yield
+
+
+def reading(device: Device, most: int) -> bytes:
+    """What one read of an open device gives, up to `most` bytes; waits until there is something."""
+    buffer = memoryview(bytearray(most))
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not (size := device.readinto(buffer)):
+        assert time.monotonic() < give_up_s, "nothing came"
+        _wait(device)
+    return bytes(buffer[:size])
 
 
 def read_exactly(device: Device, size: int) -> bytes:
