@@ -135,7 +135,8 @@ class LeafLog:
     # -- appending -----------------------------------------------------------------------------------------------------
 
     def append(self, attestation: Signed, leaves: Sequence[bytes]) -> None:
-        """Write a batch and have it on the disk; only then may its units leave. If it raises, the batch is not in the log.
+        """Write a batch and have it on the disk; only then may its units leave. If it raises, none of them may, ever: what was written of
+        the batch is cut off again, and where the disk refuses that too it may stand in the log after a restart.
 
         `leaves`: the leaf data in order, 72 bytes each. Batch numbers rise.
         """
