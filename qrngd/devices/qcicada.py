@@ -278,8 +278,8 @@ class QCicadaDevice:
         self._moved_ms = self._clock_ms()
 
     def _ask_read(self, room: int) -> None:
-        """Ask for what the reader has room for, or for what the line itself can keep."""
-        size = max(IDLE_READ_BYTES, min(READ_BYTES, room))
+        """Ask for what the reader has room for, or for what the line itself can keep; for whole samples, whatever their width."""
+        size = max(IDLE_READ_BYTES, min(READ_BYTES, room - room % 2))
         self._ask(qcc.signed_read(size) if self._authority else qcc.one_shot(size))
 
     def _heard(self, status: qcc.Status) -> None:

@@ -153,6 +153,8 @@ class SerialDevice:
             raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
         if baud not in BAUD_RATES:
             raise fault("E-CONFIG", f"baud: {baud} is no rate that a serial line here can be set to")
+        if sample_bits > 8:
+            raise fault("E-CONFIG", "sample_bits: nothing in a stream without frames says where a sample of two bytes begins")
         self._path, self._baud = path, baud
         self._descriptor = DeviceDescriptor(
             kind="serial",

@@ -130,6 +130,25 @@ def test_reads_may_be_as_small_as_the_reader_likes(link: Path) -> None:
         device.close()
 
 
+def test_reads_are_of_whole_samples_whatever_room_there_is(link: Path) -> None:
+    asked: list[int] = []
+    with qcicada_line(link) as emulated:
+        answer = emulated._signed_read
+
+        def noted(size: int) -> bytes:
+            asked.append(size)
+            return answer(size)
+
+        emulated._signed_read = noted  # type: ignore[method-assign]
+        device = signing(link, sample_bits=16, min_entropy_millibits=14_000)
+        device.open()
+        for size in (5001, 7777, 20_001, 12_345):
+            read_exactly(device, size)
+        device.close()
+    assert len(set(asked)) > 3
+    assert not any(size % 2 for size in asked)
+
+
 def test_what_nobody_reads_fits_into_the_line(link: Path) -> None:
     throttled_at = LINE_BUFFER_BYTES - 128
     assert throttled_at > 1 + IDLE_READ_BYTES + 64

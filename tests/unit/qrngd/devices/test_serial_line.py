@@ -43,8 +43,8 @@ def code_of(device: SerialDevice) -> str:
     return caught.value.code
 
 
-def test_a_claim_and_a_rate_must_make_sense() -> None:
-    for settings in ({"min_entropy_millibits": None}, {"baud": 12_345}, {"baud": 0}):
+def test_claim_rate_and_width_must_make_sense() -> None:
+    for settings in ({"min_entropy_millibits": None}, {"baud": 12_345}, {"baud": 0}, {"sample_bits": 9}):
         with pytest.raises(QuStreamError, match=next(iter(settings))) as caught:
             stick("/dev/ttyACM0", **settings)
         assert caught.value.code == "E-CONFIG"
