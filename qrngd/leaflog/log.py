@@ -53,7 +53,7 @@ class SegmentInfo:
 class LeafLog:
     """One server's log on one network. `open()` before anything else, `close()` at the end; a context manager does both.
 
-    `keep_bytes`: what is above goes in whole segments, the oldest first, never the open one. Errors of `open` and `append`:
+    `keep_bytes`: what is above goes in whole segments, the oldest first, but never the newest two. Errors of `open` and `append`:
     `E-DISK-FULL`, `E-FILE`, `E-DATA-CORRUPT`.
     """
 
@@ -203,7 +203,8 @@ class LeafLog:
 
     def _forget(self) -> None:
         """Remove the oldest closed segments above what is kept. A crash between leaves the log whole, if a little too large."""
-        while len(self._sizes) > 1 and sum(self._sizes.values()) > self._keep_bytes:
+        # The newest closed one stays: if nothing comes into the open one, it alone knows the number of the newest batch.
+        while len(self._sizes) > 2 and sum(self._sizes.values()) > self._keep_bytes:
             oldest = next(iter(self._sizes))
             with self._lock:
                 del self._sizes[oldest]

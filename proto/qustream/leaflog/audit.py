@@ -57,9 +57,10 @@ def audit(
     when there is no room for temporary files (100 bytes a leaf, twice).
     """
     with LeafTable() as table:
+        against = _Against(chain, server_of, wanted or {}, table)
         logs: list[AuditedLog] = []
         for number, source in enumerate(sources):
-            reader = _LogReader(AuditedLog(source.name), number, chain, server_of, table, wanted or {})
+            reader = _LogReader(AuditedLog(source.name), number, against)
             try:
                 reader.read(source)
             except QuStreamError as error:
@@ -71,16 +72,23 @@ def audit(
         return logs
 
 
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """What every log of an audit is read against, and where all leaves go."""
+
+    chain: str
+    server_of: ServerOf
+    wanted: Mapping[tuple[bytes, int], Collection[bytes]]
+    table: LeafTable
+
+
 class _LogReader:
     """One log, segment by segment. `place`: where it is reading, for whoever is told what does not hold."""
 
-    def __init__(
-        self, log: AuditedLog, number: int, chain: str, server_of: ServerOf, table: LeafTable,
-        wanted: Mapping[tuple[bytes, int], Collection[bytes]],
-    ) -> None:  # fmt: skip
+    def __init__(self, log: AuditedLog, number: int, against: _Against) -> None:
         self.log = log
         self.place = log.source
-        self._number, self._chain, self._server_of, self._table, self._wanted = number, chain, server_of, table, wanted
+        self._number, self._against = number, against
         self._record: QrngServerRecord | None = None
 
     def read(self, source: LogSource) -> None:
@@ -113,9 +121,9 @@ class _LogReader:
             raise fault("E-LEAF-LOG", "the segment before it is not the one that this one was written after")
 
     def _begin(self, header: LeafLogHeader) -> None:
-        if header.chain != self._chain:
+        if header.chain != self._against.chain:
             raise fault("E-LEAF-LOG", "a log of another network")
-        self._record = self._server_of(header.server)
+        self._record = self._against.server_of(header.server)
         if self._record is None or self._record.key.id != header.server:
             raise fault("E-LEAF-LOG", "its QRNG server is not registered")
         self.log.chain, self.log.server, self.log.first_segment = header.chain, header.server, header.segment
@@ -132,9 +140,9 @@ class _LogReader:
         leaves = [entry.leaves[at : at + LEAF_DATA_BYTES] for at in range(0, len(entry.leaves), LEAF_DATA_BYTES)]
         if len(leaves) != stated.leaves or Tree(leaves).root != stated.root:
             raise fault("E-LEAF-LOG", f"the leaves of batch {stated.batch} are not those its attestation was signed over")
-        if hashes := self._wanted.get((log.server, stated.batch)):
+        if hashes := self._against.wanted.get((log.server, stated.batch)):
             log.found.update({leaf_hash(leaf) for leaf in leaves} & set(hashes))
-        self._table.add(self._number, stated.batch, leaves)
+        self._against.table.add(self._number, stated.batch, leaves)
         log.entries, log.leaves = log.entries + 1, log.leaves + len(leaves)
         log.first_batch, log.last_batch = stated.batch if log.first_batch < 0 else log.first_batch, stated.batch
 
