@@ -50,7 +50,8 @@ class SerialLine:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise coded(error, path) from None
+            self._failed(error)
+        self._is_ours = False
         try:
             self._claim()
             self._settle(BAUD_RATES[baud])
@@ -68,7 +69,8 @@ class SerialLine:
         except BlockingIOError:
             raise fault("E-DEV-LOCKED", f"{self.path} is held by another process") from None
         except OSError as error:
-            raise coded(error, self.path) from None
+            self._failed(error)
+        self._is_ours = True
 
     def _settle(self, speed: int) -> None:
         # VMIN 1, not 0: a read of an empty line is then EAGAIN, and 0 bytes mean that the line was hung up. CLOCAL: no modem decides
@@ -124,8 +126,9 @@ class SerialLine:
     def close(self) -> None:
         """Let go; does nothing when it is closed."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):  # hung up: then it is nobody's
-                fcntl.ioctl(self._fd, termios.TIOCNXCL)
+            if self._is_ours:
+                with contextlib.suppress(OSError):  # hung up: then it is nobody's
+                    fcntl.ioctl(self._fd, termios.TIOCNXCL)
             os.close(self._fd)
             self._fd = -1
 

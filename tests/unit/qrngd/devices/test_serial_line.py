@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import fcntl
 import os
 import pty
@@ -125,6 +126,25 @@ def test_two_cannot_hold_one_line(link: Path) -> None:
         first.close()
         second.open()
         second.close()
+
+
+def test_whoever_is_refused_takes_nothing_away_from_the_holder(terminal: tuple[int, str]) -> None:
+    first, second = stick(terminal[1]), stick(terminal[1])
+    first.open()
+    assert code_of(second) == "E-DEV-LOCKED"
+    assert is_exclusive(first.fileno())
+    handle = first.fileno()
+    again = os.dup(handle)
+    first.close()
+    assert not is_exclusive(again)
+    os.close(again)
+
+
+def is_exclusive(handle: int) -> bool:
+    """TIOCGEXCL (linux/tty.h), which the module termios does not name."""
+    answer = array.array("i", [0])
+    fcntl.ioctl(handle, 0x80045440, answer)
+    return bool(answer[0])
 
 
 def test_a_lock_of_any_other_program_counts(terminal: tuple[int, str]) -> None:
