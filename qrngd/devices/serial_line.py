@@ -61,8 +61,12 @@ class SerialLine:
             raise
 
     def _claim(self) -> None:
-        if not os.isatty(self._fd):
-            raise fault("E-CONFIG", f"{self.path} is no serial line")
+        try:
+            termios.tcgetattr(self._fd)
+        except termios.error as error:
+            if error.args[0] != errno.ENOTTY:
+                self._failed(OSError(*error.args))
+            raise fault("E-CONFIG", f"{self.path} is no serial line") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.ioctl(self._fd, termios.TIOCEXCL)
