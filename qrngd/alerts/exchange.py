@@ -8,6 +8,7 @@ task and no thread.
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +23,8 @@ __all__ = ["Target", "exchange", "parse_target"]
 
 _READ_BYTES = 65_536  # one read of a socket
 HEAD_MAX_BYTES = 16_384  # status line and headers of an answer
+HOST_MAX_CHARS = 253  # of a name, RFC 1035 §2.3.4; each part of it has at most 63
+_HOST = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,62})\.)*[a-z0-9_][a-z0-9_-]{0,62}\.?", re.ASCII)
 DETAIL_MAX_CHARS = 200  # of what an error says in a log line
 
 
@@ -59,7 +62,11 @@ def parse_target(url: str) -> Target:
         raise ValueError("no user or password in a URL: a token has its own file or credential")
     if parts.fragment:
         raise ValueError("a URL without # is needed")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if ":" not in parts.hostname and (len(parts.hostname) > HOST_MAX_CHARS or not _HOST.fullmatch(parts.hostname)):
+        raise ValueError("a host is a name of letters, digits and dashes between dots, or an address")
+    port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
+    if port == 0:
+        raise ValueError("nobody listens at port 0")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, parts.hostname, port, path)
 

@@ -50,38 +50,38 @@ class _Receiver:
 class Pusher:
     """All that `qrngd alert` does. Raises E-SECRET-MISSING, E-KEYSTORE-MODE, E-FILE, E-CONFIG when a receiver lacks what it needs."""
 
-    def __init__(self, config: AlertConfig, clock_ms: Callable[[], int] = _now_ms) -> None:
-        self._config, self._clock_ms = config, clock_ms
+    def __init__(self, config: AlertConfig) -> None:
+        self._config = config
         self._log = logger("alert")
         self._bell = Bell()
         self._state = AlertState(config.settle_s * 1000)
         self._pages = {watch.name: f"{watch.target}{watch.target.path}" for watch in config.watch}
         self._receivers = [_receiver(each) for each in config.receiver]
+        self._watched = [(each, trust_of(each.target, each.ca_file)) for each in config.watch]
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        async with trio.open_nursery() as nursery:
-            for watch in self._config.watch:
-                nursery.start_soon(self._watch, watch, trust_of(watch.target, watch.ca_file))
-            for receiver in self._receivers:
-                nursery.start_soon(self._tell, receiver)
-            nursery.start_soon(self._report)
-            self._log.info(
-                "watching", version=version("qustream"), servers=list(self._pages), receivers=[each.config.name for each in self._receivers]
-            )
-            notify(READY="1", STATUS=self._status())
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                for watch, trust in self._watched:
+                    nursery.start_soon(self._watch, watch, trust)
+                for receiver in self._receivers:
+                    nursery.start_soon(self._tell, receiver)
+                nursery.start_soon(self._report)
+                told = [each.config.name for each in self._receivers]
+                self._log.info("watching", version=version("qustream"), servers=list(self._pages), receivers=told)
+                notify(READY="1", STATUS=self._status())
                 async for _ in signals:
                     break
-            self._log.info("stopping")
-            notify(STOPPING="1")
-            nursery.cancel_scope.cancel()
+                self._log.info("stopping")
+                notify(STOPPING="1")
+                nursery.cancel_scope.cancel()
 
     # --- looking
 
     async def _watch(self, watch: WatchConfig, trust: ssl.SSLContext | None) -> None:
         while True:
-            self._take(step(self._state, await self._look(watch, trust), self._clock_ms()))
+            self._take(step(self._state, await self._look(watch, trust), _now_ms()))
             await trio.sleep(self._config.interval_s)
 
     async def _look(self, watch: WatchConfig, trust: ssl.SSLContext | None) -> Event:
@@ -116,7 +116,7 @@ class Pusher:
     async def _tell(self, receiver: _Receiver) -> None:
         outbox = receiver.outbox
         while True:
-            now_ms = self._clock_ms()
+            now_ms = _now_ms()
             if notices := outbox.due(now_ms):
                 await self._push(receiver, notices)
                 continue
@@ -130,12 +130,12 @@ class Pusher:
         try:
             await self._post(receiver, notices)
         except QuStreamError as error:
-            pause_ms = outbox.failed(self._clock_ms())
+            pause_ms = outbox.failed(_now_ms())
             if str(error) != receiver.trouble:
                 self._log.error("push", code="E-ALERT-PUSH", receiver=config.name, cause=error.code, detail=error.detail, retry_ms=pause_ms)
             receiver.trouble = str(error)
             return
-        outbox.acknowledged(notices, self._clock_ms())
+        outbox.acknowledged(notices, _now_ms())
         self._log.debug("told", receiver=config.name, alerts=len(notices))
         if receiver.trouble:
             receiver.trouble = ""
@@ -143,7 +143,7 @@ class Pusher:
 
     async def _post(self, receiver: _Receiver, notices: list[Notice]) -> None:
         """Raises E-ALERT-PUSH for an answer other than 2xx, and what `exchange` and the reading of secrets raise."""
-        config, now_ms = receiver.config, self._clock_ms()
+        config, now_ms = receiver.config, _now_ms()
         until_ms = now_ms + config.lasts_ms
         bearer, key = receiver.secrets()
         headers: tuple[tuple[str, str], ...] = (("Authorization", f"Bearer {bearer.decode('ascii')}"),) if bearer else ()

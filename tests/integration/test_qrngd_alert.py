@@ -165,6 +165,7 @@ def test_a_certificate_of_nobody_known_gets_neither_token_nor_alert(tmp_path: Pa
         ('bearer_file = "two.words"', "E-CONFIG", "token of receiver hook"),
         ('ca_file = "missing.pem"', "E-FILE", "missing.pem"),
         ("tokens = 5", "E-CONFIG", "tokens"),
+        ('[[watch]]\nurl = "https://127.0.0.1:2"\nca_file = "missing.pem"', "E-FILE", "missing.pem"),
     ],
 )
 def test_what_a_receiver_needs_is_asked_for_at_the_start(tmp_path: Path, lines: str, code: str, words: str) -> None:

@@ -102,7 +102,8 @@ def test_urls() -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "alerts.example", "ftp://a.example", "http://", "https://user:word@a.example", "http://a.example/ b", "http://a.example/\r\nX: y",
-     "http://ä.example", "http://a.example:99999", "http://a.example/#x", "http://[::1"],
+     "http://ä.example", "http://a.example:99999", "http://a.example/#x", "http://[::1",
+     "http://a..example", "http://" + "a" * 64 + ".example", "http://" + "a." * 127 + "example", "http://a.example:0", "http://-a.example"],
 )  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
