@@ -6,7 +6,7 @@ from collections import deque
 
 __all__ = ["Meter"]
 
-# One mark a minute: sixty for the longest window, and an answer that is at most a minute off.
+# One mark a minute: sixty for the longest window, which then begins at most a minute, and what lay between two readings, too early.
 MARK_INTERVAL_MS = 60_000
 
 
