@@ -166,13 +166,19 @@ class Connection:
         await self._send_in_turn(channel, partial(self._engine.send_parts, channel, parts, on_taken))
 
     async def _send_in_turn(self, channel: Channel, send: Callable[[], bool]) -> None:
-        if not self._turns[channel].locked():  # nobody waits
-            await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        turn = self._turns[channel]
+        if turn.locked():
+            await turn.acquire()
+        else:  # nobody waits, so there is no need to let others run before it is known whether there is room
             if self._try_send(send):
                 return
-        async with self._turns[channel]:
+            turn.acquire_nowait()
+        try:
             while not self._try_send(send):
                 await self._room.park()
+        finally:
+            turn.release()
 
     def _try_send(self, send: Callable[[], bool]) -> bool:
         self._check_alive()

@@ -13,7 +13,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.transport.address import Address
 from qustream.transport.engine import Closed, Engine, Event, PlainEngine
 from qustream.transport.greeting import Peer
-from qustream.transport.limits import READ_BYTES
+from qustream.transport.limits import COALESCE_BYTES, READ_BYTES
 
 __all__ = ["Link", "dial"]
 
@@ -21,6 +21,8 @@ __all__ = ["Link", "dial"]
 ADDRESSES_MAX = 4
 # How long closing may take to get the goodbye out and to read what is under way, so that a reset does not destroy it.
 GOODBYE_S = 1.0
+# What the kernel holds of a Unix stream, if its own bound allows: two helpings, so that one is read while the next is written.
+UNIX_BUFFER_BYTES = 2 * COALESCE_BYTES
 # Parts that one system call takes: IOV_MAX of Linux.
 PARTS_MAX = 1024
 # What is read and thrown away meanwhile.
@@ -71,6 +73,7 @@ class Link:
         if sock.family == socket.AF_UNIX:
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             self.peer_uid = struct.unpack("3i", credentials)[1]
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.engine = engine
@@ -142,6 +145,9 @@ class Link:
 
     def _sent(self, count: int) -> None:
         """Forget the first `count` bytes of what is going out: the socket has its own copy."""
+        if count == sum(map(len, self._out)):
+            self._out.clear()
+            return
         whole = 0
         for part in self._out:
             if count < len(part):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from qustream.errors import fault
 from qustream.transport.limits import CHANNEL_LIMITS, HEADER_BYTES, MESSAGE_MAX_BYTES, PIECE_BYTES, Channel, ChannelLimits
@@ -31,6 +31,9 @@ _ROOMS = (64, 256, 1024, 4096, 16384, PIECE_BYTES, 4 * PIECE_BYTES + 4096, MESSA
 
 def _header(size: int, channel: Channel, more: bool) -> bytes:
     return _HEADER.pack(size, channel | _MORE if more else channel)
+
+
+_FULL_HEADERS = {channel: _header(PIECE_BYTES, channel, True) for channel in Channel}
 
 
 def frames_of(channel: Channel, body: bytes) -> bytes:
@@ -97,9 +100,14 @@ class FrameReader:
         view, at, end = memoryview(data), 0, len(data)
         while at < end:
             if not self._body_left:
-                at = self._take_header(view, at)
-                continue
-            stop = min(at + self._body_left, end)
+                if self._header or end - at < HEADER_BYTES:
+                    at = self._take_header(view, at)
+                    continue
+                self._begin(*_HEADER.unpack_from(view, at))
+                at += HEADER_BYTES
+            stop = at + self._body_left
+            if stop > end:
+                stop = end
             part = view[at:stop]
             self._body_left -= stop - at
             at = stop
@@ -117,10 +125,7 @@ class FrameReader:
                 yield channel, assembly.take()
 
     def _take_header(self, view: memoryview, at: int) -> int:
-        """Read a header, or what is here of it; returns where its body begins."""
-        if not self._header and len(view) - at >= HEADER_BYTES:
-            self._begin(*_HEADER.unpack_from(view, at))
-            return at + HEADER_BYTES
+        """Read what is here of a header that comes in parts; returns where that ends."""
         end = min(at + HEADER_BYTES - len(self._header), len(view))
         self._header += view[at:end]
         if len(self._header) == HEADER_BYTES:
@@ -160,31 +165,30 @@ class FrameReader:
 class _Outgoing:
     """A message that waits, or what is left of it, where its sender keeps it."""
 
-    __slots__ = ("at", "left", "on_taken", "parts", "size")
+    __slots__ = ("frames", "on_taken", "size")
 
-    def __init__(self, parts: Iterable[bytes | memoryview], on_taken: Callable[[], None] | None) -> None:
-        self.parts = deque(parts)
-        self.size = self.left = sum(map(len, self.parts))
-        self.at = 0  # of the first part, what is gone already
+    def __init__(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None] | None) -> None:
+        self.size = sum(map(len, parts))
+        self.frames = _frames_of_parts(channel, parts, self.size)
         self.on_taken = on_taken
 
-    def next_piece(self) -> list[bytes | memoryview]:
-        """The next `PIECE_BYTES`, or all that is left, uncopied."""
-        piece: list[bytes | memoryview] = []
-        wanted = min(PIECE_BYTES, self.left)
-        self.left -= wanted
+
+def _frames_of_parts(channel: Channel, parts: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[list[bytes | memoryview], int]]:
+    """The frames of a message of `size` bytes in parts, uncopied; and how many bytes of the message come after each."""
+    waiting, part, at = iter(parts), memoryview(b""), 0
+    left = size
+    while left:
+        wanted = min(PIECE_BYTES, left)
+        left -= wanted
+        frame: list[bytes | memoryview] = [_FULL_HEADERS[channel] if left else _header(wanted, channel, False)]
         while wanted:
-            part = self.parts[0]
-            end = self.at + wanted
-            if end < len(part):
-                piece.append(memoryview(part)[self.at : end])
-                self.at = end
-                break
-            piece.append(memoryview(part)[self.at :] if self.at else part)
-            wanted -= len(part) - self.at
-            self.at = 0
-            self.parts.popleft()
-        return piece
+            if at == len(part):
+                part, at = memoryview(next(waiting)), 0
+            piece = part[at : at + wanted]
+            at += len(piece)
+            wanted -= len(piece)
+            frame.append(piece)
+        yield frame, left
 
 
 class _Queue:
@@ -204,12 +208,11 @@ class _Queue:
         self.messages.append(message)
         self.size += message.size
 
-    def next_piece(self, channel: Channel) -> tuple[list[bytes | memoryview], Callable[[], None] | None]:
+    def next_frame(self) -> tuple[list[bytes | memoryview], Callable[[], None] | None]:
         """One frame, and whom to tell when it is gone, if it is its message's last."""
         message = self.messages[0]
-        size = min(PIECE_BYTES, message.left)
-        frame = [_header(size, channel, message.left > size), *message.next_piece()]
-        if message.left:
+        frame, left = next(message.frames)
+        if left:
             return frame, None
         self.messages.popleft()
         self.size -= message.size
@@ -225,11 +228,12 @@ class SendQueues:
 
     def __init__(self) -> None:
         self._queues = {channel: _Queue(CHANNEL_LIMITS[channel]) for channel in Channel}
+        self._waiting = [queue.messages for queue in self._queues.values()]
         self._lending = False
         self._lent: list[Callable[[], None]] = []  # whom to tell when what was handed out is taken
 
     def __bool__(self) -> bool:
-        return any(queue.messages for queue in self._queues.values())
+        return any(self._waiting)
 
     def has_room(self, channel: Channel, size: int) -> bool:
         """Whether a message of `size` bytes may be queued on `channel` now. Any allowed message fits into an empty queue."""
@@ -237,7 +241,7 @@ class SendQueues:
 
     def put(self, channel: Channel, *parts: bytes | memoryview, on_taken: Callable[[], None] | None = None) -> None:
         """Queue the message that `parts` make together, for which `has_room` holds."""
-        message = _Outgoing(filter(len, parts), on_taken)
+        message = _Outgoing(channel, parts, on_taken)
         assert 0 < message.size <= CHANNEL_LIMITS[channel].message_max_bytes
         assert self.has_room(channel, message.size)
         self._queues[channel].put(message)
@@ -247,9 +251,9 @@ class SendQueues:
         parts: list[bytes | memoryview] = []
         left = budget_bytes
         self._lending = True
-        for channel, queue in self._queues.items():
+        for queue in self._queues.values():
             while queue.messages and left > 0:
-                frame, on_taken = queue.next_piece(channel)
+                frame, on_taken = queue.next_frame()
                 parts += frame
                 left -= sum(map(len, frame))
                 if on_taken is not None:

@@ -17,6 +17,9 @@ class Channel(IntEnum):
     GOSSIP = 3
     BULK = 4
 
+    # An enumeration hashes its name, in Python and at every look-up.
+    __hash__ = int.__hash__
+
 
 class ChannelLimits(NamedTuple):
     """Bounds of one channel: the size of a message, and what may wait to be sent."""
@@ -52,8 +55,8 @@ ALL_CHANNELS = frozenset(Channel)
 
 # Plaintext that goes into one write: measured best between 128 KiB and 512 KiB; more only delays an urgent message.
 COALESCE_BYTES = 256 * KIB
-# What one read takes from the socket, so that a sender's coalesced write is one read.
-READ_BYTES = 256 * KIB
+# What one read takes from the socket: two coalesced writes of a sender that is quicker than we.
+READ_BYTES = 2 * COALESCE_BYTES
 # A stranger's records may be of one byte: 16 KiB of these are 4 ms of work, and then others have their turn.
 PACED_READ_BYTES = 16 * KIB
 # The largest honest flight is 10.3 KiB of handshake, 16 KiB of Hello; four times that.

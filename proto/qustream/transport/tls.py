@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import warnings
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
@@ -49,6 +49,8 @@ CONTEXTS_MAX = 16
 _GROUP_REASONS = ("no suitable key share", "no suitable groups", "no shared group", "bad key share")
 _CERTIFICATE_REASONS = ("certificate", "unknown ca")
 _warnings_lock = threading.Lock()
+_FFI: Any = getattr(SSL, "_ffi", None)
+_SSL_READ: Any = getattr(getattr(SSL, "_lib", None), "SSL_read", None)
 
 
 def _judge(connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
@@ -89,6 +91,16 @@ def _set_group(context: SSL.Context) -> None:
         setter(context._context, GROUP.encode())
 
 
+def _read_into(connection: SSL.Connection, room: memoryview) -> int:
+    """Read one record's plaintext into `room`. pyOpenSSL's own `recv_into` copies it twice more, but is what judges whatever is not
+    plaintext, and all there is where the inner function is gone. Errors: `SSL.Error`."""
+    if _SSL_READ is not None:
+        got: int = _SSL_READ(connection._ssl, _FFI.from_buffer(room), len(room))
+        if got > 0:
+            return got
+    return connection.recv_into(room)
+
+
 class _RecordCounter:
     """How many TLS records have begun in a stream of bytes. What OpenSSL does not hand on, such as key updates, makes work too."""
 
@@ -100,19 +112,26 @@ class _RecordCounter:
         self._body_left = 0
 
     def feed(self, data: memoryview) -> None:
-        at = 0
-        while at < len(data):
-            if self._body_left:
-                step = min(self._body_left, len(data) - at)
-                self._body_left -= step
+        at = self._body_left
+        end = len(data)
+        while at < end:
+            if self._header or end - at < RECORD_HEADER_BYTES:
+                at = self._take_header(data, at)
             else:
-                step = min(RECORD_HEADER_BYTES - len(self._header), len(data) - at)
-                self._header += data[at : at + step]
-                if len(self._header) == RECORD_HEADER_BYTES:
-                    self._body_left = int.from_bytes(self._header[3:], "big")
-                    self._header.clear()
-                    self.count += 1
-            at += step
+                self.count += 1
+                at += RECORD_HEADER_BYTES + (data[at + 3] << 8 | data[at + 4])
+        self._body_left = at - end
+
+    def _take_header(self, data: memoryview, at: int) -> int:
+        """Take what is here of a header that comes in parts; returns where its record ends, or `data` if the header is not whole."""
+        stop = min(at + RECORD_HEADER_BYTES - len(self._header), len(data))
+        self._header += data[at:stop]
+        if len(self._header) < RECORD_HEADER_BYTES:
+            return stop
+        body = int.from_bytes(self._header[3:], "big")
+        self._header.clear()
+        self.count += 1
+        return stop + body
 
 
 class TlsLayer:
@@ -130,6 +149,7 @@ class TlsLayer:
         self._handshake_bytes = 0
         self._owed: list[bytes | memoryview] = []
         self._broken = False
+        self._stirred = False  # OpenSSL may have something to say that was not drained yet
         self._judged: QuStreamError | None = None
         self.ready = False
         self.ended = False
@@ -155,6 +175,7 @@ class TlsLayer:
 
     def start(self) -> None:
         """The client speaks first."""
+        self._stirred = True
         self._shake_hands()
 
     def judge(self, certificate: crypto.X509) -> bool:
@@ -166,8 +187,8 @@ class TlsLayer:
                 self._judged = error
         return self._judged is None
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Take bytes of the network; return the plaintext they hold, at most one record a chunk.
+    def receive(self, data: bytes | bytearray | memoryview) -> list[memoryview]:
+        """Take bytes of the network; return the plaintext they hold.
 
         Errors: `E-TLS-*`, `E-WIRE-OVERSIZE` (a handshake too long), `E-PEER-LIMIT` (a peer that does not read).
         """
@@ -178,10 +199,11 @@ class TlsLayer:
             if self._handshake_bytes > HANDSHAKE_MAX_BYTES:
                 raise fault("E-WIRE-OVERSIZE", f"a handshake above {HANDSHAKE_MAX_BYTES} bytes")
         self._received.feed(memoryview(data))
+        self._stirred = True
         self._connection.bio_write(data)
         if not self.ready:
             self._shake_hands()
-        chunks = self._read() if self.ready else []
+        chunks = self._read(len(data)) if self.ready else []
         self._collect_owed()
         return chunks
 
@@ -220,16 +242,21 @@ class TlsLayer:
             return fault("E-TLS-CERTIFICATE", reason)
         return fault("E-TLS-HANDSHAKE", reason)
 
-    def _read(self) -> list[bytes]:
-        chunks: list[bytes] = []
+    def _read(self, expected_bytes: int) -> list[memoryview]:
+        """All the plaintext there is: that of `expected_bytes` and of what was left of a record before."""
+        chunks: list[memoryview] = []
+        room, at = memoryview(bytearray(expected_bytes + RECORD_BYTES)), 0
         try:
             while True:
-                chunks.append(self._connection.recv(RECORD_BYTES))
+                at += _read_into(self._connection, room[at:])
+                if len(room) - at < RECORD_BYTES:
+                    chunks.append(room[:at])
+                    room, at = memoryview(bytearray(expected_bytes + RECORD_BYTES)), 0
         except SSL.WantReadError:
-            return chunks
+            return [*chunks, room[:at]] if at else chunks
         except SSL.ZeroReturnError:
             self.ended = True
-            return chunks
+            return [*chunks, room[:at]] if at else chunks
         except SSL.Error as error:
             self._broken = True
             reason = _reason(error)
@@ -243,6 +270,7 @@ class TlsLayer:
             return
         plaintext = parts[0] if len(parts) == 1 else b"".join(parts)
         self._records += len(plaintext) // RECORD_BYTES + 1
+        self._stirred = True
         sent = self._connection.send(plaintext)
         assert sent == len(plaintext)  # a memory buffer takes all, since partial writes are off
         self._drain(len(plaintext) + len(plaintext) // RECORD_BYTES * RECORD_OVERHEAD_BYTES + OWED_READ_BYTES)
@@ -250,6 +278,7 @@ class TlsLayer:
     def shutdown(self) -> None:
         """Say goodbye in TLS's own words, if TLS ever came about."""
         if self.ready and not self._broken:
+            self._stirred = True
             self._connection.shutdown()
 
     def _collect_owed(self) -> None:
@@ -260,12 +289,14 @@ class TlsLayer:
 
     def pull(self) -> list[bytes | memoryview]:
         """What the network must be given, whole."""
-        self._drain(OWED_READ_BYTES)
+        if self._stirred:
+            self._drain(OWED_READ_BYTES)
         parts, self._owed = self._owed, []
         return parts
 
     def _drain(self, expected_bytes: int) -> None:
         """Empty OpenSSL's buffer. It fills what it is given, so a short answer is the last, and a good guess one read."""
+        self._stirred = False
         got = expected_bytes
         while got == expected_bytes:
             try:

@@ -8,9 +8,9 @@ its units.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from qustream.model.base import Bytes32, Count32, Label, Signed, Text
 from qustream.model.entropy import UNIT_BYTES, LeafProof
@@ -69,6 +69,14 @@ class FeedUnit(Message, frozen=True, tag=44):
     unit: Annotated[bytes, Meta(min_length=UNIT_BYTES, max_length=UNIT_BYTES)]
 
 
+class _BeforeUnit(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag=44):
+    """A `FeedUnit` without its unit. Nothing that travels, so no `Message`."""
+
+    root: Bytes32
+    proof: LeafProof
+    unit: Annotated[bytes, Meta(max_length=0)]
+
+
 class ReceivedUnit(NamedTuple):
     """A `FeedUnit` whose `unit` lies in the message it came in."""
 
@@ -82,7 +90,6 @@ _Short = FeedOpen | FeedCredit | FeedHealth | FeedBatch
 # A unit is the last field of its message: a byte string with a 32-bit length, which no other way to write it has, and that length.
 _UNIT_MARK = b"\xc6" + UNIT_BYTES.to_bytes(4, "big")
 _NO_UNIT = b"\xc4\x00"  # an empty byte string instead
-_BEFORE_UNIT: Any = tuple[Literal[44], Bytes32, LeafProof, Annotated[bytes, Meta(max_length=0)]]
 _BEFORE_UNIT_MAX_BYTES = FEED_MAX_BYTES - UNIT_BYTES - len(_UNIT_MARK) + len(_NO_UNIT)
 
 
@@ -97,8 +104,8 @@ def decode_feed(body: bytes | bytearray) -> _Short | ReceivedUnit:
     if mark < 0 or body[mark:at] != _UNIT_MARK:
         short: _Short = decode(body, _Short, max_bytes=FEED_MAX_BYTES)
         return short
-    _, root, proof, _ = decode(bytes(body[:mark]) + _NO_UNIT, _BEFORE_UNIT, max_bytes=_BEFORE_UNIT_MAX_BYTES)
-    return ReceivedUnit(root, proof, memoryview(body).toreadonly()[at:])
+    before = decode(bytes(body[:mark]) + _NO_UNIT, _BeforeUnit, max_bytes=_BEFORE_UNIT_MAX_BYTES)
+    return ReceivedUnit(before.root, before.proof, memoryview(body).toreadonly()[at:])
 
 
 def encode_unit(root: bytes, proof: LeafProof, pieces: Sequence[bytes | bytearray | memoryview]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 import struct
 import warnings
 from collections.abc import Callable
@@ -324,3 +325,48 @@ def test_a_broken_layer_says_no_more(write: Callable[[TlsLayer], None]) -> None:
     raw.layer.pull()  # the alert
     write(raw.layer)
     assert raw.layer.pull() == []
+
+
+# -- plaintext --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw_read", [True, False])
+@pytest.mark.parametrize("step", [1 << 20, 40_000, 16_384, 1000])
+def test_plaintext_comes_out_whole_however_it_is_cut(raw_read: bool, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not raw_read:  # as if pyOpenSSL had no such inner function
+        monkeypatch.setattr("qustream.transport.tls._SSL_READ", None)
+    alice, bob = TlsLayer("client", ALICE), TlsLayer("server", BOB)
+    alice.start()
+    while not (alice.ready and bob.ready):
+        bob.receive(b"".join(alice.pull()))
+        alice.receive(b"".join(bob.pull()))
+    sent = random.Random(3).randbytes(400_000)
+    alice.write(sent[:100], sent[100:101], memoryview(sent)[101:300_000])
+    alice.write(sent[300_000:])
+    data, got = b"".join(alice.pull()), b""
+    for at in range(0, len(data), step):
+        chunks = bob.receive(data[at : at + step])
+        assert all(chunks), "an empty chunk"
+        got += b"".join(chunks)
+    assert got == sent
+
+
+@pytest.mark.parametrize("raw_read", [True, False])
+def test_what_is_no_plaintext_is_judged_alike(raw_read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not raw_read:
+        monkeypatch.setattr("qustream.transport.tls._SSL_READ", None)
+    raw = Raw(honest(context()), TlsLayer("server", ALICE), client=True)
+    raw.run()
+    raw.connection.send(b"first")
+    raw.connection.shutdown()
+    assert b"".join(raw.layer.receive(raw.drain())) == b"first"
+    assert raw.layer.ended
+    raw = Raw(honest(context()), TlsLayer("server", ALICE), client=True)
+    raw.run()
+    raw.connection.send(b"altered")
+    altered = bytearray(raw.drain())
+    altered[-1] ^= 1
+    with pytest.raises(QuStreamError) as caught:
+        raw.layer.receive(altered)
+    assert caught.value.code == "E-TLS-RECORD"
+    assert raw.layer.pull(), "no alert"
