@@ -10,6 +10,7 @@ then the oldest unit goes (wiped, never handed out). So what a node gets was mea
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qrngd.pipeline import Measurement
@@ -93,6 +94,13 @@ class Stock:
         self._given.update(slots)
         return tuple(slots)
 
+    def withdraw(self, slots: Iterable[int]) -> None:
+        """The worker was not told of these slots, which were due."""
+        for slot in slots:
+            self._given.remove(slot)
+            self._free.append(slot)
+            self._touched.add(slot)
+
     def is_given(self, slot: int) -> bool:
         """Whether the worker may say that it has filled `slot`."""
         return slot in self._given
@@ -118,10 +126,14 @@ class Stock:
         """A unit that was taken is not needed any more."""
         self._freed(slot)
 
-    def drop_older(self, than_ms: int) -> None:
-        """Throw away what was read before `than_ms`."""
-        while self._ready and self._ready[0].span.end_ms < than_ms:
-            self._drop(self._ready.popleft())
+    def drop_outside(self, first_ms: int, last_ms: int) -> None:
+        """Throw away what was read before `first_ms` or after `last_ms`: since then the clock was set back, and no node would take it."""
+        for _ in range(len(self._ready)):
+            unit = self._ready.popleft()
+            if first_ms <= unit.span.end_ms <= last_ms:
+                self._ready.append(unit)
+            else:
+                self._drop(unit)
 
     def clear(self) -> None:
         """Throw away everything in stock."""

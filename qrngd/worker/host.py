@@ -63,6 +63,8 @@ REPORTS_AT_ONCE = 64
 # The rate shown is over the last minute, from one figure a second.
 RATE_SPAN_S = 60
 MS_PER_S = 1000
+# Half of what nodes tolerate (`entropy-feed.md`, "Checks"): units further ahead of the clock are from before it was set back.
+AHEAD_MAX_MS = 30_000
 
 
 class DeviceHost:
@@ -101,6 +103,7 @@ class DeviceHost:
         self.figures = Figures(Measurement(), 0, 0, 0, 0, None, ())
         self._earlier = self.figures  # what the workers before this one counted
         self._counted = self.figures.measured  # up to the last unit or figures that came, whichever was later
+        self._unrecorded: tuple[str, int] | None = None  # reason and moment of a failure that is not on disk yet
         self._live_ms = 0
         self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SPAN_S)
         self._stock_units, self._latches, self._stirred, self._clock_ms = stock_units, latches, stirred, clock_ms
@@ -155,14 +158,15 @@ class DeviceHost:
 
     def give_slots(self) -> None:
         """Let the worker have what slots are due; call it when some have become free."""
-        if self._link is not None and (slots := self.stock.due()):
-            self._tell(Give(slots))
+        if self._link is not None and (slots := self.stock.due()) and not self._tell(Give(slots)):
+            self.stock.withdraw(slots)
 
     def drop_older(self, than_ms: int) -> None:
-        """Throw away stock that was read before `than_ms`, and memory that nobody needs."""
-        self.stock.drop_older(than_ms)
+        """Throw away stock that was read before `than_ms`, or in what is the future now, and unused memory. Call it every second."""
+        self.stock.drop_outside(than_ms, self._clock_ms() + AHEAD_MAX_MS)
         self.stock.shrink()
         self.give_slots()
+        self._record_latch()
 
     # --- what the operator asks
 
@@ -171,15 +175,17 @@ class DeviceHost:
         if self.state is not DeviceState.FAILED:
             raise fault("E-CONFIG", f"{self.name} is {self.state}; only a latched failure can be cleared")
         self._latches.clear(self.name, reason, self._clock_ms())
-        self._tell(Clear(reason))
-        if self._link is None:  # the next worker begins without it
-            self._move(DeviceState.STARTING, "", f"cleared by the operator: {reason}")
+        self._unrecorded = None
+        self._move(DeviceState.STARTING, "", f"cleared by the operator: {reason}")
+        if self._link is not None and not self._tell(Clear(reason)):
+            self._link.shutdown(socket.SHUT_RDWR)  # the next worker begins without it
 
     def retest(self, reason: str) -> None:
-        """Run the start-up test again. Raises E-CONFIG while the device is not open."""
+        """Run the start-up test again. Raises E-CONFIG while the device is not open, E-DEV-WORKER when nobody listens."""
         if self.state not in (DeviceState.LIVE, DeviceState.SUSPECT):
             raise fault("E-CONFIG", f"{self.name} is {self.state}; it is tested as soon as it is open")
-        self._tell(Retest(reason))
+        if not self._tell(Retest(reason)):
+            raise fault("E-DEV-WORKER", f"the worker of {self.name} does not listen now; it is killed if it goes on so")
 
     # --- the worker
 
@@ -188,36 +194,50 @@ class DeviceHost:
         attempt = 0
         while True:
             started_s = trio.current_time()
-            reason = await self._live()
-            self._bury(reason)
+            try:
+                link, process = await self._start()
+            except OSError as error:  # no descriptor, memory or process is left for a moment
+                self._gone(f"no worker can be started: {error.strerror}")
+            else:
+                await self._live(link, process)
             attempt = 0 if trio.current_time() - started_s > SILENCE_LIMIT_S else attempt + 1
             await trio.sleep(reopen_delay_ms(attempt) / MS_PER_S)
 
-    async def _live(self) -> str:
-        """One worker, from its start to its end; why it ended."""
+    async def _start(self) -> tuple[socket.socket, trio.Process]:
+        """A worker and our end of the link to it. Raises OSError."""
         ours, theirs = socket_pair()
         ours.setblocking(False)
-        with theirs:
+        with contextlib.ExitStack() as unless_started, theirs:
+            unless_started.callback(ours.close)
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-I", "-m", "qrngd.worker.process", str(theirs.fileno()), str(self._memory.fd)],
                 stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._memory.fd),
             )  # fmt: skip
-        self._link, self.worker_pid = ours, process.pid
+            unless_started.pop_all()
+        return ours, process
+
+    async def _live(self, link: socket.socket, process: trio.Process) -> None:
+        """One worker to its end. Nodes hear that it is given up before it is certain to be dead; its slots come back after that."""
+        self._link, self.worker_pid = link, process.pid
         self.worker_starts += 1
         latched = (self.code, self.reason) if self.state is DeviceState.FAILED else None
         self._tell(Setup(self.config, self._memory.count, latched, self._memory_lock))
         self.give_slots()
         try:
-            return await self._listen(ours)
+            reason = await self._listen(link)
+            self._link = None
+            self._gone(reason)
         finally:
             self._link = self.worker_pid = None
-            ours.close()
+            link.close()
             with trio.CancelScope(shield=True):
                 with trio.move_on_after(FAREWELL_S):
                     await process.wait()
                 process.kill()
                 code = await process.wait()
             logger("qrngd").debug("worker ended", device=self.name, exit_code=code)
+            self.stock.reclaim()
+            self._earlier = msgspec.structs.replace(self.figures, measured=self._counted)
 
     async def _listen(self, link: socket.socket) -> str:
         while True:
@@ -256,38 +276,55 @@ class DeviceHost:
     def _take_unit(self, made: MadeUnit) -> None:
         if not self.stock.is_given(made.slot):
             raise KeyError(made.slot)
+        if self.state is DeviceState.FAILED:
+            raise KeyError(self.state)
         before, self._counted = _sum(made.before, self._earlier.measured), _sum(made.after, self._earlier.measured)
         self.stock.put(made.slot, made.digest, Span(self.descriptor, before, self._counted, made.start_ms, made.end_ms))
 
     def _take_figures(self, figures: Figures) -> None:
         self.figures = total_figures(figures, self._earlier)
         self._counted = self.figures.measured
-        now_ms = self._clock_ms()
-        if not self._rates or now_ms - self._rates[-1][0] >= MS_PER_S:
-            self._rates.append((now_ms, self.figures.raw_bytes))
+        at_ms = int(trio.current_time() * MS_PER_S)  # the wall clock may be set back, and the rate would stand still
+        if not self._rates or at_ms - self._rates[-1][0] >= MS_PER_S:
+            self._rates.append((at_ms, self.figures.raw_bytes))
 
     def _take_change(self, change: Changed) -> None:
         if change.after is DeviceState.FAILED:
             self.stock.clear()
-            try:
-                self._latches.latch(self.name, change.reason, change.at_ms)
-            except QuStreamError as error:  # the failure holds all the same, as long as this process lives
-                logger("qrngd").error("latch not written", device=self.name, code=error.code, detail=error.detail)
+            self._unrecorded = (change.reason, change.at_ms)
+            self._record_latch()
+        elif self.state is DeviceState.FAILED:
+            raise KeyError(change.after)  # only the operator's word leads out of it, and `clear` has that
+        elif (change.after, change.code, change.reason) == (self.state, self.code, self.reason):
+            return  # the worker says after us that the operator has cleared it
         self._move(change.after, change.code, change.reason)
         self.give_slots()
 
-    def _bury(self, reason: str) -> None:
-        """The worker is gone: its slots come back, its counters stay."""
-        self.stock.reclaim()
-        self._earlier = msgspec.structs.replace(self.figures, measured=self._counted)
+    def _record_latch(self) -> None:
+        """Put a failure on disk. What cannot be written holds as long as this process lives, and is tried again."""
+        if self._unrecorded is None:
+            return
+        try:
+            self._latches.latch(self.name, *self._unrecorded)
+            self._unrecorded = None
+        except QuStreamError as error:
+            if self.state is not DeviceState.FAILED:  # once
+                logger("qrngd").error("latch not written", device=self.name, code=error.code, detail=error.detail)
+
+    def _gone(self, reason: str) -> None:
+        """There is no worker, or it is given up."""
         if self.state is not DeviceState.FAILED:
             self._move(DeviceState.ABSENT, "E-DEV-WORKER", reason)
 
-    def _tell(self, order: Order) -> None:
-        """The link holds more than all orders there can be; whoever is not there will be set up anew."""
-        if self._link is not None:
-            with contextlib.suppress(OSError):
-                self._link.send(encode_message(order))
+    def _tell(self, order: Order) -> bool:
+        """False: a worker that has hung for long has left no room, or it is gone."""
+        if self._link is None:
+            return False
+        try:
+            self._link.send(encode_message(order))
+        except OSError:
+            return False
+        return True
 
     def _move(self, after: DeviceState, code: str, reason: str) -> None:
         now_ms, change = self._clock_ms(), StateChanged(self.state, after, code, reason)

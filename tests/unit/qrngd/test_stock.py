@@ -113,10 +113,29 @@ def test_old_units_go() -> None:
     world.give()
     for _ in range(3):
         world.make()
-    world.stock.drop_older(2001)  # the first ended at 1000, the second at 2000
+    world.stock.drop_outside(2001, 3000)  # the first ended at 1000, the second at 2000
     assert world.stock.units == 1
     world.stock.clear()
     assert (world.stock.units, world.stock.dropped_bytes) == (0, 3 * UNIT_BYTES)
+
+
+def test_units_of_a_future_that_the_clock_was_set_back_from_go_and_hide_nothing() -> None:
+    world = World()
+    world.give()
+    for number in (5000, 1, 9):  # then an old one, and one of now
+        slot = world.given.pop(0)
+        world.stock.put(slot, bytes(32), span(number))
+    world.stock.drop_outside(8000, 40_000)
+    assert world.stock.units == 1
+    assert world.stock.take().span == span(9)
+
+
+def test_slots_that_the_worker_was_not_told_of_come_back() -> None:
+    world = World()
+    slots = world.stock.due()
+    world.stock.withdraw(slots)
+    assert not any(world.stock.is_given(slot) for slot in slots)
+    assert set(world.stock.due()) == set(slots)
 
 
 def test_memory_of_a_burst_is_given_back_when_it_is_over() -> None:
@@ -156,7 +175,7 @@ def test_no_history_loses_a_slot_or_shows_a_byte_twice(history: list[str]) -> No
             world.given.clear()
             world.stock.reclaim()
         elif step == "old":
-            world.stock.drop_older(1000 * world.made)
+            world.stock.drop_outside(1000 * world.made, 1000 * world.made)
         elif step == "clear":
             world.stock.clear()
         elif step == "shrink":

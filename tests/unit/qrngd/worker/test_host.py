@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,26 +15,41 @@ from qrngd.bell import Bell
 from qrngd.device_config import DeviceConfig
 from qrngd.health.state import DeviceState, StateChanged
 from qrngd.latches import Latches
+from qrngd.pipeline import Measurement
 from qrngd.worker.host import DeviceHost
+from qrngd.worker.messages import Changed, Made, MadeUnit, encode_message, socket_pair
 from qustream.errors import OperatorFault
 
 PATIENCE_S = 30.0
 
 
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class World:
-    def __init__(self, folder: Path, *, faults: str = "", silence_s: float = 20.0) -> None:
+    def __init__(self, folder: Path, *, faults: str = "", silence_s: float = 20.0, stock_units: int = 2) -> None:
         self.changes: list[StateChanged] = []
+        self.worker_was_there: list[bool] = []  # at each change
         self.latches = Latches(folder)
         self.host = DeviceHost(
             DeviceConfig("emulator", name="card1", faults=faults),
-            stock_units=2,
+            stock_units=stock_units,
             in_flight_units=6,
             latches=self.latches,
             stirred=Bell(),
-            on_change=lambda _, change: self.changes.append(change),
+            on_change=lambda _, change: self.changed(change),
             clock_ms=lambda: int(trio.current_time() * 1000),
             silence_s=silence_s,
         )
+
+    def changed(self, change: StateChanged) -> None:
+        self.changes.append(change)
+        self.worker_was_there.append(self.host.worker_pid is not None and is_there(self.host.worker_pid))
 
     @property
     def states(self) -> list[str]:
@@ -83,6 +99,7 @@ async def test_a_worker_that_hangs_is_killed(tmp_path: Path) -> None:
         os.kill(hung, signal.SIGSTOP)
         await world.until(lambda: "absent" in world.states)
         assert "said nothing" in world.changes[-1].reason
+        assert world.worker_was_there[-1]  # nobody is told of a live device until the kernel has got rid of the process
         await world.until(lambda: world.states[-1] == "live")
         assert world.worker() != hung
         with pytest.raises(ProcessLookupError):
@@ -136,3 +153,81 @@ async def test_the_worker_ends_with_its_daemon(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["live"])
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # as if others had all the descriptors
+            os.kill(world.worker(), signal.SIGKILL)
+            await world.until(lambda: "no worker can be started" in world.host.reason)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (world.host.state, world.host.code) == (DeviceState.ABSENT, "E-DEV-WORKER")
+        await world.until(lambda: world.states[-1] == "live")
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_slot_is_lost_on_a_worker_that_does_not_listen_for_a_while(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path, stock_units=600)  # more orders than the link holds
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.host.units == 600)
+        os.kill(world.worker(), signal.SIGSTOP)
+        while world.host.units:
+            world.host.take().release()
+        with pytest.raises(OperatorFault, match="E-DEV-WORKER"):
+            world.host.retest("nobody would hear of it")
+        os.kill(world.worker(), signal.SIGCONT)
+        await world.until(lambda: world.host.units == 600)
+        assert world.host.worker_starts == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_cleared_is_cleared_though_the_worker_dies_before_it_hears(tmp_path: Path) -> None:
+    Latches(tmp_path).latch("card1", "stuck", 5)
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.host.worker_pid is not None)
+        os.kill(world.worker(), signal.SIGSTOP)
+        world.host.clear("cable replaced")
+        assert world.host.state is DeviceState.STARTING
+        os.kill(world.worker(), signal.SIGKILL)
+        await world.until(lambda: world.states[-1] == "live")
+        assert "failed" not in world.states
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("lie", ["live", "unit"])
+async def test_a_worker_cannot_end_a_latched_failure(tmp_path: Path, lie: str) -> None:
+    Latches(tmp_path).latch("card1", "stuck", 5)
+    world = World(tmp_path)
+    for slot in world.host.stock.due():
+        made = MadeUnit(slot, bytes(32), Measurement(), Measurement(), 0, 0)
+    said = Changed(0, DeviceState.FAILED, DeviceState.LIVE, "", "all is well") if lie == "live" else Made((made,))
+    ours, theirs = socket_pair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(encode_message(said))
+        assert "no worker says" in await world.host._listen(ours)
+    assert world.host.state is DeviceState.FAILED
+    assert world.host.units == 0
+
+
+async def test_a_failure_that_could_not_be_recorded_is_recorded_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "latches").write_text("in the way, as a full disk is")
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path, faults="stuck@bytes=1000000")
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states[-1:] == ["failed"])
+        world.host.drop_older(0)
+        assert not (tmp_path / "latches").is_dir()
+        (tmp_path / "latches").unlink()
+        world.host.drop_older(0)
+        assert world.latches.read("card1") == ("E-DEV-LATCHED", world.host.reason)
+        nursery.cancel_scope.cancel()
