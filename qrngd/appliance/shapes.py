@@ -75,9 +75,10 @@ def read_answer(api: Api, body: bytes | bytearray, *, block_bytes: int, blocks: 
 
 def _texts(api: Api, body: bytes | bytearray) -> Sequence[str]:
     try:
+        text = body.decode()  # msgspec would skip over bytes that are no text in fields it does not want
         if api == "blocks":
-            return msgspec.json.decode(body, type=_Blocks).entropy
-        kib = msgspec.json.decode(body, type=_Kib)
+            return msgspec.json.decode(text, type=_Blocks).entropy
+        kib = msgspec.json.decode(text, type=_Kib)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The decoder's own words would quote the answer.
         field = "entropy" if api == "blocks" else "random"

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.appliance import TOKEN, Appliance, Authority, Exchange, honest
@@ -93,11 +94,17 @@ async def test_a_reader_that_is_gone_is_a_device_that_is_absent_until_it_comes_b
     with server.running():
         with reader:
             await server.wait_for("live")
-        await server.wait_for("absent")
+        until(lambda: lost(server))
         with reader:
             await server.wait_for("live")
-    absent = [line for line in server.log() if line.get("state") == "absent"]
-    assert {line["code"] for line in absent} == {"E-DEV-ABSENT"}
+    [first, *_] = lost(server)
+    assert first["code"] == "E-DEV-ABSENT"
+    assert "has come to its end" in first["reason"]
+
+
+def lost(server: Server) -> list[dict[str, Any]]:
+    """What the server said when its device was live and then was not."""
+    return [line for line in server.log() if (line.get("before"), line.get("state")) == ("live", "absent")]
 
 
 @pytest.mark.needs("root")

@@ -43,6 +43,7 @@ def test_both_interfaces_give_their_blocks() -> None:
         (b"\xff\xfe", "no JSON object"),
         (b"[" * 100_000, "no JSON object"),
         (b'{"entropy": ["secret', "no JSON object"),
+        (json.dumps({"entropy": TEXTS, "note": "x"}).encode().replace(b"x", b"\x80"), "no JSON object"),
         (json.dumps({"entropy": TEXTS}).encode() + b"x", "no JSON object"),
         ("an error", "no JSON object"),
         ({"error": "quota"}, "no JSON object"),
