@@ -22,11 +22,10 @@ class Meter:
     def read(self, value: int, now_ms: int, *, restarted: bool) -> None:
         """The counter stands at `value`; `restarted`: it began from zero since the last reading. After a gap longer than the window, or
         when the clock went back, this is a first reading again."""
-        if not self._marks or not 0 <= now_ms - self._marks[-1][0] <= self._window_ms:
+        if self._marks and 0 <= now_ms - self._marks[-1][0] <= self._window_ms:
+            self._total += value if restarted or value < self._last else value - self._last
+        else:
             self._marks.clear()
-            self._last, self._total = value, 0
-        self._total += value if restarted or value < self._last else value - self._last
-        if not self._marks:
             self._total = 0
         self._last = value
         if not self._marks or now_ms - self._marks[-1][0] >= MARK_INTERVAL_MS:

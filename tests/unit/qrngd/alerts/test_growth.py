@@ -47,8 +47,9 @@ def test_after_a_long_silence_or_a_clock_set_back_it_begins_anew() -> None:
     assert meter.growth == 0
     meter.read(10, 2 * HOUR + 1000, restarted=False)
     assert meter.growth == 1
-    meter.read(11, HOUR, restarted=False)
-    assert meter.growth == 0
+    for later in range(3):
+        meter.read(11 + later, HOUR + later * MINUTE, restarted=False)
+        assert meter.growth == later
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 2 * MINUTE)), min_size=1, max_size=200))

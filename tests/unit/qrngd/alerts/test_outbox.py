@@ -81,6 +81,17 @@ def test_what_ended_while_it_was_being_told_is_told_again() -> None:
     assert told(box, 10) == [("resolved", "one")]
 
 
+def test_each_alert_has_its_own_renewal() -> None:
+    box = Outbox(RENEW)
+    box.take(Raise(alert()))
+    assert told(box, 0) == [("raised", "one")]
+    box.take(Raise(alert("two")))
+    assert told(box, 20_000) == [("raised", "two")]
+    assert box.next_due_ms() == RENEW
+    assert told(box, RENEW) == [("renewed", "one")]
+    assert box.next_due_ms() == RENEW + 20_000
+
+
 def test_many_go_in_several_requests() -> None:
     box = Outbox(RENEW)
     for number in range(300):
