@@ -23,7 +23,7 @@ from qustream.model.entropy import Attestation, DeviceDescriptor
 from qustream.model.network import QrngServerRecord
 from qustream.transport.greeting import LocalHello
 from qustream.transport.limits import Channel
-from qustream.wire.feed import FeedCredit, FeedHealth
+from qustream.wire.feed import FeedCredit, FeedHealth, FeedUnit
 from qustream.wire.hello import Role
 
 PATIENCE_S = 10.0  # usually milliseconds; a loaded machine
@@ -202,6 +202,81 @@ async def test_a_lying_server_loses_the_link_and_gives_nothing(world: World, lie
         assert pool.room_units == 4 - len(pool)
         await until(lambda: told)
         assert told[0] == LIES[lie]  # the server's operator can read it too
+
+
+async def one_altered(session: FeedSession) -> None:
+    batch, units = session.made(4)
+    units[2] = replace(units[2], unit=units[2].unit[:-129] + bytes([units[2].unit[-129] ^ 1]) + units[2].unit[-128:])
+    await session.send(batch, *units)
+
+
+async def one_twice(session: FeedSession) -> None:
+    batch, units = session.made(2)
+    await session.send(batch, *units, units[1])
+
+
+async def one_of_a_batch_that_never_came(session: FeedSession) -> None:
+    batch, units = session.made(2)
+    await session.send(batch, *units, *session.made(1)[1])
+
+
+async def garbage_behind_two(session: FeedSession) -> None:
+    batch, units = session.made(2)
+    await session.send(batch, *units)
+    await garbage(session)
+
+
+async def a_stale_batch_behind_two(session: FeedSession) -> None:
+    batch, units = session.made(2)
+    await session.send(batch, *units)
+    await stale(session)
+
+
+SPOILT = {
+    one_altered: "E-PROOF",
+    one_twice: "E-PROOF",
+    one_of_a_batch_that_never_came: "E-ATTESTATION",
+    garbage_behind_two: "E-WIRE-MALFORMED",
+    a_stale_batch_behind_two: "E-ATTESTATION-STALE",
+}
+
+
+@pytest.mark.parametrize("lie", SPOILT, ids=lambda lie: lie.__name__)
+async def test_units_before_the_fault_are_kept_however_they_came_together(world: World, lie: Script) -> None:
+    pool = Pool(4)
+
+    async def script(session: FeedSession) -> None:
+        await session.open()
+        await session.credit()
+        await lie(session)
+        await session.until_closed()
+
+    async with fed(world, script) as address, running(link := link_to(world, address, pool)):
+        await until(lambda: link.status.state == "refused")
+        assert (link.status.code, link.status.units, len(pool)) == (SPOILT[lie], 2, 2)
+        assert pool.room_units == 2
+        numbers = [unit.proof.sequence for unit in (pool.take(world.now_ms), pool.take(world.now_ms)) if unit is not None]
+        assert numbers == sorted(set(numbers))
+
+
+async def test_a_unit_in_the_pool_is_what_was_sent(world: World) -> None:
+    pool, sent = Pool(3), list[FeedUnit]()
+
+    async def script(session: FeedSession) -> None:
+        await session.open()
+        batch, units = session.made(await session.credit())
+        sent.extend(units)
+        await session.send(batch, *units)
+        await session.until_closed()
+
+    async with fed(world, script) as address, running(link_to(world, address, pool)):
+        await until(lambda: len(pool) == 3)
+        for unit in sent:
+            held = pool.take(world.now_ms)
+            assert held is not None
+            assert bytes(held.material) + held.scatter == unit.unit
+            assert held.proof == unit.proof
+            assert not any(secret in repr(held) for secret in (repr(unit.unit[:20])[2:-1], unit.unit[:20].hex()))
 
 
 async def test_a_sequence_number_is_used_once_over_all_connections(world: World) -> None:
