@@ -34,6 +34,11 @@ PATIENCE_MS = 5
 RETRY_S = 1.0
 
 
+def _now_ms() -> int:
+    """How long a batch waits is no matter of the wall clock: set back by an hour, that would keep units for an hour."""
+    return int(trio.current_time() * 1000)
+
+
 class UnitSupply(Protocol):
     """A device's stock as the cutter sees it."""
 
@@ -68,13 +73,12 @@ class Cutter:
         sign: Callable[[Attestation], Signed],
         publish: Callable[[Signed, list[bytes]], None],
         first_number: int,
-        clock_ms: Callable[[], int],
         on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
         self.units_made = 0
         self.attestations = 0
         self.trouble: QuStreamError | None = None  # why the last batch could not be published
-        self._sources, self._feed, self._sign, self._publish, self._clock_ms = list(sources), feed, sign, publish, clock_ms
+        self._sources, self._feed, self._sign, self._publish = list(sources), feed, sign, publish
         self._on_trouble = on_trouble
         self._first_number = first_number
         self._next_sequence: dict[bytes, int] = {}  # one entry for each node ever fed in this run; the allow-list bounds it
@@ -84,7 +88,7 @@ class Cutter:
         """Cut and seal for ever. `feed.changed` must ring when a stock has grown, too."""
         while True:
             self._cut()
-            now_ms = self._clock_ms()
+            now_ms = _now_ms()
             due = next((source for source in self._sources if self._is_due(source.batch, now_ms)), None)
             if due is not None:
                 await self._seal(due)
@@ -117,7 +121,7 @@ class Cutter:
         unit = CutUnit(session, session.node, self._take_sequence(session.node), source.supply.take())
         self.units_made += 1
         if source.batch.takes(unit.span):
-            source.batch.add(unit, self._clock_ms())
+            source.batch.add(unit, _now_ms())
         else:  # the device was opened anew and says another thing of itself: these few units are not worth an attestation of their own
             self._feed.take_back(unit)
             source.batch.close()

@@ -98,7 +98,6 @@ class Daemon:
             sign=self._sign,
             publish=log.append,
             first_number=first_number,
-            clock_ms=now_ms,
             on_trouble=lambda: self._feed.announce(self._health()),
         )
         self._feed.announce(self._health())

@@ -33,7 +33,8 @@ class Span:
     def joined(self, later: Span) -> Span:
         """From the start of this span to the end of `later`: the same device, not before this one."""
         assert self.device == later.device, "a span is of one device"
-        return Span(self.device, self.before, later.after, self.start_ms, max(self.end_ms, later.end_ms))
+        # The clock may have been set back between the two.
+        return Span(self.device, self.before, later.after, min(self.start_ms, later.start_ms), max(self.end_ms, later.end_ms))
 
 
 class ReadyUnit:

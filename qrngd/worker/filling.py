@@ -73,4 +73,5 @@ class SlotFiller:
     def _finished(self, unit: memoryview, after: Measurement, now_ms: int) -> MadeUnit:
         self._used = 0
         digest = hashlib.sha256(unit[:MATERIAL_BYTES]).digest()
-        return MadeUnit(self._slots.popleft(), digest, self._before, after, self._start_ms, now_ms)
+        start_ms = min(self._start_ms, now_ms)  # the clock may have been set back meanwhile
+        return MadeUnit(self._slots.popleft(), digest, self._before, after, start_ms, now_ms)

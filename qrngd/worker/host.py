@@ -63,6 +63,7 @@ REPORTS_AT_ONCE = 64
 # The rate shown is over the last minute, from one figure a second.
 RATE_SPAN_S = 60
 MS_PER_S = 1000
+COUNTS_MAX = 1 << 63  # U63: 39 years of credited bits at 7.5 Gbit/s
 # Half of what nodes tolerate (`entropy-feed.md`, "Checks"): units further ahead of the clock are from before it was set back.
 AHEAD_MAX_MS = 30_000
 
@@ -338,19 +339,26 @@ class DeviceHost:
 
 
 def total_figures(now: Figures, earlier: Figures) -> Figures:
-    """`now` with what was counted before it began."""
+    """`now` with what was counted before it began. Raises KeyError for counts that no device reaches."""
     return Figures(
         measured=_sum(now.measured, earlier.measured),
-        raw_bytes=now.raw_bytes + earlier.raw_bytes,
-        opened=now.opened + earlier.opened,
-        read_errors=now.read_errors + earlier.read_errors,
-        dropped_bytes=now.dropped_bytes + earlier.dropped_bytes,
+        raw_bytes=_count(now.raw_bytes, earlier.raw_bytes),
+        opened=_count(now.opened, earlier.opened),
+        read_errors=_count(now.read_errors, earlier.read_errors),
+        dropped_bytes=_count(now.dropped_bytes, earlier.dropped_bytes),
         estimate_millibits=now.estimate_millibits,
         flags=now.flags,
     )
 
 
+def _count(a: int, b: int) -> int:
+    """The sum, which an attestation and a status can hold."""
+    if not 0 <= a + b < COUNTS_MAX:
+        raise KeyError(a + b)
+    return a + b
+
+
 def _sum(a: Measurement, b: Measurement) -> Measurement:
-    numbers = {each.name: getattr(a, each.name) + getattr(b, each.name) for each in fields(Measurement) if each.name != "alarms"}
-    alarms = (a.alarms[0] + b.alarms[0], a.alarms[1] + b.alarms[1], a.alarms[2] + b.alarms[2])
+    numbers = {each.name: _count(getattr(a, each.name), getattr(b, each.name)) for each in fields(Measurement) if each.name != "alarms"}
+    alarms = (_count(a.alarms[0], b.alarms[0]), _count(a.alarms[1], b.alarms[1]), _count(a.alarms[2], b.alarms[2]))
     return replace(a, **numbers, alarms=alarms)

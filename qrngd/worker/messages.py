@@ -16,6 +16,7 @@ from msgspec import Struct
 from qrngd.device_config import DeviceConfig
 from qrngd.health.state import DeviceState
 from qrngd.pipeline import Measurement
+from qustream.model.base import U63, Bytes32
 from qustream.model.entropy import DeviceDescriptor
 
 __all__ = [
@@ -78,7 +79,7 @@ class Opened(Struct, array_like=True, tag=11, frozen=True):
 class Changed(Struct, array_like=True, tag=12, frozen=True):
     """The device's state changed."""
 
-    at_ms: int
+    at_ms: U63
     before: DeviceState
     after: DeviceState
     code: str
@@ -89,11 +90,11 @@ class MadeUnit(Struct, array_like=True, frozen=True):
     """A full slot: SHA-256 of its material, and the counters before and after the samples behind it, read from `start_ms` to `end_ms`."""
 
     slot: int
-    digest: bytes
+    digest: Bytes32
     before: Measurement
     after: Measurement
-    start_ms: int
-    end_ms: int
+    start_ms: U63
+    end_ms: U63
 
 
 class Made(Struct, array_like=True, tag=13, frozen=True):
@@ -106,11 +107,11 @@ class Figures(Struct, array_like=True, tag=14, frozen=True):
     """Counters since the worker started, told at least once a second: also its sign of life."""
 
     measured: Measurement
-    raw_bytes: int
-    opened: int
-    read_errors: int
-    dropped_bytes: int
-    estimate_millibits: int | None
+    raw_bytes: U63
+    opened: U63
+    read_errors: U63
+    dropped_bytes: U63
+    estimate_millibits: U63 | None
     flags: tuple[tuple[str, bool], ...]
 
 

@@ -101,7 +101,6 @@ async def serve_feed(listen: str) -> None:
         sign=partial(SERVER.sign_noun, "attestation"),
         publish=lambda _attestation, _leaves: None,
         first_number=0,
-        clock_ms=now_ms,
     )
     hello = LocalHello(CHAIN, (Role.QRNG_SERVER,))
 

@@ -130,6 +130,11 @@ def test_units_of_a_future_that_the_clock_was_set_back_from_go_and_hide_nothing(
     assert world.stock.take().span == span(9)
 
 
+def test_a_span_over_a_clock_that_was_set_back_ends_after_it_begins() -> None:
+    joined = span(9).joined(span(1))
+    assert (joined.start_ms, joined.end_ms) == (1000, 10_000)
+
+
 def test_slots_that_the_worker_was_not_told_of_come_back() -> None:
     world = World()
     slots = world.stock.due()

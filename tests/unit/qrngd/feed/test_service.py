@@ -103,6 +103,7 @@ class World:
 
     def __init__(self, nursery: trio.Nursery, *, units_per_minute: int = 0, supplies: int = 1) -> None:
         self.allowed = {ALICE, BOB}
+        self.set_back_ms = 0
         self.ended: dict[Line, str] = {}
         self.feed = FeedService(
             may_have=lambda node: node in self.allowed, health=LIVE, clock_ms=self.now_ms, units_per_minute=units_per_minute
@@ -116,7 +117,6 @@ class World:
             sign=lambda attestation: KEY.sign_noun("attestation", attestation),
             publish=self._publish,
             first_number=1000,
-            clock_ms=self.now_ms,
         )
         self._nursery = nursery
         nursery.start_soon(self.cutter.run)
@@ -126,9 +126,9 @@ class World:
             raise self.log_trouble
         self.log.append(leaves)
 
-    @staticmethod
-    def now_ms() -> int:
-        return int(trio.current_time() * 1000)
+    def now_ms(self) -> int:
+        """The wall clock, which may be set back."""
+        return int(trio.current_time() * 1000) - self.set_back_ms
 
     def fill(self, units: int, card: int = 0) -> None:
         self.supplies[card].fill(units, self.now_ms())
@@ -240,6 +240,20 @@ async def test_a_batch_waits_two_seconds_at_most(clock: trio.testing.MockClock) 
         batches = [message for message in line.got if isinstance(message, FeedBatch)]
         assert len(batches) == 1
         assert isinstance(line.got[0], FeedBatch)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_clock_that_is_set_back_keeps_no_units(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 100))
+        world.fill(2)
+        await world.until("two units are cut", lambda: world.cutter.units_made == 2)
+        world.set_back_ms = 3_600_000
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(2.1)
+        await world.until("the batch is released", lambda: len(line.units) == 2)
         nursery.cancel_scope.cancel()
 
 

@@ -57,6 +57,14 @@ def test_a_unit_knows_what_stands_behind_it() -> None:
     ]
 
 
+def test_a_clock_that_is_set_back_makes_no_time_that_ends_before_it_begins() -> None:
+    world = World()
+    world.filler.give(range(8))
+    world.put(1000)
+    world.windows = -3600
+    assert [(unit.start_ms, unit.end_ms) for unit in world.put(UNIT_BYTES)[1]] == [(-3_599_000, -3_599_000)]
+
+
 def test_the_last_slot_is_a_reserve() -> None:
     world = World()
     assert world.filler.room_bytes == 0
@@ -84,9 +92,9 @@ def test_bytes_of_two_openings_never_stand_in_one_unit() -> None:
     world = World()
     world.filler.give(range(4))
     world.put(1000)
-    world.filler.restart(Measurement(windows=1), 5000)
+    world.filler.restart(Measurement(windows=1), 1500)
     assert world.memory.unit(0) == bytes(UNIT_BYTES)
     data, made = world.put(UNIT_BYTES)
     assert world.memory.unit(made[0].slot) == data
-    assert (made[0].before.windows, made[0].start_ms) == (1, 5000)
+    assert (made[0].before.windows, made[0].start_ms) == (1, 1500)
     assert world.filler.dropped_bytes == 1000

@@ -219,6 +219,24 @@ async def test_a_worker_cannot_end_a_latched_failure(tmp_path: Path, lie: str) -
     assert world.host.units == 0
 
 
+HUGE = Measurement(samples=(1 << 64) - 1)
+NONE = Measurement()
+
+
+@pytest.mark.parametrize(("digest", "after", "end_ms"), [(b"short", NONE, 0), (bytes(32), HUGE, 0), (bytes(32), NONE, -1)])
+async def test_what_no_attestation_could_say_costs_a_worker_and_not_the_server(
+    tmp_path: Path, digest: bytes, after: Measurement, end_ms: int
+) -> None:
+    world = World(tmp_path)
+    slot = world.host.stock.due()[0]
+    ours, theirs = socket_pair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(encode_message(Made((MadeUnit(slot, digest, NONE, after, 0, end_ms),))))
+        assert "no worker says" in await world.host._listen(ours)
+    assert world.host.units == 0
+
+
 async def test_a_failure_that_could_not_be_recorded_is_recorded_as_soon_as_it_can_be(tmp_path: Path) -> None:
     (tmp_path / "latches").write_text("in the way, as a full disk is")
     async with trio.open_nursery() as nursery:
