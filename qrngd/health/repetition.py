@@ -15,7 +15,8 @@ from qrngd.health.verdict import Finding, Grade, HealthTest
 
 __all__ = ["RepetitionTest"]
 
-# Screened places examined one by one in Python; random data gives a few in a batch. A batch with more is measured as a whole.
+# Screened places found and examined one by one in Python; random bytes give a few in a batch. A batch in which more remain is measured
+# as a whole.
 _PLACES_MAX = 64
 
 
@@ -24,7 +25,7 @@ class RepetitionTest:
 
     def __init__(self, cutoffs: tuple[int, int], itemsize: int) -> None:
         """`cutoffs`: (intermittent, permanent); `itemsize`: bytes an array item, 1 or 2."""
-        self._equal = np.empty(0, dtype=np.bool_)
+        self._flags = bytearray()
         self._cutoff, self._permanent = cutoffs
         # A run of C samples covers at least (C - w + 1) // w whole aligned words of w samples, all equal: the longest w that
         # leaves two of them is the cheapest screen. Eight bytes is numpy's longest word.
@@ -71,13 +72,25 @@ class RepetitionTest:
         return any(self._is_long(samples, int(place)) for place in places)
 
     def _equal_neighbours(self, words: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
-        """Where a word equals the next one. Looks at eight comparisons at a time first: nearly all come to nothing."""
+        """Where a word equals the next one."""
         size = -(-words.size // 8) * 8
-        if self._equal.size < size:
-            self._equal = np.empty(size, dtype=np.bool_)  # as large as the largest batch, once
-        equal = self._equal[:size]
+        if len(self._flags) < size:
+            self._flags = bytearray(size)  # as large as the largest batch, once
+        equal = np.frombuffer(self._flags, dtype=np.bool_, count=size)
         equal[words.size - 1 :] = False
         np.equal(words[1:], words[:-1], out=equal[: words.size - 1])
+        few: list[int] = []
+        place = self._flags.find(1, 0, size)
+        while place >= 0:
+            if len(few) == _PLACES_MAX:
+                return self._all_of(equal)
+            few.append(place)
+            place = self._flags.find(1, place + 1, size)
+        return np.array(few, dtype=np.intp)
+
+    @staticmethod
+    def _all_of(equal: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Where `equal` is true. Looks at eight at a time first."""
         groups = np.flatnonzero(equal.view(np.uint64) != 0)
         which, inside = np.nonzero(equal.reshape(-1, 8)[groups])
         places: NDArray[np.intp] = groups[which] * 8 + inside
