@@ -139,7 +139,7 @@ class Pusher:
         self._log.debug("told", receiver=config.name, alerts=len(notices))
         if receiver.trouble:
             receiver.trouble = ""
-            self._log.info("push good again", receiver=config.name)
+            self._log.info("push good again", receiver=config.name, dropped=outbox.dropped)
 
     async def _post(self, receiver: _Receiver, notices: list[Notice]) -> None:
         """Raises E-ALERT-PUSH for an answer other than 2xx, and what `exchange` and the reading of secrets raise."""
@@ -165,7 +165,8 @@ class Pusher:
 
     def _status(self) -> str:
         silent = [each.config.name for each in self._receivers if each.trouble]
-        return f"{len(self._state.firing)} alerts" + (f"; not told: {', '.join(silent)}" if silent else "")
+        too_many = f"; {self._state.unraised} findings beyond what may fire at once" if self._state.unraised else ""
+        return f"{len(self._state.firing)} alerts" + too_many + (f"; not told: {', '.join(silent)}" if silent else "")
 
     async def _report(self) -> None:
         asked = watchdog_interval_ms()
