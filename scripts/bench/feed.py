@@ -81,10 +81,12 @@ class EndlessSupply:
 
     @property
     def units(self) -> int:
-        for slot in self._stock.due():
-            before, after = self._measured, Measurement(samples=self._measured.samples + 1, windows=self._measured.windows + 1)
-            self._measured = after
-            self._stock.put(slot, self._digest, Span(DEVICE, before, after, now_ms(), now_ms()))
+        if slots := self._stock.due():
+            before, at_ms = self._measured, now_ms()
+            self._measured = Measurement(samples=before.samples + 1, windows=before.windows + 1)
+            span = Span(DEVICE, before, self._measured, at_ms, at_ms)
+            for slot in slots:
+                self._stock.put(slot, self._digest, span)
         return self._stock.units
 
     def take(self) -> ReadyUnit:

@@ -173,12 +173,14 @@ class _Outgoing:
         self.on_taken = on_taken
 
 
-def _frames_of_parts(channel: Channel, parts: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[list[bytes | memoryview], int]]:
-    """The frames of a message of `size` bytes in parts, uncopied; and how many bytes of the message come after each."""
+def _frames_of_parts(
+    channel: Channel, parts: Iterable[bytes | memoryview], size: int
+) -> Iterator[tuple[list[bytes | memoryview], int, int]]:
+    """The frames of a message of `size` bytes in parts, uncopied; each with its size and how many bytes of the message come after it."""
     waiting, part, at = iter(parts), memoryview(b""), 0
     left = size
     while left:
-        wanted = min(PIECE_BYTES, left)
+        piece_bytes = wanted = min(PIECE_BYTES, left)
         left -= wanted
         frame: list[bytes | memoryview] = [_FULL_HEADERS[channel] if left else _header(wanted, channel, False)]
         while wanted:
@@ -188,7 +190,7 @@ def _frames_of_parts(channel: Channel, parts: Iterable[bytes | memoryview], size
             at += len(piece)
             wanted -= len(piece)
             frame.append(piece)
-        yield frame, left
+        yield frame, HEADER_BYTES + piece_bytes, left
 
 
 class _Queue:
@@ -208,15 +210,22 @@ class _Queue:
         self.messages.append(message)
         self.size += message.size
 
-    def next_frame(self) -> tuple[list[bytes | memoryview], Callable[[], None] | None]:
-        """One frame, and whom to tell when it is gone, if it is its message's last."""
-        message = self.messages[0]
-        frame, left = next(message.frames)
-        if left:
-            return frame, None
-        self.messages.popleft()
-        self.size -= message.size
-        return frame, message.on_taken
+    def take(self, budget_bytes: int, parts: list[bytes | memoryview], lent: list[Callable[[], None]]) -> int:
+        """Move frames to `parts` until the budget is used up, and to `lent` whom to tell of the messages that are gone by then.
+
+        Returns what is left of the budget.
+        """
+        while self.messages and budget_bytes > 0:
+            message = self.messages[0]
+            frame, size, left = next(message.frames)
+            parts += frame
+            budget_bytes -= size
+            if not left:
+                self.messages.popleft()
+                self.size -= message.size
+                if message.on_taken is not None:
+                    lent.append(message.on_taken)
+        return budget_bytes
 
 
 class SendQueues:
@@ -252,12 +261,8 @@ class SendQueues:
         left = budget_bytes
         self._lending = True
         for queue in self._queues.values():
-            while queue.messages and left > 0:
-                frame, on_taken = queue.next_frame()
-                parts += frame
-                left -= sum(map(len, frame))
-                if on_taken is not None:
-                    self._lent.append(on_taken)
+            if queue.messages:
+                left = queue.take(left, parts, self._lent)
         return parts
 
     def taken(self) -> None:
