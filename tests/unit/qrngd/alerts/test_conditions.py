@@ -68,6 +68,7 @@ def test_one_picture_tells(devices: list[Any], changes: dict[str, Any], name: st
         ([device(sample_bits=16, min_entropy_millibits=16_000, min_entropy_estimate_millibits=12_000)], {}),  # as a perfect one shows
         ([device(stock_bytes=0, rate_bps=0)], {}),  # nobody waits
         ([device(rate_bps=1)], {"wanted": 1}),  # it has stock
+        ([device(rate_bps=1, stock_bytes=262_398)], {"wanted": 1}),  # one unit
         ([device(name="a", stock_bytes=200_000), device(name="b", stock_bytes=200_000)], {"wanted": 1}),
         ([device(flags=tuple(StatusFlag(n, True) for n in ("initialised", "startup_test", "module_0_present", "module_3_working")))], {}),
     ],

@@ -113,6 +113,26 @@ def test_an_end_is_after_its_beginning_whatever_the_clock_does() -> None:
     assert over.alert.ended_ms == raised.alert.started_ms + 1
 
 
+def test_a_clock_that_was_set_back_lets_nothing_wait_for_ever() -> None:
+    state = AlertState()
+    assert step(state, seen(GONE), 1_000_000) == []
+    assert step(state, seen(GONE), 0) == []
+    assert step(state, seen(GONE), 59_999) == []
+    assert told(step(state, seen(GONE), 60_000)) == ["Raise QrngdDeviceNotLive E-DEV-ABSENT"]
+
+
+def test_an_alert_says_whose_it_is_and_what_fits_best_now() -> None:
+    state = AlertState(settle_ms=0)
+    [nobody] = step(state, MISSED, 0)
+    assert nobody.alert.server == ""
+    effects = step(state, seen(device(state="absent", code="E-DEV-LOCKED")), 1)
+    assert [(each.alert.server, each.alert.cause) for each in effects if isinstance(each, Raise)] == [("qr1xyz", "E-DEV-LOCKED")]
+    [amended] = step(state, seen(device(state="testing", code="")), 2)
+    assert (amended.alert.cause, amended.alert.detail) == ("E-DEV-ABSENT", "testing: the start-up test passed")
+    [silent] = [each for each in step(state, MISSED, 3) if isinstance(each, Raise)]
+    assert silent.alert.server == "qr1xyz"
+
+
 def test_a_page_that_invents_alerts_fills_nothing(monkeypatch) -> None:
     monkeypatch.setattr(core, "FIRING_MAX", 10)
     state = AlertState(settle_ms=3_600_000)
