@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -58,7 +59,10 @@ Perform = Callable[[ControlRequest, int], str]
 
 
 async def serve_control(path: Path, perform: Perform, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve until cancelled. `perform(request, uid)` does what is asked and returns a sentence, or raises a coded error."""
+    """Serve until cancelled. `perform(request, uid)` does what is asked and returns a sentence, or raises a coded error.
+
+    Raises E-ADDRESS-IN-USE, E-CONFIG, E-FILE when there can be no socket at `path`.
+    """
     with _bound(path) as sock:
         limit = trio.Semaphore(CONNECTIONS_MAX)
         async with trio.open_nursery() as nursery:
@@ -73,24 +77,38 @@ async def serve_control(path: Path, perform: Perform, *, task_status: trio.TaskS
 
 @contextlib.contextmanager
 def _bound(path: Path) -> Iterator[socket.socket]:
-    """The listening socket; its file is there as long as this is open. The data directory is locked, so an old file is nobody's."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
+    """The listening socket; its file is there as long as this is open. Only an old socket that nobody listens on is replaced."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         umask = os.umask(0o177)
         try:
             with _short(path) as address:
+                _remove_old(path, address)
                 sock.bind(address)
         except OSError as error:
             raise fault("E-FILE", f"{path}: {error.strerror or error}") from None
         finally:
             os.umask(umask)
-        sock.listen(CONNECTIONS_MAX)
-        sock.setblocking(False)
-        yield sock
-    finally:
-        sock.close()
-        path.unlink(missing_ok=True)
+        try:
+            sock.listen(CONNECTIONS_MAX)
+            sock.setblocking(False)
+            yield sock
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _remove_old(path: Path, address: str) -> None:
+    """Raises E-ADDRESS-IN-USE, E-CONFIG, OSError."""
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise fault("E-CONFIG", f"control: {path} is there and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise fault("E-ADDRESS-IN-USE", f"{path}: another program listens there")
 
 
 @contextlib.contextmanager

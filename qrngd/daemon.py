@@ -316,11 +316,11 @@ def run(config: Config, key: SigningKey) -> None:
 
     Raises E-DATA-LOCKED, E-DATA-CORRUPT, E-DISK-FULL, E-ADDRESS-IN-USE, E-CONFIG; E-REGISTRY-…, E-FILE without a good network file.
     """
+    forbid_core_dumps()
     registry = None
     if config.network_file is not None:
         registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
         registry.load(now_ms())
-    forbid_core_dumps()
     with DataDirectory(config.data_dir) as directory, _leaf_log(config, key) as log:
         daemon = Daemon(config, key, AllowList(config.allowed_ids, registry), directory.next_run(), log)
         trio.run(daemon.serve, strict_exception_groups=True)

@@ -9,9 +9,10 @@ Both are on disk, fsynced, before anybody is told. A latch that cannot be read c
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from qustream.errors import QuStreamError, fault
+from qustream.errors import QuStreamError
 from qustream.identity import files
 
 __all__ = ["Latches"]
@@ -48,7 +49,7 @@ class Latches:
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise fault("E-FILE", f"{self._folder}: {error.strerror}") from None
+            raise files.file_fault(self._folder, error) from None
         record = {"device": device, "at_ms": at_ms, "code": "E-DEV-LATCHED", "reason": reason[:256]}
         files.replace(self._folder / device, json.dumps(record).encode() + b"\n")
         self._note(record | {"event": "latched"})
@@ -56,9 +57,12 @@ class Latches:
     def clear(self, device: str, reason: str, at_ms: int) -> None:
         """Record that the operator has examined the device, and why it may be used again. Raises E-DISK-FULL, E-FILE."""
         self._note({"device": device, "at_ms": at_ms, "event": "cleared", "reason": reason[:256]})
-        (self._folder / device).unlink(missing_ok=True)
-        if self._folder.exists():
-            files.sync_directory(self._folder)
+        try:
+            (self._folder / device).unlink(missing_ok=True)
+            if self._folder.exists():
+                files.sync_directory(self._folder)
+        except OSError as error:
+            raise files.file_fault(self._folder / device, error) from None
 
     def _note(self, record: dict[str, object]) -> None:
         old = files.read(self._incidents, 2 * INCIDENTS_MAX_BYTES, private=True) if self._incidents.exists() else b""
@@ -66,3 +70,6 @@ class Latches:
         while sum(map(len, lines)) > INCIDENTS_MAX_BYTES:
             del lines[: 1 + len(lines) // 10]
         files.replace(self._incidents, b"".join(lines))
+        if os.geteuid() == 0:  # `qrngd clear` on a stopped server: whose data it is must be able to read it afterwards
+            owner = self._incidents.parent.stat()
+            os.chown(self._incidents, owner.st_uid, owner.st_gid)

@@ -15,14 +15,20 @@ import resource
 
 __all__ = ["forbid_core_dumps", "lock_memory"]
 
+_PR_SET_DUMPABLE = 4  # prctl(2); a program that this one starts has to do it again
 # mlockall(2): what is mapped, what will be, and only pages that are touched.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def forbid_core_dumps() -> None:
-    """From now on this process and its children leave no core file. A service manager that forbids the call has forbidden them already."""
+    """From now on this process leaves no core file, and its children none as a file. A service manager that forbids the call has forbidden
+    them already. The limit does not bind a program that the kernel pipes cores to (core(5)); not being dumpable does, and keeps other
+    programs of the same user out of this memory besides (ptrace(2), /proc/PID/mem, the shared memory behind /proc/PID/fd)."""
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def lock_memory() -> bool:

@@ -134,3 +134,31 @@ def test_something_else_there(tmp_path: Path) -> None:
         with pytest.raises(QuStreamError, match="E-ANSWER-INVALID"):
             ask(path, CLEAR)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link", "live"])
+async def test_only_an_old_socket_is_replaced(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "control.sock"
+    (tmp_path / "identity").write_text("a key")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if what == "file":
+        path.write_text("a key")
+    elif what == "folder":
+        path.mkdir()
+    elif what == "link":
+        path.symlink_to(tmp_path / "identity")
+    else:
+        listening.bind(str(path))
+        listening.listen()
+    with listening, pytest.raises(QuStreamError, match="E-ADDRESS-IN-USE" if what == "live" else "E-CONFIG"):
+        with trio.fail_after(5):
+            await serve_control(path, lambda _request, _uid: "")
+    assert os.path.lexists(path)
+    assert (tmp_path / "identity").read_text() == "a key"
+
+
+async def test_the_socket_of_a_server_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as old:
+        old.bind(str(tmp_path / "control.sock"))
+    async with desk(tmp_path) as it:
+        assert await trio.to_thread.run_sync(ask, it.path, CLEAR) == "done"

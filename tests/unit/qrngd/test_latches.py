@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
 from qrngd.latches import INCIDENTS_MAX_BYTES, Latches
+from qustream.errors import OperatorFault
 
 
 def incidents(folder: Path) -> list[dict[str, object]]:
@@ -46,3 +50,18 @@ def test_the_log_of_incidents_is_bounded_and_keeps_the_newest(tmp_path: Path) ->
         latches.latch("card1", f"failure {number}", number)
     assert (tmp_path / "incidents").stat().st_size <= INCIDENTS_MAX_BYTES
     assert [each.get("reason") for each in incidents(tmp_path)[-5:]] == [f"failure {number}" for number in range(5)]
+
+
+def test_a_latch_that_cannot_be_removed_stays_and_is_an_error_with_a_code(tmp_path: Path) -> None:
+    latches = Latches(tmp_path)
+    (tmp_path / "latches" / "card1").mkdir(parents=True)
+    with pytest.raises(OperatorFault, match="E-FILE"):
+        latches.clear("card1", "fan replaced", 5)
+    assert latches.read("card1") is not None
+
+
+@pytest.mark.needs("root")
+def test_what_root_clears_the_server_can_read(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    Latches(tmp_path).clear("card1", "fan replaced", 5)
+    assert (tmp_path / "incidents").stat().st_uid == 65534
