@@ -121,6 +121,9 @@ class FeedService:
         self._admit(opening.node)
         older = self._sessions.get(opening.node)
         if older is not None:  # the node lost its connection before we noticed
+            if peer is None and older.transport != transport:
+                self.counts.refused += 1
+                raise fault("E-FEED-REFUSED", "this node is connected and has proven its key, which a Unix socket does not")
             self._close(older)
             older.end(fault("E-PEER-CLOSED", "a newer connection of this node took over"))
         self._book.open(opening.node, opening.credit)

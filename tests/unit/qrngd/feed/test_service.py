@@ -137,7 +137,7 @@ class World:
     def connect(self, line: Line, node: bytes | None) -> None:
         async def serve() -> None:
             try:
-                await self.feed.serve(line, peer=node, transport="tls")
+                await self.feed.serve(line, peer=node, transport="unix" if node is None else "tls")
             except QuStreamError as error:
                 self.ended[line] = error.code
 
@@ -363,4 +363,23 @@ async def test_a_capped_node_waits_and_keeps_its_credit(clock: trio.testing.Mock
         assert len(line.units) == 6
         clock.jump(0.2)
         await world.until("one more after ten seconds", lambda: len(line.units) == 7 or clock.jump(0.001))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_local_user_takes_no_feed_away_from_a_node_that_has_proven_itself(clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world, proven, local, second = World(nursery), Line(), Line(), Line()
+        world.connect(proven, ALICE)
+        proven.asks(FeedOpen(ALICE, 5))
+        await trio.testing.wait_all_tasks_blocked()
+        for line in (local, second):
+            world.connect(line, None)
+        local.asks(FeedOpen(ALICE, 5))
+        second.asks(FeedOpen(BOB, 5))
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.ended == {local: "E-FEED-REFUSED"}
+        world.connect(again := Line(), BOB)  # who proves it takes over from who has only said so
+        again.asks(FeedOpen(BOB, 5))
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.ended == {local: "E-FEED-REFUSED", second: "E-PEER-CLOSED"}
         nursery.cancel_scope.cancel()
