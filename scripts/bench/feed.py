@@ -16,41 +16,37 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 
 import trio
+from bare import NODE, SERVER, Taker, bare_end, serve_bare
 from report import MIN_ROUNDS, Row, compare, emit
 
 from qnode.service.feed import check_leaves
 from qrngd.cutter import Cutter, Source
 from qrngd.feed.batch import Statement
-from qrngd.feed.credit import IN_FLIGHT_UNITS, SHARE_MAX_UNITS
+from qrngd.feed.credit import IN_FLIGHT_UNITS
 from qrngd.feed.service import FeedService
 from qrngd.pipeline import Measurement, Pipeline
 from qrngd.slots import SlotMemory
 from qrngd.stock import ReadyUnit, Span, Stock
 from qustream.aio.connection import Connection, connect, connect_unix
 from qustream.aio.listener import serve, serve_unix
-from qustream.identity.signing import SigningKey, open_signed
+from qustream.identity.signing import open_signed
 from qustream.model.entropy import MATERIAL_BYTES, UNIT_BYTES, Attestation, DeviceDescriptor
 from qustream.transport.greeting import LocalHello
-from qustream.transport.limits import COALESCE_BYTES, READ_BYTES
-from qustream.transport.tls import TlsLayer
 from qustream.wire.codec import encode
 from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, ReceivedUnit, decode_feed
 from qustream.wire.hello import Role
 
 CHAIN = "bench"
-SERVER, NODE = SigningKey(b"s" * 32), SigningKey(b"n" * 32)
 ROUNDS = 7
 UNITS = 1024  # a round: 269 MB, a tenth of a second for the quicker side
 CREDIT = 256
@@ -119,106 +115,7 @@ async def serve_feed(listen: str) -> None:
         print(bound[0], flush=True)
 
 
-# --- the server process: the other sides
-
-
-def memory_under_way(step: int) -> list[memoryview]:
-    """As much memory as a feed to one node has under way, in pieces of `step` bytes."""
-    size = SHARE_MAX_UNITS * UNIT_BYTES // step * step
-    whole = memoryview(bytearray(os.urandom(size)))
-    return [whole[start : start + step] for start in range(0, size, step)]
-
-
-Sender = Callable[[int], Awaitable[None]]  # sends so many bytes
-
-
-async def bare_sender(kind: str, stream: trio.SocketStream) -> tuple[Sender, Callable[[], Awaitable[bytes]]]:
-    """How `kind` sends, and how it hears what it is asked for."""
-    if kind == "hot":
-        unit = os.urandom(UNIT_BYTES)
-
-        async def send(size: int) -> None:
-            for _ in range(size // UNIT_BYTES):
-                await stream.send_all(unit)
-
-        return send, partial(stream.receive_some, 8)
-    pieces = cycle(memory_under_way(COALESCE_BYTES))
-    if kind == "bare":
-        return partial(send_pieces, pieces, stream.send_all), partial(stream.receive_some, 8)
-    tls = await BareTls.opened("server", SERVER, stream)
-    return partial(send_pieces, pieces, tls.send), tls.receive
-
-
-async def send_pieces(pieces: Iterator[memoryview], send: Callable[[memoryview], Awaitable[None]], size: int) -> None:
-    while size:
-        piece = next(pieces)[:size]
-        await send(piece)
-        size -= len(piece)
-
-
-async def serve_bare(kind: str, listen: str) -> None:
-    async def talk(stream: trio.SocketStream) -> None:
-        send, hear = await bare_sender(kind, stream)
-        while asked := await hear():
-            await send(int.from_bytes(asked, "big") * UNIT_BYTES)
-
-    if listen.startswith("unix:"):
-        sock = trio.socket.socket(socket.AF_UNIX)
-        await sock.bind(listen.removeprefix("unix:"))
-        sock.listen()
-        listeners, bound = [trio.SocketListener(sock)], listen
-    else:
-        listeners = await trio.open_tcp_listeners(0, host=listen.partition(":")[0])
-        bound = ":".join(map(str, listeners[0].socket.getsockname()))
-    print(bound, flush=True)
-    await trio.serve_listeners(talk, listeners)
-
-
-class BareTls:
-    """The profile's TLS over a trio socket, and nothing else."""
-
-    def __init__(self, layer: TlsLayer, stream: trio.SocketStream) -> None:
-        self._layer, self._stream = layer, stream
-        self._buffer = memoryview(bytearray(READ_BYTES))
-        self._early: list[bytes] = []
-
-    @classmethod
-    async def opened(cls, role: str, key: SigningKey, stream: trio.SocketStream) -> BareTls:
-        tls = cls(TlsLayer("server" if role == "server" else "client", key), stream)
-        if role == "client":
-            tls._layer.start()
-        while not tls._layer.ready:
-            await tls._flush()
-            tls._early += await tls._read()
-        await tls._flush()
-        return tls
-
-    async def _flush(self) -> None:
-        for part in self._layer.pull():
-            await self._stream.send_all(part)
-
-    async def _read(self) -> list[bytes]:
-        count = await self._stream.socket.recv_into(self._buffer)
-        return self._layer.receive(self._buffer[:count]) if count else [b""]
-
-    async def send(self, data: bytes | memoryview) -> None:
-        self._layer.write(data)
-        await self._flush()
-
-    async def receive(self) -> bytes:
-        return b"".join(await self.receive_chunks())
-
-    async def receive_chunks(self) -> list[bytes]:
-        while not self._early:
-            self._early += await self._read()
-        chunks, self._early = self._early, []
-        return chunks
-
-
 # --- this process
-
-
-Taker = Callable[[int], Awaitable[None]]
 
 
 class FeedEnd:
@@ -276,52 +173,6 @@ async def feed_end(stack: AsyncExitStack, address: str, *, checked: bool) -> Fee
     return end
 
 
-async def bare_end(stack: AsyncExitStack, kind: str, address: str) -> Taker:
-    if address.startswith("unix:"):
-        stream = await trio.open_unix_socket(address.removeprefix("unix:"))
-    else:
-        host, _, port = address.rpartition(":")
-        stream = await trio.open_tcp_stream(host, int(port))
-    await stack.enter_async_context(stream)
-    if kind == "tls":
-        return await tls_taker(stream)
-    if kind == "bare":
-        return fresh_taker(stream)
-
-    async def take(count: int) -> None:
-        await stream.send_all(count.to_bytes(8, "big"))
-        left = count * UNIT_BYTES
-        while left:
-            left -= len(await stream.receive_some(min(left, READ_BYTES)))
-
-    return take
-
-
-async def tls_taker(stream: trio.SocketStream) -> Taker:
-    tls = await BareTls.opened("client", NODE, stream)
-
-    async def take(count: int) -> None:
-        await tls.send(count.to_bytes(8, "big"))
-        left = count * UNIT_BYTES
-        while left:
-            left -= sum(map(len, await tls.receive_chunks()))
-
-    return take
-
-
-def fresh_taker(stream: trio.SocketStream) -> Taker:
-    places = cycle(memory_under_way(UNIT_BYTES))
-
-    async def take(count: int) -> None:
-        await stream.send_all(count.to_bytes(8, "big"))
-        for _ in range(count):
-            place = next(places)
-            while place:
-                place = place[await stream.socket.recv_into(place) :]
-
-    return take
-
-
 async def rate(take: Taker, units: int) -> float:
     """MB/s of one round."""
     started = time.perf_counter()
@@ -337,33 +188,47 @@ def start(kind: str, listen: str) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
-async def measure(kinds: tuple[str, ...], listen: Callable[[str], str], *, rounds: int, units: int) -> dict[str, list[float]]:
-    """MB/s of every round: of the feed, `plain` and `checked`, and of each of `kinds`."""
+def cpu_s(server: subprocess.Popen[str]) -> float:
+    """CPU seconds that this process and `server` have used: the clock that clock_getcpuclockid(3) names."""
+    return time.process_time() + time.clock_gettime(~server.pid << 3 | 2)
+
+
+Figures = dict[str, list[float]]
+
+
+async def measure(kinds: tuple[str, ...], listen: Callable[[str], str], *, rounds: int, units: int) -> tuple[Figures, Figures]:
+    """Every round of the feed, `plain` and `checked`, and of each of `kinds`: MB/s, and the CPU time of both ends in µs a unit."""
     servers = {kind: start(kind, listen(kind)) for kind in ("feed", *kinds)}
     try:
         async with AsyncExitStack() as stack:
             end = await feed_end(stack, servers["feed"][1], checked=False)
             bare = {kind: await bare_end(stack, kind, servers[kind][1]) for kind in kinds}
             sides = ["plain", *kinds, "checked"]
-            rates: dict[str, list[float]] = {side: [] for side in sides}
+            rates: Figures = {side: [] for side in sides}
+            cpu: Figures = {side: [] for side in sides}
             for take in (end.take, *bare.values()):
                 await take(units)
             for number in range(rounds):
                 for side in sides if number % 2 else reversed(sides):
                     end.checked = side == "checked"
+                    server = servers[side if side in bare else "feed"][0]
+                    before_s = cpu_s(server)
                     rates[side].append(await rate(bare.get(side, end.take), units))
+                    cpu[side].append((cpu_s(server) - before_s) * 1e6 / units)
     finally:
         for process, _ in servers.values():
             process.kill()
             process.wait()
-    return rates
+    return rates, cpu
 
 
-def rows_of(name: str, rates: dict[str, list[float]], kind: str, against: str, at_least: float) -> list[Row]:
+def rows_of(name: str, figures: tuple[Figures, Figures], kind: str, against: str, at_least: float) -> list[Row]:
+    rates, cpu = figures
     hot = "trio's send_all of one buffer and receive_some, no protection"
     return [
         compare(name, rates["plain"], rates[kind], unit="MB/s", against=against, at_least=at_least),
         compare(f"{name}, checked", rates["checked"], rates[kind], unit="MB/s", against=against),
+        compare(f"{name}, CPU of both ends", cpu["plain"], cpu[kind], unit="µs a unit", against=against),
         compare(f"{name}, beside a hot buffer", rates["plain"], rates["hot"], unit="MB/s", against=hot),
     ]
 
