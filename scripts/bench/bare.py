@@ -1,6 +1,6 @@
 """The other sides of bench `feed`: streams that carry the same bytes and compute nothing else. Not a bench by itself.
 
-Eight bytes ask for so many units; the kinds are "tls" (the TLS of the profile, 256 KiB a write), "bare" (no TLS), "hot" (no TLS, one buffer).
+Eight bytes ask for so many units. Kinds: "tls" (as the profile has it, 256 KiB a write), "bare" (no TLS), "hot" (no TLS, one buffer).
 The first two send out of as much memory as a feed has under way, and "bare" is received into as much.
 """
 
