@@ -28,7 +28,7 @@ device faces the DRBG.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -135,9 +135,10 @@ class Pipeline:
         reseed: Callable[[bytes], None],
         assessed_min_entropy_millibits: int | None = None,
         latched: tuple[str, str] | None = None,
+        alarms: Iterable[int] = (),
     ) -> None:
         """`assessed_min_entropy_millibits`: a laboratory's figure a sample; the smaller of it and the claim counts. `latched`: code
-        and reason of a failure recorded by an earlier run; the device then stands in `failed` until `clear`.
+        and reason of a failure recorded by an earlier run; the device then stands in `failed` until `clear`. `alarms`: see `DeviceMachine`.
 
         Raises E-CONFIG when the sample width or the min-entropy cannot be worked with.
         """
@@ -152,7 +153,7 @@ class Pipeline:
         lane_samples = 8 * self._conditioner.lane_bytes // self.layout.stored_bits
         self._ledger = EntropyLedger(samples_per_lane=lane_samples, min_entropy_millibits=entropy)
         self._tests = ContinuousTests(self.cutoffs)
-        self._machine = DeviceMachine(latched)
+        self._machine = DeviceMachine(latched, alarms)
         self._draw, self._reseed = draw, reseed
         self._waiting = np.empty(self.layout.window_bytes, dtype=np.uint8)
         self._waiting_bytes = 0

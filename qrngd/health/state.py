@@ -17,12 +17,13 @@ nothing is delivered in its place.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from qrngd.health.verdict import Grade, WindowVerdict
 
-__all__ = ["DeviceMachine", "DeviceState", "StateChanged"]
+__all__ = ["INTERMITTENT_LIMIT", "DeviceMachine", "DeviceState", "StateChanged"]
 
 # A source that keeps its claim shows an intermittent alarm in a window (at most 131,072 samples) with probability 2^-23 or less,
 # so eight of them within 2^20 windows (a minute at 7.5 Gbit/s) happen by chance less than once in 2^39 such spans.
@@ -91,11 +92,12 @@ class StateChanged:
 class DeviceMachine:
     """Holds the state and the reason of one device. Every method returns the change it made, or None."""
 
-    def __init__(self, latched: tuple[str, str] | None = None) -> None:
-        """`latched`: code and reason of a failure that an earlier run recorded and nobody has cleared; the device is `failed` then."""
+    def __init__(self, latched: tuple[str, str] | None = None, alarms: Iterable[int] = ()) -> None:
+        """`latched`: code and reason of a failure that an earlier run recorded and nobody has cleared; the device is `failed` then.
+        `alarms`: how many windows ago, as numbers of 0 and below, earlier processes saw intermittent ones of this device, oldest first."""
         self.state = DeviceState.STARTING if latched is None else DeviceState.FAILED
         self.code, self.reason = ("", "the daemon has started") if latched is None else latched
-        self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)
+        self._alarms: deque[int] = deque(alarms, maxlen=INTERMITTENT_LIMIT)
 
     def opened(self, source: str) -> StateChanged | None:
         """The device was opened; `source` says what answered."""

@@ -23,7 +23,7 @@ import trio
 from qrngd.bell import Bell
 from qrngd.device_config import DeviceConfig
 from qrngd.devices import reopen_delay_ms
-from qrngd.health.state import DeviceState, StateChanged
+from qrngd.health.state import INTERMITTENT_LIMIT, DeviceState, StateChanged
 from qrngd.latches import Latches
 from qrngd.pipeline import Measurement, Pipeline
 from qrngd.slots import SlotMemory
@@ -105,6 +105,7 @@ class DeviceHost:
         self._earlier = self.figures  # what the workers before this one counted
         self._counted = self.figures.measured  # up to the last unit or figures that came, whichever was later
         self._unrecorded: tuple[str, int] | None = None  # reason and moment of a failure that is not on disk yet
+        self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)  # windows counted before each; they outlive the worker that saw them
         self._live_ms = 0
         self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SPAN_S)
         self._stock_units, self._latches, self._stirred, self._clock_ms = stock_units, latches, stirred, clock_ms
@@ -177,6 +178,7 @@ class DeviceHost:
             raise fault("E-CONFIG", f"{self.name} is {self.state}; only a latched failure can be cleared")
         self._latches.clear(self.name, reason, self._clock_ms())
         self._unrecorded = None
+        self._alarms.clear()
         self._move(DeviceState.STARTING, "", f"cleared by the operator: {reason}")
         if self._link is not None and not self._tell(Clear(reason)):
             self._link.shutdown(socket.SHUT_RDWR)  # the next worker begins without it
@@ -222,7 +224,8 @@ class DeviceHost:
         self._link, self.worker_pid = link, process.pid
         self.worker_starts += 1
         latched = (self.code, self.reason) if self.state is DeviceState.FAILED else None
-        self._tell(Setup(self.config, self._memory.count, latched, self._memory_lock))
+        alarms = tuple(window - self._counted.windows for window in self._alarms)
+        self._tell(Setup(self.config, self._memory.count, latched, alarms, self._memory_lock))
         self.give_slots()
         try:
             reason = await self._listen(link)
@@ -298,6 +301,8 @@ class DeviceHost:
             raise KeyError(change.after)  # only the operator's word leads out of it, and `clear` has that
         elif (change.after, change.code, change.reason) == (self.state, self.code, self.reason):
             return  # the worker says after us that the operator has cleared it
+        if change.after is DeviceState.SUSPECT:
+            self._alarms.append(self._counted.windows)
         self._move(change.after, change.code, change.reason)
         self.give_slots()
 

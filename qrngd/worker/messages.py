@@ -43,11 +43,13 @@ MESSAGE_MAX_BYTES = 1 << 16
 
 
 class Setup(Struct, array_like=True, tag=1, frozen=True):
-    """The first order: what to read, and how many slots the shared memory has. `latched`: a failure nobody has cleared."""
+    """The first order: what to read, and how many slots the shared memory has. `latched`: a failure nobody has cleared; `alarms`: how many
+    windows ago, as numbers of 0 and below, earlier workers had intermittent ones."""
 
     device: DeviceConfig
     slots: int
     latched: tuple[str, str] | None
+    alarms: tuple[int, ...]
     memory_lock: bool
 
 

@@ -79,6 +79,7 @@ class DeviceWorker:
             reseed=lambda seed: ssl.RAND_add(seed, 0.0),
             assessed_min_entropy_millibits=setup.device.assessed_min_entropy_millibits,
             latched=setup.latched,
+            alarms=setup.alarms,
         )
         report, layout = self._pipeline.conditioning_report(), self._pipeline.layout
         self._plan = ReadPlan(window_bytes=layout.window_bytes, raw_bytes=report.raw_bytes, out_bytes=report.out_bytes)

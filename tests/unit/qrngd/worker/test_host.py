@@ -219,6 +219,23 @@ async def test_a_worker_cannot_end_a_latched_failure(tmp_path: Path, lie: str) -
     assert world.host.units == 0
 
 
+async def test_alarms_that_a_dead_worker_saw_count_on(tmp_path: Path) -> None:
+    """Or a device that can bring its driver down between two alarms would never fail for good."""
+    five = "+".join(f"stuck@bytes={150_000 * number},length=8" for number in range(1, 6))
+    async with trio.open_nursery() as nursery:
+        world = World(tmp_path, faults=five)
+        nursery.start_soon(world.host.run)
+        await world.until(lambda: world.states.count("suspect") == 5 and world.host.units == 2)
+        os.kill(world.worker(), signal.SIGKILL)
+        await world.until(lambda: world.states[-1:] == ["failed"])
+        assert world.states.count("suspect") == 7
+        assert "8 alarms" in world.host.reason
+        world.host.clear("cable replaced")  # and then they are counted from the beginning
+        await world.until(lambda: world.states[-1] == "live")
+        assert world.states.count("failed") == 1
+        nursery.cancel_scope.cancel()
+
+
 HUGE = Measurement(samples=(1 << 64) - 1)
 NONE = Measurement()
 

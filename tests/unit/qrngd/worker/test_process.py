@@ -80,7 +80,7 @@ class Boss:
 def working(device: DeviceConfig, *, latched: tuple[str, str] | None = None) -> Iterator[Boss]:
     ours, theirs = socket_pair()
     memory = SlotMemory.create(SLOTS)
-    setup = decode_order(encode_message(Setup(device, SLOTS, latched, False)))
+    setup = decode_order(encode_message(Setup(device, SLOTS, latched, (), False)))
     assert isinstance(setup, Setup)
     assert setup.device == device
     worker = DeviceWorker(theirs, SlotMemory(os.dup(memory.fd), SLOTS), setup, memory_locked=False)
