@@ -4,6 +4,7 @@ than the limits allow, and the same meaning however the stream is cut."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -239,3 +240,79 @@ def test_a_unit_decodes_where_it_lies_exactly_if_it_decodes_at_all(changes: list
     if isinstance(in_place, ReceivedUnit):
         in_place = FeedUnit(in_place.root, in_place.proof, bytes(in_place.unit))
     assert in_place == whole
+
+
+class Lender:
+    """Lends a buffer and counts how often it came back; one that somebody still looks into cannot be cleared."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = bytearray(size)
+        self.returns = 0
+
+    def __call__(self) -> None:
+        self.memory.clear()
+        self.returns += 1
+
+
+def greeted(tls: bool) -> tuple[Engine | PlainEngine, Engine | PlainEngine]:
+    alice: Engine | PlainEngine = Engine("client", key=KEY, hello=HELLO, expect=OTHER.id) if tls else PlainEngine("client", hello=HELLO)
+    bob: Engine | PlainEngine = Engine("server", key=OTHER, hello=HELLO) if tls else PlainEngine("server", hello=HELLO)
+    alice.start()
+    bob.start()
+    while any(there := (alice.data_to_send(), bob.data_to_send())):
+        bob.receive(there[0])
+        alice.receive(there[1])
+    return alice, bob
+
+
+deeds = st.one_of(
+    st.tuples(st.just("lend"), st.lists(st.sampled_from([0, 1, 300, PIECE_BYTES - 1, PIECE_BYTES, 150_000, 300_000]), max_size=3)),
+    st.tuples(st.just("ask"), st.just([])),
+    st.tuples(st.sampled_from(["close", "close with a code", "eof", "abandon", "goodbye"]), st.just([])),
+)
+lives = st.lists(st.one_of(deeds, st.tuples(st.just("ask"), st.just([]))), max_size=25)
+
+
+def lend(engine: Engine | PlainEngine, lender: Lender, sizes: list[int]) -> bool:
+    ends = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    return engine.send_parts(Channel.BULK, [memoryview(lender.memory)[a:b] for a, b in pairwise(ends)], lender)
+
+
+def live(tls: bool, life: list[tuple[str, list[int]]]) -> None:
+    alice, bob = greeted(tls)
+    queued, refused, parts = list[Lender](), list[Lender](), list[bytes | memoryview]()
+    for deed, sizes in life:
+        if deed == "lend":
+            if 0 < sum(sizes) <= CHANNEL_LIMITS[Channel.BULK].message_max_bytes:
+                lender = Lender(sum(sizes))
+                taken, _ = attempt(lambda given: lend(alice, *given), (lender, sizes))
+                (queued if taken else refused).append(lender)
+        elif deed == "ask":
+            parts.clear()
+            parts = alice.parts_to_send()
+        elif deed == "abandon":
+            parts.clear()
+            alice.abandon()
+        elif deed == "eof":
+            alice.receive_eof()
+        elif deed == "goodbye":
+            bob.close("E-CHAIN-STALE")
+            alice.receive(bob.data_to_send())
+        else:
+            alice.close("E-PEER-LIMIT" if "code" in deed else "")
+    parts.clear()
+    alice.abandon()
+    assert [lender.returns for lender in queued] == [1] * len(queued)
+    assert [lender.returns for lender in refused] == [0] * len(refused)
+
+
+@quick
+@given(lives)
+def test_a_lent_buffer_comes_back_once_and_only_when_nobody_looks_into_it(life: list[tuple[str, list[int]]]) -> None:
+    live(False, life)
+
+
+@settings(deadline=None, max_examples=40)
+@given(lives)
+def test_a_lent_buffer_comes_back_once_under_tls(life: list[tuple[str, list[int]]]) -> None:
+    live(True, life)
