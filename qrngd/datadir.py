@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from qustream.errors import fault
@@ -26,23 +27,34 @@ RUN_NUMBERS = 1 << 40
 RUNS_MAX = (1 << 63) // RUN_NUMBERS - 1
 # A decimal number below 2^23; more is not our file.
 RUN_FILE_MAX_BYTES = 16
+# `qrngd clear` on a stopped server holds the lock for some fsyncs; a daemon that starts just then must not give up for good (exit 78).
+LOCK_PATIENCE_S = 2.0
+LOCK_POLL_S = 0.05
 
 
 class DataDirectory:
     """The locked directory. A context manager; the lock ends with it or with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Lock `path`, which must exist. Raises E-DATA-LOCKED, E-FILE."""
+        """Lock `path`, which must exist; waits a moment for whoever is about to let go. Blocking. Raises E-DATA-LOCKED, E-FILE."""
         self.path = path
         try:
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise fault("E-FILE", f"{path}: {error.strerror}; make it with qrngd init") from None
+        until_s = time.monotonic() + LOCK_PATIENCE_S
+        while not self._try_lock():
+            if time.monotonic() >= until_s:
+                os.close(self._lock)
+                raise fault("E-DATA-LOCKED", f"{path} is in use by another qrngd")
+            time.sleep(LOCK_POLL_S)
+
+    def _try_lock(self) -> bool:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
-            raise fault("E-DATA-LOCKED", f"{path} is in use by another qrngd") from None
+            return False
+        return True
 
     @staticmethod
     def create(path: Path) -> None:

@@ -175,7 +175,12 @@ def status_text(snapshot: StatusSnapshot) -> str:
     lines += [
         f"{name:<13}{text}" for name, text in (("registry", snapshot.registry_trouble), ("leaf log", snapshot.leaf_log_trouble)) if text
     ]
-    return "\n".join(lines)
+    return "\n".join(map(_visible, lines))
+
+
+def _visible(line: str) -> str:
+    """Whoever answers on the status address, or a device, commands no terminal and begins no line of its own."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
 def _device_lines(device: DeviceStatus) -> list[str]:

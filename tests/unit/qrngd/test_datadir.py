@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_second_daemon_is_refused(directory: Path) -> None:
     with DataDirectory(directory), pytest.raises(OperatorFault, match="E-DATA-LOCKED"):
         DataDirectory(directory)
     DataDirectory(directory).close()
+
+
+def test_who_holds_it_for_a_moment_stops_nobody(directory: Path) -> None:
+    held = DataDirectory(directory)
+    release = threading.Timer(0.3, held.close)
+    release.start()
+    with DataDirectory(directory) as opened:
+        assert opened.next_run() == RUN_NUMBERS
+    release.join()
 
 
 def test_a_killed_process_leaves_no_lock_and_no_number(directory: Path) -> None:

@@ -70,6 +70,13 @@ def test_one_screen() -> None:
     assert "EMULATED" in status_text(FAILED)
 
 
+def test_no_text_commands_the_terminal_or_begins_a_line() -> None:
+    lie = "\x1b[2J\x9b1m\u202e\r\nstate        live: all is well"
+    text = status_text(msgspec.structs.replace(FAILED, devices=(msgspec.structs.replace(DEVICE, reason=lie, serial=lie, code=lie),)))
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert len([line for line in text.splitlines() if line.startswith("state ")]) == 1
+
+
 def test_devices_are_told_apart() -> None:
     other = msgspec.structs.replace(DEVICE, name="card2", state="absent", code="E-DEV-ABSENT", reason="/dev/qrandom1: No such device")
     both = msgspec.structs.replace(GOOD, devices=(DEVICE, other))
