@@ -23,6 +23,9 @@ PROBE_INTERVAL_S = 1.0
 # A window of the slowest devices takes seconds of polling; with nine times as long a pause that is under 1 % of a core.
 PROBE_PAUSE_FACTOR = 9
 PROBE_PAUSE_MAX_S = 60.0
+# The slowest devices we know give kilobytes a second, a window in one or two minutes. Without a bound a device that gives a byte now and
+# then would be shown for days as it was judged before.
+WINDOW_MAX_S = 600.0
 
 
 class ReadPlan:
@@ -36,6 +39,7 @@ class ReadPlan:
         self._left = 0  # raw bytes of the stretch that have not come yet
         self._windows = 0
         self._started_s = 0.0
+        self._whole_s = 0.0  # when the last window was whole, or the first began
         self._probe_at_s = 0.0
         self._heard_s = 0.0
 
@@ -84,19 +88,23 @@ class ReadPlan:
 
     def _begin(self, now_s: float, windows: int) -> None:
         self._windows, self._left = windows, windows * self._window_bytes
-        self._started_s = self._heard_s = now_s
+        self._started_s = self._heard_s = self._whole_s = now_s
 
     def got(self, size: int, now_s: float) -> None:
-        """`size` bytes came. Raises E-DEV-READ when none has come for too long."""
+        """`size` bytes came. Raises E-DEV-READ when none has come for too long, or too few for a window."""
         if size:
             self._heard_s = now_s
-            self._left -= size
+            before, self._left = self._left, self._left - size
+            if -(-before // self._window_bytes) != -(-self._left // self._window_bytes):
+                self._whole_s = now_s
             self._attempts = 0
             if not self._left:
                 pause_s = PROBE_PAUSE_FACTOR * (now_s - self._started_s) / self._windows
                 self._probe_at_s = now_s + min(PROBE_PAUSE_MAX_S, max(PROBE_INTERVAL_S, pause_s))
         elif now_s - self._heard_s >= SILENCE_LIMIT_MS / 1000:
             raise fault("E-DEV-READ", f"the device gave no byte for {SILENCE_LIMIT_MS // 1000} s")
+        if self._left and now_s - self._whole_s >= WINDOW_MAX_S:
+            raise fault("E-DEV-READ", f"the device gave less than a window of {self._window_bytes} bytes in {WINDOW_MAX_S:.0f} s")
 
     def abandon(self) -> None:
         """What was planned is not read any more: the pipeline has thrown its unfinished window away."""

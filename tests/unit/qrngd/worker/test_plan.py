@@ -73,6 +73,18 @@ def test_silence_is_an_error_and_idleness_is_none() -> None:
         it.got(0, 119.9)
 
 
+def test_a_device_that_only_trickles_is_lost() -> None:
+    it = plan()
+    assert it.wanted_bytes(0.0, is_live=True, room_bytes=WINDOW) == 2 * WINDOW
+    for second in range(0, 600, 9):
+        it.got(1, second)
+    it.got(WINDOW, 599.0)  # a window is whole
+    for second in range(600, 1199, 9):
+        it.got(1, second)
+    with pytest.raises(OperatorFault, match="E-DEV-READ.*less than a window"):
+        it.got(1, 1199.0)
+
+
 def test_attempts_in_vain_come_later_and_later_and_success_forgets_them() -> None:
     it = plan(opened=False)
     pauses = []
