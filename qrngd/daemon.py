@@ -35,7 +35,7 @@ from qrngd.leaflog import LeafLog, log_pages
 from qrngd.memory import forbid_core_dumps, lock_memory
 from qrngd.pages import pages
 from qrngd.picture import device_status
-from qrngd.sockets import inherited_sockets
+from qrngd.sockets import allow_descriptors, inherited_sockets
 from qrngd.status import FeedStatus, NodeStatus, StatusSnapshot, status_line
 from qrngd.worker.host import DeviceHost
 from qustream.aio.connection import Connection
@@ -79,6 +79,7 @@ class Daemon:
     def __init__(self, config: Config, key: SigningKey, allow: AllowList, first_number: int, log: LeafLog) -> None:
         self._config, self._key, self._allow, self._leaf_log = config, key, allow, log
         self._log = logger("qrngd")
+        self._version = version("qustream")  # once: it is read from a file, which an upgrade may take away
         self._started_ms = now_ms()
         self._uids = frozenset(config.unix_uids or (os.geteuid(),))
         self._stats = ListenerStats()
@@ -270,7 +271,7 @@ class Daemon:
         if unpublished is not None:
             code, reason = unpublished.code, f"the leaf log cannot be written: {unpublished.detail}"
         return StatusSnapshot(
-            version=version("qustream"),
+            version=self._version,
             server=to_text(IdKind.QRNG, self._key.id),
             chain=self._config.chain,
             now_ms=now_ms(),
@@ -317,6 +318,7 @@ def run(config: Config, key: SigningKey) -> None:
     Raises E-DATA-LOCKED, E-DATA-CORRUPT, E-DISK-FULL, E-ADDRESS-IN-USE, E-CONFIG; E-REGISTRY-…, E-FILE without a good network file.
     """
     forbid_core_dumps()
+    allow_descriptors()
     registry = None
     if config.network_file is not None:
         registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)

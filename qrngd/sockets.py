@@ -7,16 +7,28 @@ FileDescriptorName=pages    the listener of the status pages, in place of `statu
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
 from qustream.errors import fault
 
-__all__ = ["inherited_sockets"]
+__all__ = ["allow_descriptors", "inherited_sockets"]
 
 FIRST = 3  # by the protocol: after standard input, output and error
 # Eight addresses for nodes as in the configuration, one for the pages, and room for a mistake to be named.
 SOCKETS_MAX = 16
 NAMES = ("feed", "pages")
+# As in the unit: 1,024 connections to each listener, the pages, files, a few for each worker.
+DESCRIPTORS = 8192
+
+
+def allow_descriptors() -> None:
+    """Let this process have as many descriptors as its limits of connections may take, if it is permitted: the usual 1,024 are used up by
+    strangers who only connect, and then no worker can be started and no page be read."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def inherited_sockets() -> dict[str, list[socket.socket]]:

@@ -319,8 +319,9 @@ class DeviceHost:
 
     def _gone(self, reason: str) -> None:
         """There is no worker, or it is given up."""
-        if self.state is not DeviceState.FAILED:
-            self._move(DeviceState.ABSENT, "E-DEV-WORKER", reason)
+        if self.state is DeviceState.FAILED or (self.state, self.reason) == (DeviceState.ABSENT, reason):
+            return  # the reason of a latched failure stays; a retry that failed as the last one did is no news
+        self._move(DeviceState.ABSENT, "E-DEV-WORKER", reason)
 
     def _tell(self, order: Order) -> bool:
         """False: a worker that has hung for long has left no room, or it is gone."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 from support.qrng_server import PASSPHRASE, NodeEnd, Server, node_key
 
@@ -139,6 +143,31 @@ def test_a_second_daemon_on_the_same_directory_is_refused(tmp_path: Path) -> Non
         second = qrngd("run", "--config", server.config, CREDENTIALS_DIRECTORY=server.environment["CREDENTIALS_DIRECTORY"])
         assert (second.returncode, "E-DATA-LOCKED" in second.stderr) == (78, True)
         assert server.page("/livez")[0] == 200
+
+
+async def test_strangers_who_use_up_all_descriptors_end_nothing(tmp_path: Path) -> None:
+    with Server(tmp_path, allow=[NODE]).running() as server, ExitStack() as strangers:
+        await server.wait_for("live")
+        pid = server.process.pid
+        host, port = server.address.rsplit(":", 1)
+        async with await NodeEnd.dial(server, NODE) as connection:
+            node = NodeEnd(server, NODE, connection)
+            await node.open(2)
+            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, before[1]))
+            for _ in range(60):  # what is not accepted waits with the kernel
+                strangers.enter_context(socket.create_connection((host, int(port))))
+            for worker in server.children():
+                os.kill(worker, signal.SIGKILL)
+            await node.until_told("absent")
+            with trio.fail_after(30):
+                while "no worker can be started" not in node.health[-1].reason:
+                    await node.next_message()
+            strangers.close()
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            await node.until_told("live")
+            await node.grant(4)
+            await node.units(1)
 
 
 def test_an_address_in_use_is_refused(tmp_path: Path) -> None:

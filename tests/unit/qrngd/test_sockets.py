@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -71,3 +72,18 @@ def test_other_sockets_are_refused() -> None:
         assert "not a listening TCP socket" in taken("feed", datagrams).stderr
     with socket.socket() as silent:
         assert "not a listening TCP socket" in taken("feed", silent).stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [((100, 5000), (5000, 5000)), ((100, 50_000), (8192, 50_000)), ((9000, 9500), (9000, 9500))])
+def test_as_many_descriptors_as_are_permitted_and_needed(before: tuple[int, int], after: tuple[int, int]) -> None:
+    if before[1] > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
+        before = after = (100, 100)  # this machine permits less, and nobody may raise that
+    code = f"""
+import resource
+from qrngd.sockets import allow_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, {before})
+allow_descriptors()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(after)
