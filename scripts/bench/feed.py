@@ -40,9 +40,11 @@ from qrngd.stock import ReadyUnit, Span, Stock
 from qustream.aio.connection import Connection, connect, connect_unix
 from qustream.aio.listener import serve, serve_unix
 from qustream.identity.signing import open_signed
+from qustream.model.base import Signed
 from qustream.model.entropy import MATERIAL_BYTES, UNIT_BYTES, Attestation, DeviceDescriptor
 from qustream.transport.greeting import LocalHello
-from qustream.wire.codec import encode
+from qustream.transport.limits import DEADLINE_MAX_MS
+from qustream.wire.codec import decode, encode
 from qustream.wire.feed import FeedBatch, FeedCredit, FeedHealth, FeedOpen, ReceivedUnit, decode_feed
 from qustream.wire.hello import Role
 
@@ -119,29 +121,34 @@ async def serve_feed(listen: str) -> None:
 
 
 class FeedEnd:
-    """The node's end. `checked`: with the attestation's signature and every unit's leaf, as a node does before it counts a unit."""
+    """The node's end. `checked`: with the attestation's signature and every unit's leaf, as a node does before it counts a unit.
 
-    def __init__(self, connection: Connection, *, checked: bool) -> None:
+    Credit never runs out, as long as a node has room, so a round is a stretch of a stream that flows on: what is made ahead for the next
+    one is as much as was made ahead before this one.
+    """
+
+    def __init__(self, connection: Connection, grants: trio.Nursery, *, checked: bool) -> None:
         self.checked = checked
-        self._connection = connection
+        self._connection, self._grants = connection, grants
         self._batches: dict[bytes, Attestation] = {}
+        self._lacking = CREDIT  # credit that may be granted
+        self._ahead = 0  # units that came with the last of a round
 
     async def open(self) -> None:
         await self._connection.call(encode(FeedOpen(NODE.id, 0)), deadline_ms=10_000)
 
     async def take(self, count: int) -> None:
-        granted, taken = min(count, CREDIT), 0
-        async with trio.open_nursery() as nursery:  # answers may stand behind units, so units are read while a grant waits
-            nursery.start_soon(self._grant, granted)
-            while taken < count:
-                taken += await self._units()
-                if taken >= granted - CREDIT + STEP and granted < count:
-                    more = min(STEP, count - granted)
-                    granted += more
-                    nursery.start_soon(self._grant, more)
+        while self._ahead < count:
+            if self._lacking >= STEP:
+                self._grants.start_soon(self._grant, self._lacking)  # its answer may stand behind units, those of the next round too
+                self._lacking = 0
+            came = await self._units()
+            self._ahead += came
+            self._lacking += came
+        self._ahead -= count
 
     async def _grant(self, units: int) -> None:
-        await self._connection.call(encode(FeedCredit(units)), deadline_ms=10_000)
+        await self._connection.call(encode(FeedCredit(units)), deadline_ms=DEADLINE_MAX_MS)
 
     async def _units(self) -> int:
         """Take what has come; returns how many units that were."""
@@ -152,14 +159,19 @@ class FeedEnd:
                 count += 1
                 if self.checked:
                     unchecked.append((self._batches[message.root], message))
-            elif isinstance(message, FeedBatch) and self.checked:
-                attestation = open_signed(message.attestation, Attestation, SERVER.public, "attestation")
+            elif isinstance(message, FeedBatch):
+                attestation = self._opened(message.attestation)
                 self._batches = {attestation.root: attestation, **dict(list(self._batches.items())[:8])}
         if unchecked:
             _, trouble = await trio.to_thread.run_sync(check_leaves, NODE.id, unchecked)
             if trouble is not None:
                 raise trouble
         return count
+
+    def _opened(self, signed: Signed) -> Attestation:
+        if self.checked:
+            return open_signed(signed, Attestation, SERVER.public, "attestation")
+        return decode(signed.body, Attestation, max_bytes=len(signed.body))
 
 
 async def feed_end(stack: AsyncExitStack, address: str, *, checked: bool) -> FeedEnd:
@@ -168,7 +180,9 @@ async def feed_end(stack: AsyncExitStack, address: str, *, checked: bool) -> Fee
         connection = await connect_unix(address.removeprefix("unix:"), hello=hello)
     else:
         connection = await connect(address, key=NODE, hello=hello, expect=SERVER.id)
-    end = FeedEnd(await stack.enter_async_context(connection), checked=checked)
+    grants = await stack.enter_async_context(trio.open_nursery())
+    end = FeedEnd(await stack.enter_async_context(connection), grants, checked=checked)
+    stack.callback(grants.cancel_scope.cancel)  # before the connection goes
     await end.open()
     return end
 
