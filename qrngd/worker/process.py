@@ -219,7 +219,8 @@ class DeviceWorker:
         if change.after is DeviceState.FAILED:
             self._device.close()
             self._plan.lost(self._clock.now_s())
-            self._filler.drop()
+        if change.after in (DeviceState.FAILED, DeviceState.ABSENT):
+            self._filler.drop()  # it would be at the next opening, which may be far off
         self._send(Changed(now_ms, change.before, change.after, change.code, change.reason[:REASON_MAX_CHARS]))
         self._tell_figures(self._clock.now_s())
 

@@ -202,3 +202,12 @@ def test_units_are_wiped_when_the_device_fails() -> None:
 def test_what_no_worker_says_is_an_error_of_decoding(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_report(data)
+
+
+def test_what_was_not_finished_does_not_lie_about_while_the_device_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "device"
+    path.write_bytes(os.urandom(3 * 65_536))  # one window for the test, two for a part of a unit
+    with working(DeviceConfig("chardev", path=path, min_entropy_millibits=7000)) as boss:
+        boss.say(Give((0, 1)))
+        boss.until(lambda: boss.states[-2:] == ["live", "absent"] and boss.figures.measured.conditioned_bytes)
+        assert boss.memory.unit(0) == bytes(UNIT_BYTES)
