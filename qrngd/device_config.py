@@ -1,4 +1,4 @@
-"""`[[device]]`: what the configuration says of one device, and the driver that this makes.
+"""`[[device]]`: what the configuration says of one device, its one-word form on a command line, and the driver that this makes.
 
 The same text goes to the process that reads the device, so a driver is made from nothing but this.
 """
@@ -6,7 +6,7 @@ The same text goes to the process that reads the device, so a driver is made fro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from msgspec import Meta
 
@@ -24,7 +24,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
 from qustream.model.entropy import DeviceDescriptor
 
-__all__ = ["DeviceConfig", "DeviceKind"]
+__all__ = ["DeviceConfig", "DeviceKind", "usual_kind"]
 
 DeviceKind = Literal["chardev", "serial", "qcicada", "quantis", "appliance", "emulator"]
 _MILLIBITS = Meta(ge=1, le=16_000)
@@ -34,6 +34,11 @@ _NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")
 _AUTHORITY = Meta(pattern=r"^([0-9a-f]{128})?\Z")
 # The slowest and the fastest a serial line of a QRNG is known to run at.
 _BAUD = Meta(ge=9600, le=4_000_000)
+
+
+def usual_kind(path: Path) -> DeviceKind:
+    """What is taken to be at `path` where nobody says its kind: Quantis' driver calls its cards qrandom0, qrandom1 and so on."""
+    return "quantis" if path.name.startswith("qrandom") else "chardev"
 
 
 class DeviceConfig(settings.Section, frozen=True):
@@ -60,6 +65,19 @@ class DeviceConfig(settings.Section, frozen=True):
     baud: Annotated[int, _BAUD] = 115_200
     device_authority: Annotated[str, _AUTHORITY] = ""
     faults: Annotated[str, Meta(max_length=4096)] = ""
+
+    @classmethod
+    def from_text(cls, text: str, *, min_entropy_millibits: int | None = None, sample_bits: int = 8) -> DeviceConfig:
+        """`emulator`, `emulator:<fault script>`, a path, or a path with its kind before it (`serial:/dev/ttyACM0`). Raises E-CONFIG."""
+        word, colon, rest = text.partition(":")
+        if word not in get_args(DeviceKind) or not (colon or word == "emulator"):
+            kind, rest = usual_kind(Path(text)), text
+        else:
+            kind = cast(DeviceKind, word)
+        if not rest and text != "emulator":
+            raise fault("E-CONFIG", f"{text!r} names no device; `emulator`, a path, or a path with its kind before it does")
+        path, faults = (None, rest) if kind == "emulator" else (Path(rest), "")
+        return cls(kind, path=path, min_entropy_millibits=min_entropy_millibits, sample_bits=sample_bits, faults=faults)
 
     def make(self) -> Device:
         """The device this speaks of, not yet open. Raises E-CONFIG."""

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from qrngd.config import load_config
-from qrngd.devices import SILENCE_LIMIT_MS, Device, device_from_text
+from qrngd.device_config import DeviceConfig
+from qrngd.devices import SILENCE_LIMIT_MS, Device
 from qustream.errors import fault
 
 __all__ = ["DeviceChoice", "device_options", "read_some"]
@@ -26,7 +27,7 @@ _OPTIONS = (
     click.option(
         "--device",
         "device_text",
-        help="Read this one: PATH, serial:PATH, qcicada:PATH, emulator, or emulator:FAULTS such as emulator:stuck@bytes=5000000.",
+        help="Read this one: PATH, KIND:PATH such as serial:/dev/ttyACM0, emulator, or emulator:FAULTS as in emulator:stuck@bytes=5000000.",
     ),
     click.option(
         "--min-entropy-millibits", type=click.IntRange(1, 16_000), help="The maker's claim for one sample; 7/8 of its width if not given."
@@ -67,8 +68,8 @@ class DeviceChoice:
         if device_text is None:
             raise click.UsageError("name a device: --device PATH, --device emulator, or --config FILE")
         claim = min_entropy_millibits or CLAIM_PERMILLE * sample_bits
-        device = device_from_text(device_text, min_entropy_millibits=claim, sample_bits=sample_bits)
-        return cls(device, sample_bits, None, guessed=min_entropy_millibits is None)
+        config = DeviceConfig.from_text(device_text, min_entropy_millibits=claim, sample_bits=sample_bits)
+        return cls(config.make(), sample_bits, None, guessed=min_entropy_millibits is None)
 
 
 def read_some(device: Device, buffer: memoryview) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from qrngd.config import load_config
+from qrngd.device_config import DeviceKind, usual_kind
 from qrngd.devices.quantis import read_card
 from qrngd.devices.serial_ports import SerialPort, serial_ports
 from qustream.errors import QuStreamError
@@ -61,10 +62,10 @@ def devices(config_path: Path | None, as_json: bool) -> None:
         click.echo(f"{mark}  {name}{behind}  {candidate.note}".rstrip())
 
 
-def _paths(config_path: Path | None) -> dict[Path, str]:
+def _paths(config_path: Path | None) -> dict[Path, DeviceKind]:
     """Where to look, and as what."""
     paths = [path for pattern in PATTERNS for path in sorted(Path("/dev").glob(pattern))][:DEVICES_MAX]
-    found = {path: "quantis" if path.name.startswith("qrandom") else "chardev" for path in paths}
+    found = {path: usual_kind(path) for path in paths}
     if config_path is not None:
         found |= {device.path: device.kind for device in load_config(config_path).device if device.path is not None}
     return found

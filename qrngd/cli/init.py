@@ -12,6 +12,7 @@ import click
 
 from qrngd.cli.options import CREDENTIAL, KEYSTORE_KIND
 from qrngd.datadir import IDENTITY_FILE, DataDirectory
+from qrngd.device_config import DeviceConfig, DeviceKind
 from qustream.errors import fault
 from qustream.identity import files, keystore
 from qustream.identity.signing import SEED_BYTES, SigningKey
@@ -52,7 +53,7 @@ data_dir = "data"                  # the server's key, and numbers that must not
 EMULATOR = """\
 name = {name}
 kind = "emulator"                  # /dev/urandom; says so in every attestation, and only test networks accept it
-"""
+{faults}"""
 
 DEVICE = """\
 name = {name}
@@ -68,7 +69,7 @@ path = {path}
 {more}"""
 
 # What only some kinds have.
-MORE = {
+MORE: dict[DeviceKind, str] = {
     "chardev": '# source = ""                      # of /dev/hwrng: what rng_current must say\n',
     "serial": "# baud = 115200\n",
     "qcicada": '# device_authority = ""            # the maker\'s public key: every read is signed and verified then\n',
@@ -89,7 +90,7 @@ MORE = {
     "--device",
     default="/dev/hwrng",
     show_default=True,
-    help="`emulator`, a path, or a path with its kind before it: serial:, qcicada:, quantis:, appliance: (the reader's FIFO).",
+    help="A path, or a path with its kind before it: serial:, qcicada:, quantis:, appliance: (the reader's FIFO); `emulator`.",
 )
 @click.option("--name", default="device", show_default=True, help="What commands, metrics and alerts call the device.")
 @click.option("--min-entropy-millibits", type=click.IntRange(1, 16_000), help="What the device's maker claims for one sample.")
@@ -123,11 +124,10 @@ def init(
 def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str]) -> str:
     """JSON strings are TOML strings."""
     quoted = {name: json.dumps(value) for name, value in settings.items()}
-    kind, colon, path = device.partition(":")
-    if not colon or kind not in MORE:
-        kind, path = "quantis" if device.startswith("/dev/qrandom") else "chardev", device
-    if device == "emulator":
-        what = EMULATOR.format(name=quoted["name"])
+    chosen = DeviceConfig.from_text(device)
+    kind, path = chosen.kind, str(chosen.path)
+    if kind == "emulator":
+        what = EMULATOR.format(name=quoted["name"], faults=f"faults = {json.dumps(chosen.faults)}\n" if chosen.faults else "")
     elif min_entropy_millibits is None:
         raise click.UsageError(f"--min-entropy-millibits: what does the maker of {path} claim for one sample? Nobody can guess it.")
     else:

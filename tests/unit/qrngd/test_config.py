@@ -85,7 +85,7 @@ def test_a_character_device(tmp_path: Path) -> None:
 
 SETTINGS = {
     "chain": 'a "quoted" chain', "network_file": "network.toml", "network_key": "", "listen": "0.0.0.0:7300", "unix": "",
-    "status_listen": "127.0.0.1:7390",
+    "status_listen": "127.0.0.1:7390", "name": "card1",
 }  # fmt: skip
 
 
@@ -100,8 +100,9 @@ def test_what_init_writes_can_be_read(tmp_path: Path, device: str, entropy: int 
     assert config.device[0].kind == ("emulator" if device == "emulator" else "chardev")
 
 
-def test_every_key_that_init_comments_out_exists(tmp_path: Path) -> None:
-    text = _config_text("/dev/hwrng", 6000, SETTINGS)
+@pytest.mark.parametrize("kind", ["chardev", "serial", "qcicada", "quantis", "appliance"])
+def test_every_key_that_init_comments_out_exists(tmp_path: Path, kind: str) -> None:
+    text = _config_text(f"{kind}:/dev/card", 6000, SETTINGS)
     lines = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
     text = "\n".join(lines).replace("# [[allow]]", "[[allow]]").replace("qn1...", to_text(IdKind.NODE, NODE))
     text = text.replace("qnet1...", to_text(IdKind.NETWORK, NODE))
@@ -109,3 +110,4 @@ def test_every_key_that_init_comments_out_exists(tmp_path: Path) -> None:
     config = load_config(tmp_path / "qrngd.toml")
     assert config.unix_uids == (990,)
     assert config.allow[0].name == "site A"
+    assert (config.device[0].kind, config.device[0].name) == (kind, "card1")

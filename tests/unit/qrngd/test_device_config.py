@@ -1,4 +1,4 @@
-"""What a `[[device]]` becomes: the driver of its kind, and refusals that name the setting."""
+"""What a `[[device]]` or its one-word form becomes: the driver of its kind, and refusals that name the setting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qrngd.device_config import DeviceConfig
-from qrngd.devices import CharacterDevice, QCicadaDevice, QuantisDevice, SerialDevice
+from qrngd.devices import CharacterDevice, Device, Emulator, QCicadaDevice, QuantisDevice, SerialDevice
 from qustream.errors import OperatorFault
 from qustream.identity.p256 import P256Key
 
@@ -77,3 +77,42 @@ def test_settings_that_do_not_fit_the_kind_are_refused(kind: str, settings: dict
         DeviceConfig(kind, path=Path("/dev/ttyUSB0"), min_entropy_millibits=7000, **settings).check("device[2]")  # type: ignore[arg-type]
     assert caught.value.code == "E-CONFIG"
     assert "device[2]" in caught.value.detail
+
+
+@pytest.mark.parametrize("text", ["emulator", "emulator:stuck@bytes=1000000", "emulator:torn+slow@rate=9"])
+def test_emulators_by_text(text: str) -> None:
+    config = DeviceConfig.from_text(text)
+    config.check("device[0]")
+    device: Device = config.make()
+    assert isinstance(device, Emulator)
+    assert device.open().emulated
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "path", "driver"),
+    [
+        ("/dev/hwrng", "chardev", "/dev/hwrng", CharacterDevice),
+        ("some:file", "chardev", "some:file", CharacterDevice),
+        ("serial", "chardev", "serial", CharacterDevice),
+        ("/dev/qrandom0", "quantis", "/dev/qrandom0", QuantisDevice),
+        ("chardev:/dev/qrandom0", "chardev", "/dev/qrandom0", CharacterDevice),
+        ("quantis:/dev/card", "quantis", "/dev/card", QuantisDevice),
+        ("serial:/dev/ttyACM0", "serial", "/dev/ttyACM0", SerialDevice),
+        ("qcicada:/dev/serial/by-id/usb-a:b", "qcicada", "/dev/serial/by-id/usb-a:b", QCicadaDevice),
+        ("appliance:/run/qrngd-reader/appliance", "appliance", "/run/qrngd-reader/appliance", CharacterDevice),
+    ],
+)
+def test_paths_by_text(text: str, kind: str, path: str, driver: type) -> None:
+    config = DeviceConfig.from_text(text, min_entropy_millibits=6000, sample_bits=4)
+    config.check("device[0]")
+    assert (config.kind, config.path, config.sample_bits) == (kind, Path(path), 4)
+    assert type(config.make()) is driver
+    with pytest.raises(OperatorFault, match="min_entropy_millibits"):
+        DeviceConfig.from_text(text).make()
+
+
+@pytest.mark.parametrize("text", ["", "emulator:", "serial:", "chardev:", "emulator:nothing"])
+def test_a_text_that_names_no_device_is_refused(text: str) -> None:
+    with pytest.raises(OperatorFault, match="E-CONFIG"):
+        DeviceConfig.from_text(text, min_entropy_millibits=6000).make()

@@ -24,6 +24,7 @@ def init(folder: Path, *arguments: str) -> click.testing.Result:
     ("device", "kind", "path"),
     [
         ("emulator", "emulator", None),
+        ("emulator:stuck@bytes=9", "emulator", None),
         ("/dev/hwrng", "chardev", "/dev/hwrng"),
         ("/dev/qrandom0", "quantis", "/dev/qrandom0"),
         ("quantis:/dev/card", "quantis", "/dev/card"),
@@ -33,7 +34,7 @@ def init(folder: Path, *arguments: str) -> click.testing.Result:
     ],
 )
 def test_every_kind(tmp_path: Path, device: str, kind: str, path: str | None) -> None:
-    done = init(tmp_path, "--device", device, "--name", "card1", *([] if device == "emulator" else ["--min-entropy-millibits", "6000"]))
+    done = init(tmp_path, "--device", device, "--name", "card1", *([] if kind == "emulator" else ["--min-entropy-millibits", "6000"]))
     assert done.exit_code == 0, done.output
     file = tmp_path / "server" / "qrngd.toml"
     text = file.read_text()
@@ -44,6 +45,7 @@ def test_every_kind(tmp_path: Path, device: str, kind: str, path: str | None) ->
     assert f'kind = "{kind}"' in text
     assert 'name = "card1"' in text
     assert (path is None) or f'path = "{path}"' in text
+    assert ('faults = "stuck@bytes=9"' in text) == device.endswith("stuck@bytes=9")
 
 
 def test_the_claim_cannot_be_guessed(tmp_path: Path) -> None:
