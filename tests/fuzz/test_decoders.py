@@ -70,6 +70,7 @@ MODULES = (
     "wire.rpc",
     "wire.keys",
     "wire.feed",
+    "wire.gossip",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()
@@ -104,8 +105,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.booleans()
         case inspect.EnumType(cls=cls):
             return st.sampled_from(list(cls))
-        case inspect.VarTupleType(item_type=item, max_length=high):
-            return st.lists(values(item), max_size=min(high, 4)).map(tuple)
+        case inspect.VarTupleType(item_type=item, min_length=low, max_length=high):
+            return st.lists(values(item), min_size=low or 0, max_size=min(high, 4)).map(tuple)
         case inspect.TupleType(item_types=items):
             return st.tuples(*map(values, items))
         case inspect.UnionType(types=types):

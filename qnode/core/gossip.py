@@ -1,0 +1,368 @@
+"""Gossip: what one node hears reaches all, once, and only if it is good (`proto/spec/gossip.md`).
+
+`step(state, event, now_ms) -> effects`. Theory of operation. A message is an *item* from the first word of it:
+
+    (news) HEARD ──pull──▶ PULLING ──push──▶ CHECKING ──good──▶ GOOD      kept for pulls, passed on
+    (small, pushed) ────────────────────────▶ CHECKING ──bad, useless──▶ DEAD      remembered, never passed on
+              PULLING ──nobody left to ask──▶ forgotten, so that it may be heard of again
+
+Passing on is done to the *mesh*: pushed if small, announced if large; and news of a large message is passed on while it is still
+being pulled, so the bytes find the way asked for when they come. Whoever is *aware* of an item (brought it, told of it, was told) is
+told no more.
+
+Nothing here checks a signature or reads a clock: `Check` asks somebody who can, `Judged` is the answer, and randomness comes with `Ticked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from qnode.core import gossip_limits as limits
+from qnode.core.gossip_events import (
+    Check,
+    Effect,
+    Event,
+    Expel,
+    Heard,
+    Judged,
+    LinkClosed,
+    LinkOpened,
+    Published,
+    Send,
+    Ticked,
+    Verdict,
+    Wake,
+)
+from qnode.core.gossip_items import Item, Items, ItemState
+from qnode.core.gossip_limits import TOPIC_LIMITS
+from qnode.core.gossip_link import Link
+from qnode.core.gossip_mesh import shuffled, tend
+from qustream.rules.peering import message_id
+from qustream.wire.gossip import (
+    ENTRIES_MAX,
+    Announced,
+    GossipAnnounce,
+    GossipGraft,
+    GossipMessage,
+    GossipPrune,
+    GossipPull,
+    GossipPush,
+)
+
+__all__ = ["Gossip", "step"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- state
+
+
+class Gossip:
+    """The state of one node's gossip. Use `step`; the properties are for displays and tests."""
+
+    def __init__(self) -> None:
+        self.links: dict[bytes, Link] = {}
+        self.duplicates = self.dropped = 0
+        self._items = Items()
+        self._pulling: dict[bytes, Item] = {}
+        self._checking = 0
+        self._wake_ms: int | None = None
+        self._out: list[Effect] = []
+
+    @property
+    def mesh(self) -> list[Link]:
+        return [link for link in self.links.values() if link.in_mesh]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How much of everything bounded there is."""
+        return {
+            "links": len(self.links), "mesh": len(self.mesh), "seen": len(self._items), "pulls": len(self._pulling),
+            "checks": self._checking, "kept_bytes": self._items.kept_bytes,
+        }  # fmt: skip
+
+    # --- links
+
+    def link_opened(self, event: LinkOpened, now_ms: int) -> None:
+        assert event.peer not in self.links, "a peer is linked once"
+        if len(self.links) >= limits.LINKS_MAX:
+            self._out.append(Expel(event.peer, now_ms))
+            return
+        link = Link(event.peer, operator=event.operator, ours=event.ours, assigned=event.assigned, now_ms=now_ms)
+        self.links[event.peer] = link
+        if event.ours and len(self.mesh) < limits.MESH_WANTED:
+            self._graft(link)
+
+    def link_closed(self, event: LinkClosed, now_ms: int) -> None:
+        if self.links.pop(event.peer, None) is None:
+            return
+        for item in self._pulling.values():
+            if item.sender == event.peer:
+                item.sender, item.due_ms = b"", now_ms
+        if self._pulling:
+            self._wake(now_ms)
+
+    def _graft(self, link: Link) -> None:
+        link.in_mesh = True
+        self._out.append(Send(link.peer, GossipGraft()))
+
+    def _prune(self, link: Link, now_ms: int) -> None:
+        link.in_mesh = False
+        link.backoff_until_ms = now_ms + limits.BACKOFF_MS
+        self._out.append(Send(link.peer, GossipPrune(limits.BACKOFF_MS // 1000)))
+
+    def heard_graft(self, link: Link, _message: GossipMessage, now_ms: int) -> None:
+        if link.in_mesh:
+            return
+        is_early = now_ms < link.backoff_until_ms
+        if is_early or not link.is_welcome or len(self.mesh) >= limits.MESH_MAX:
+            if is_early:
+                link.charge(limits.SCORE_OVER)
+            self._prune(link, now_ms)
+        else:
+            link.in_mesh = True
+
+    def heard_prune(self, link: Link, message: GossipMessage, now_ms: int) -> None:
+        assert isinstance(message, GossipPrune)
+        link.in_mesh = False
+        link.backoff_until_ms = max(link.backoff_until_ms, now_ms + 1000 * message.backoff_s)
+
+    # --- messages
+
+    def published(self, event: Published, now_ms: int) -> None:
+        name = message_id(event.topic, event.body)
+        assert len(event.body) <= TOPIC_LIMITS[event.topic].body_max_bytes, "our own message is too long for its topic"
+        if self._items.get(name) is not None:
+            return
+        item = self._items.new(name, event.topic, len(event.body), now_ms)
+        item.body = event.body
+        self._items.keep(item, now_ms)
+        mesh = self.mesh
+        self._pass_on(item, list(self.links.values()) if item.is_small or not mesh else mesh, now_ms)
+
+    def heard_push(self, link: Link, message: GossipMessage, now_ms: int) -> None:
+        assert isinstance(message, GossipPush)
+        topic, body = message.topic, message.body
+        name = message_id(topic, body)
+        item = self._items.get(name)
+        was_asked = item is not None and link.peer in item.asked
+        # What was asked for counted when it was announced.
+        if len(body) > TOPIC_LIMITS[topic].body_max_bytes or not (was_asked or link.allowed(topic, now_ms)):
+            self._charge(link, limits.SCORE_OVER, now_ms)
+        elif item is not None and item.state is not ItemState.PULLING:
+            self.duplicates += 1
+            item.aware.add(link.peer)
+        elif len(body) > limits.SMALL_MAX_BYTES and not was_asked:
+            self._charge(link, limits.SCORE_UNASKED, now_ms)
+        else:
+            self._examine(item or self._items.new(name, topic, len(body), now_ms), link, body)
+
+    def _examine(self, item: Item, link: Link, body: bytes) -> None:
+        """A body that is new, or was asked for."""
+        self._ended_pull(item)
+        item.aware.add(link.peer)
+        if self._checking >= limits.CHECKS_MAX:
+            self.dropped += 1
+            self._items.forget(item)
+            return
+        item.sender, item.body, item.size, item.state = link.peer, body, len(body), ItemState.CHECKING
+        self._checking += 1
+        self._out.append(Check(item.id, item.topic, body, link.peer))
+
+    def judged(self, event: Judged, now_ms: int) -> None:
+        item = self._items.get(event.id)
+        if item is None or item.state is not ItemState.CHECKING:
+            return
+        self._checking -= 1
+        sender = self.links.get(item.sender)
+        if event.verdict is not Verdict.GOOD:
+            item.state, item.body = ItemState.DEAD, None
+            item.waiting.clear()
+            if event.verdict is Verdict.BAD and sender is not None:
+                self._charge(sender, limits.SCORE_BAD, now_ms)
+            return
+        if sender is not None:
+            sender.praise()
+        self._items.keep(item, now_ms)
+        for peer in item.waiting:
+            self._serve(item, peer)
+        item.waiting.clear()
+        self._pass_on(item, self.mesh, now_ms)
+
+    def _pass_on(self, item: Item, links: Iterable[Link], now_ms: int) -> None:
+        """Push or announce what we have to those who are not aware of it."""
+        assert item.body is not None, "only what is here is passed on"
+        message: GossipMessage = GossipPush(item.topic, item.body) if item.is_small else _news(item, held=True)
+        self._tell(item, links, message, now_ms)
+
+    def _tell(self, item: Item, links: Iterable[Link], message: GossipMessage, now_ms: int) -> None:
+        """To whom it would be above the limit nothing is sent: lazy repair tells it later."""
+        for link in links:
+            if link.peer not in item.aware and link.may_send(item.topic, now_ms):
+                item.aware.add(link.peer)
+                self._out.append(Send(link.peer, message))
+
+    # --- news and pulls
+
+    def heard_announce(self, link: Link, message: GossipMessage, now_ms: int) -> None:
+        assert isinstance(message, GossipAnnounce)
+        wanted: list[bytes] = []
+        for news in message.entries:
+            if link.peer not in self.links:
+                return  # expelled for what came before
+            item = self._items.get(news.id)
+            if item is not None:
+                item.aware.add(link.peer)
+                if item.state is ItemState.PULLING and len(item.tellers) < limits.TELLERS_MAX and item.sender != link.peer:
+                    item.tellers.append((link.peer, news.held))
+            elif not 0 < news.size <= TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, now_ms):
+                self._charge(link, limits.SCORE_OVER, now_ms)
+            elif len(self._pulling) >= limits.PULLS_MAX or link.pulls >= limits.PULLS_PEER_MAX:
+                self.dropped += 1
+            else:
+                wanted.append(news.id)
+                self._hear(link, news, now_ms)
+        if wanted:
+            self._out.append(Send(link.peer, GossipPull(tuple(wanted))))
+
+    def _hear(self, link: Link, news: Announced, now_ms: int) -> None:
+        item = self._items.new(news.id, news.topic, news.size, now_ms)
+        item.aware.add(link.peer)
+        self._pulling[item.id] = item
+        self._ask(item, link, news.held, now_ms)
+        if link.in_mesh and link.is_trusted and not item.is_small:
+            self._tell(item, self.mesh, _news(item, held=False), now_ms)
+
+    def _ask(self, item: Item, link: Link, held: bool, now_ms: int) -> None:
+        item.sender, item.held = link.peer, held
+        item.asked.add(link.peer)
+        item.due_ms = now_ms + (limits.PULL_HELD_MS if held else limits.PULL_HEARD_MS)
+        link.pulls += 1
+        self._wake(item.due_ms)
+
+    def _ended_pull(self, item: Item) -> None:
+        if self._pulling.pop(item.id, None) is not None and (asked := self.links.get(item.sender)) is not None:
+            asked.pulls -= 1
+
+    def _ask_the_next(self, item: Item, now_ms: int) -> None:
+        """Whom we asked did not answer in time, or is gone."""
+        asked = self.links.get(item.sender)
+        if asked is not None:
+            asked.pulls -= 1
+            if item.held:
+                self._charge(asked, limits.SCORE_UNKEPT, now_ms)
+            else:
+                asked.hollow += 1
+        while item.tellers:
+            peer, held = item.tellers.pop(0)
+            link = self.links.get(peer)
+            if link is not None and link.pulls < limits.PULLS_PEER_MAX:
+                self._ask(item, link, held, now_ms)
+                self._out.append(Send(peer, GossipPull((item.id,))))
+                return
+        del self._pulling[item.id]
+        self._items.forget(item)
+
+    def heard_pull(self, link: Link, message: GossipMessage, now_ms: int) -> None:
+        assert isinstance(message, GossipPull)
+        for name in message.ids:
+            item = self._items.get(name)
+            if link.peer not in self.links:
+                return  # expelled for what came before
+            if item is None or item.state is ItemState.DEAD:
+                continue
+            if link.peer in item.served or link.peer in item.waiting:
+                continue  # once is what there is
+            if item.state is ItemState.GOOD:
+                self._serve(item, link.peer)
+            elif link.peer in item.aware and len(item.waiting) < limits.LINKS_MAX:
+                item.waiting.append(link.peer)
+
+    def _serve(self, item: Item, peer: bytes) -> None:
+        if item.body is not None and peer in self.links:
+            item.served.add(peer)
+            item.aware.add(peer)
+            self._out.append(Send(peer, GossipPush(item.topic, item.body)))
+
+    # --- time
+
+    def ticked(self, event: Ticked, now_ms: int) -> None:
+        if self._wake_ms is not None and self._wake_ms <= now_ms:
+            self._wake_ms = None
+        for item in [item for item in self._pulling.values() if item.due_ms <= now_ms]:
+            self._ask_the_next(item, now_ms)
+        if self._pulling:
+            self._wake(min(item.due_ms for item in self._pulling.values()))
+        if event.is_heartbeat:
+            self._heartbeat(event.draw, now_ms)
+
+    def _heartbeat(self, draw: int, now_ms: int) -> None:
+        for link in self.links.values():
+            link.decay(now_ms)
+        grafts, prunes = tend(list(self.links.values()), draw, now_ms)
+        for link in prunes:
+            self._prune(link, now_ms)
+        for link in grafts:
+            self._graft(link)
+        self._items.expire(now_ms)
+        self._repair(grafts, draw, now_ms)
+
+    def _repair(self, newcomers: list[Link], draw: int, now_ms: int) -> None:
+        """Tell some outside the mesh, and all who have just come into it, what came lately."""
+        recent = list(self._items.recent(now_ms - limits.LAZY_MS))
+        others = [link for link in self.links.values() if not link.in_mesh] if recent else []
+        for link in [*newcomers, *shuffled(others, draw)[: limits.LAZY_LINKS]]:
+            unaware = [item for item in recent if link.peer not in item.aware and link.may_send(item.topic, now_ms)][:ENTRIES_MAX]
+            if unaware:
+                for item in unaware:
+                    item.aware.add(link.peer)
+                entries = tuple(Announced(item.id, item.topic, item.size, True) for item in unaware)
+                self._out.append(Send(link.peer, GossipAnnounce(entries)))
+
+    # --- within
+
+    def _charge(self, link: Link, points: int, now_ms: int) -> None:
+        link.charge(points)
+        if link.score < limits.SCORE_GREY and link.peer in self.links:
+            self._out.append(Expel(link.peer, now_ms + limits.GREY_MS))
+            self.link_closed(LinkClosed(link.peer), now_ms)
+
+    def _wake(self, at_ms: int) -> None:
+        if self._wake_ms is None or at_ms < self._wake_ms:
+            self._wake_ms = at_ms
+            self._out.append(Wake(at_ms))
+
+    def heard(self, event: Heard, now_ms: int) -> None:
+        link = self.links.get(event.peer)
+        if link is not None:  # else it was expelled while this was on its way
+            _HEARD[type(event.message)](self, link, event.message, now_ms)
+
+    def take_effects(self) -> list[Effect]:
+        """The effects of the last event, in order."""
+        out, self._out = self._out, []
+        return out
+
+
+_HEARD: dict[type, Callable[[Gossip, Link, GossipMessage, int], None]] = {
+    GossipPush: Gossip.heard_push,
+    GossipAnnounce: Gossip.heard_announce,
+    GossipPull: Gossip.heard_pull,
+    GossipGraft: Gossip.heard_graft,
+    GossipPrune: Gossip.heard_prune,
+}
+_HANDLERS: dict[type, Callable[..., None]] = {
+    LinkOpened: Gossip.link_opened,
+    LinkClosed: Gossip.link_closed,
+    Heard: Gossip.heard,
+    Published: Gossip.published,
+    Judged: Gossip.judged,
+    Ticked: Gossip.ticked,
+}
+
+
+def _news(item: Item, *, held: bool) -> GossipAnnounce:
+    return GossipAnnounce((Announced(item.id, item.topic, item.size, held),))
+
+
+def step(state: Gossip, event: Event, now_ms: int) -> list[Effect]:
+    """Take an event; return what it leads to, in order."""
+    _HANDLERS[type(event)](state, event, now_ms)
+    return state.take_effects()

@@ -1,0 +1,68 @@
+"""Every bound of gossip with its reason, in one place (`proto/spec/gossip.md`, §9)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qustream.wire.gossip import Topic
+
+__all__ = ["TOPIC_LIMITS", "TopicLimits"]
+
+
+class TopicLimits(NamedTuple):
+    """Of one topic: the largest body, and how many messages a peer may send, a second and at once."""
+
+    body_max_bytes: int
+    rate_per_s: int
+    burst: int
+
+
+KIB = 1024
+TOPIC_LIMITS: dict[Topic, TopicLimits] = {
+    # A hybrid transaction has 3.6 KiB; a deployed contract comes in parts. Each peer may tell of every one of the 1,000 a second that the
+    # chain is made for, and of ten seconds' worth after a gap.
+    Topic.TRANSACTION: TopicLimits(16 * KIB, 2000, 10_000),
+    # One block a second and its fork; after a gap a few come at once.
+    Topic.BLOCK: TopicLimits(128 * KIB, 4, 32),
+    # Two signed votes and two proposals.
+    Topic.EVIDENCE: TopicLimits(32 * KIB, 4, 32),
+    # Every node's record once an epoch, and all of them when a node joins.
+    Topic.ADDRESS: TopicLimits(KIB, 50, 5000),
+    # What a node has to say to everybody, by hand or by the hour.
+    Topic.ANNOUNCEMENT: TopicLimits(16 * KIB, 4, 32),
+}
+
+# Pushed unasked up to here: an announcement and a pull would cost more than a copy or two.
+SMALL_MAX_BYTES = 1024
+# Mesh: with eight, one in three may be silent and a graph of 4,732 still holds together (simulated); twelve bound what a node sends.
+MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12
+# Eight of our own and three times as many of others: whoever wants all places of a node needs that many operators and prefixes.
+LINKS_MAX = 32
+# A peer that was left out asks again after this; sooner is a nuisance, much later leaves a healed mesh thin.
+BACKOFF_MS = 30_000
+# A body on a 10 Mbit/s line and two round trips around the world take 0.7 s.
+PULL_HELD_MS = 1_000
+# The teller itself has to get it first.
+PULL_HEARD_MS = 2_000
+# Others who told of a message while it is pulled; the first four of eight are enough to outlast a silent one.
+TELLERS_MAX = 4
+# Pulls under way: in all (32 MiB of the largest bodies) and of one peer, so that one slow peer does not hold all of them.
+PULLS_MAX, PULLS_PEER_MAX = 256, 64
+# Messages handed to be checked and not judged yet: a second of verification work.
+CHECKS_MAX = 2048
+# Announcements of one peer that came to nothing before its news is not passed on at once any more.
+HOLLOW_MAX = 16
+# How long a body can be pulled, and how much of them is kept: two minutes of blocks, a second of transactions at full rate.
+KEEP_MS, KEEP_BYTES = 120_000, 8 << 20
+# Ids remembered: two minutes at 1,000 messages a second. More would let a flood buy memory.
+SEEN_MAX = 131_072
+# Lazy repair: what came in the last heartbeats, to a few others; whoever missed it hears it from three in a second.
+LAZY_MS, LAZY_LINKS = 3_000, 3
+# Score, in whole points; see the table of the specification.
+SCORE_GOOD_MAX = 100
+SCORE_BAD, SCORE_UNKEPT, SCORE_UNASKED, SCORE_OVER = -100, -10, -5, -2
+SCORE_MESH_MIN, SCORE_KEPT_MIN, SCORE_GREY = 0, -50, -200
+# A tenth of the score goes every ten seconds: an evil hour is forgotten in a few minutes, a good one too.
+DECAY_MS = 10_000
+# Long enough that a flood pays for it, short enough that a mistake of ours mends itself.
+GREY_MS = 600_000

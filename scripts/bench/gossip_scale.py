@@ -1,0 +1,83 @@
+"""Bench `gossip_scale`: every node of a full network in the simulator, against what the graph itself allows.
+
+4,732 gossip cores with links as the specification has them, delays between seven regions of the world, 100 Mbit/s out of each node. The
+other side is the graph's own bound: the shortest path from the speaker to each node over the same links, delays without jitter, nothing
+computed, and no time for bytes to leave. What is compared is when 99 % of all nodes have the message.
+
+    scripts/bench/gossip_scale.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import sys
+import time
+from pathlib import Path
+
+from report import MIN_ROUNDS, Row, compare, emit, plain
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from sim.gossip_world import GossipWorld  # the simulator is test code
+from sim.wires import one_way_ms
+
+from qustream.wire.gossip import Topic
+
+NODES = 4732  # the cap on licences
+SETTLE_MS, SPREAD_MS = 3_000, 4_000
+SHARE = 0.99
+SIZES = (("512 B", Topic.TRANSACTION, 512), ("3.6 KB", Topic.TRANSACTION, 3_600), ("128 KB", Topic.BLOCK, 131_072))
+
+
+def bound_ms(world: GossipWorld, source: int) -> float:
+    """When 99 % of the nodes could have it at the earliest."""
+    regions = world.wires._regions
+    best = {source: 0}
+    due = [(0, source)]
+    while due:
+        at, node = heapq.heappop(due)
+        if at > best[node]:
+            continue
+        for peer in world.links[node]:
+            there = at + one_way_ms(regions[node], regions[peer])
+            if there < best.get(peer, 1 << 60):
+                best[peer] = there
+                heapq.heappush(due, (there, peer))
+    return sorted(best.values())[int(SHARE * len(best))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="a tenth of the nodes")
+    nodes = NODES // 10 if parser.parse_args().quick else NODES
+    world = GossipWorld(seed=1, nodes=nodes, check_every=1_000)
+    world.run_ms(SETTLE_MS)
+    rows: list[Row] = []
+    events, started = world.clock.events, time.perf_counter()
+    for name, topic, size in SIZES:
+        ours, bounds, halves, copies, lost = [], [], [], [], 0
+        for number in range(MIN_ROUNDS):
+            source = (1 + number * nodes // MIN_ROUNDS) % nodes
+            said_ms = world.clock.now_ms
+            message = world.publish(source, topic, size)
+            world.run_ms(SPREAD_MS)
+            times = sorted(at - said_ms for at in world.reached(message).values())
+            lost += nodes - len(times)
+            ours.append(float(times[int(SHARE * len(times))]))
+            halves.append(float(times[len(times) // 2]))
+            bounds.append(bound_ms(world, source))
+            copies.append(world.copies.get(message, 0) / nodes)
+        against = "shortest path over the same links"
+        rows.append(compare(f"99 % reached, {name}", ours, bounds, unit="ms", against=against, at_most=2))
+        rows.append(plain(f"half reached, {name}", halves, unit="ms"))
+        if size > 1024:
+            rows.append(plain(f"copies a node, {name}", copies, unit="copies", at_most=1.6))
+        rows.append(plain(f"not reached, {name}", [float(lost)], unit="nodes", at_most=0))
+    rate = (world.clock.events - events) / (time.perf_counter() - started)
+    rows.append(plain("simulator", [rate], unit="events/s", at_least=50_000))
+    emit("gossip_scale", rows, MIN_ROUNDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Gossip in simulated networks: 200 random histories, the same twice from one seed, and histories that must find a broken core."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from qnode.core.gossip import Gossip
+from qustream.wire.gossip import Topic
+from sim.gossip_histories import play
+from sim.gossip_world import GossipWorld
+
+SEEDS = 200
+PART = 25  # seeds a test, so that several processes may share them
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_random_histories(first: int) -> None:
+    for seed in range(first, first + PART):
+        history = play(seed)
+        again = f"PYTHONPATH=tests python -m sim.gossip_histories --seed {seed}"
+        assert not history.missing, f"{history}; {again}"
+        assert not history.grey, f"{history}; {again}"
+
+
+def test_a_seed_is_a_history() -> None:
+    assert dataclasses.asdict(play(11)) == dataclasses.asdict(play(11))
+    assert play(11).events != play(12).events
+
+
+def nothing(*_: object) -> None:
+    """In place of what a node ought to do."""
+
+
+@pytest.mark.parametrize("missing", ["_serve", "_pass_on", "_ask_the_next", "_ended_pull"])
+def test_a_core_that_leaves_something_out_is_found(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gossip, missing, nothing)
+
+    def fails(seed: int) -> bool:
+        try:
+            history = play(seed)
+        except Exception:
+            return True
+        return bool(history.missing or history.grey)
+
+    assert any(fails(seed) for seed in range(10))
+
+
+@pytest.mark.parametrize(
+    ("topic", "size"), [(Topic.TRANSACTION, 512), (Topic.TRANSACTION, 3_600), (Topic.BLOCK, 100_000)], ids=["small", "middle", "large"]
+)
+def test_everybody_gets_it_and_a_large_one_about_once(topic: Topic, size: int) -> None:
+    world = GossipWorld(seed=3, nodes=120, check_every=16)
+    world.run_ms(3_000)
+    name = world.publish(7, topic, size)
+    world.run_ms(4_000)
+    assert len(world.reached(name)) == 120
+    assert world.copies.get(name, 0) <= 1.6 * 120
+
+
+def test_who_says_bad_things_is_grey_listed_by_all_it_says_them_to() -> None:
+    from sim.byzantine.garbler import Garbler
+
+    world = GossipWorld(seed=5, nodes=30, byzantine=[Garbler])
+    before = set(world.links[29])
+    world.run_ms(6_000)
+    assert before
+    assert not world.links[29]
+    assert all(29 in world.honest[peer].grey for peer in before)
+    assert world.grey_between_honest() == []
+
+
+def test_a_partition_heals_by_itself() -> None:
+    world = GossipWorld(seed=9, nodes=40)
+    world.run_ms(3_000)
+    half: Callable[[int, int], bool] = lambda a, b: (a < 20) != (b < 20)  # noqa: E731
+    world.wires.faults.cut = half
+    world.run_ms(5_000)
+    inside = world.publish(3, Topic.BLOCK, 50_000)
+    world.run_ms(1_000)
+    assert {number < 20 for number in world.reached(inside)} == {True}
+    world.wires.faults.cut = lambda _a, _b: False
+    world.run_ms(4_000)
+    after = world.publish(30, Topic.BLOCK, 50_000)
+    world.run_ms(4_000)
+    assert len(world.reached(inside)) == 40  # what was said just before the cut ended is told by lazy repair
+    assert len(world.reached(after)) == 40

@@ -1,0 +1,72 @@
+"""The lines between nodes: delays between regions of the world, bandwidth, and what goes wrong with them, all from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sim.clockwork import Clockwork
+
+__all__ = ["REGIONS", "Faults", "Wires", "one_way_ms"]
+
+# One way in ms between seven places, about half of what a ping between data centres there takes.
+REGIONS = ("europe", "us-east", "us-west", "brazil", "japan", "singapore", "australia")
+_ONE_WAY_MS = (
+    (8, 42, 70, 100, 110, 85, 130),
+    (42, 8, 32, 60, 75, 105, 100),
+    (70, 32, 8, 90, 52, 85, 72),
+    (100, 60, 90, 8, 130, 165, 160),
+    (110, 75, 52, 130, 6, 35, 52),
+    (85, 105, 85, 165, 35, 5, 47),
+    (130, 100, 72, 160, 52, 47, 6),
+)
+
+
+def one_way_ms(a: int, b: int) -> int:
+    """Between two regions, by number."""
+    return _ONE_WAY_MS[a][b]
+
+
+@dataclass
+class Faults:
+    """What goes wrong, as chances in thousandths of a message; a lost one is a queue that was full. `cut`: whether two nodes cannot reach
+    each other now. `jitter`: most that is added to a delay, in thousandths of it."""
+
+    lost: int = 0
+    doubled: int = 0
+    reordered: int = 0
+    jitter: int = 100
+    cut: Callable[[int, int], bool] = field(default=lambda _a, _b: False)
+
+
+class Wires:
+    """Carries messages between nodes, which are numbers."""
+
+    def __init__(self, clock: Clockwork, *, seed: int, regions: list[int], uplink_bps: int = 100_000_000) -> None:
+        self.faults = Faults()
+        self.sent = self.sent_bytes = self.lost = 0
+        self._clock, self._regions, self._uplink_bps = clock, regions, uplink_bps
+        self._chance = random.Random(seed)
+        self._free_us = [0] * len(regions)  # when a node's line out is free again
+        self._last_us: dict[tuple[int, int], int] = {}  # of each direction of each link: order is kept
+
+    def carry(self, source: int, target: int, size: int, arrive: Callable[..., None], *arguments: Any) -> None:
+        """Plan `arrive(*arguments)` when the message is there, if it comes there."""
+        faults, draw = self.faults, self._chance.random
+        self.sent += 1
+        self.sent_bytes += size
+        gone_us = max(self._clock.now_us, self._free_us[source]) + size * 8_000_000 // self._uplink_bps
+        self._free_us[source] = gone_us
+        if faults.cut(source, target) or (faults.lost and draw() * 1000 < faults.lost):
+            self.lost += 1
+            return
+        delay_us = 1000 * one_way_ms(self._regions[source], self._regions[target])
+        at_us = gone_us + delay_us + int(delay_us * faults.jitter * draw() / 1000)
+        if not (faults.reordered and draw() * 1000 < faults.reordered):
+            at_us = max(at_us, self._last_us.get((source, target), 0))
+            self._last_us[source, target] = at_us
+        self._clock.plan(at_us, arrive, *arguments)
+        if faults.doubled and draw() * 1000 < faults.doubled:
+            self._clock.plan(at_us + delay_us, arrive, *arguments)
