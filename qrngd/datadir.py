@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ RUN_FILE_MAX_BYTES = 16
 # `qrngd clear` on a stopped server holds the lock for some fsyncs; a daemon that starts just then must not give up for good (exit 78).
 LOCK_PATIENCE_S = 2.0
 LOCK_POLL_S = 0.05
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class DataDirectory:
@@ -39,6 +41,8 @@ class DataDirectory:
         """Lock `path`, which must exist; waits a moment for whoever is about to let go. Blocking. Raises E-DATA-LOCKED, E-FILE."""
         self.path = path
         try:
+            if path.stat().st_mode & OTHERS_WRITE:  # they could move latches and the run number out of the way
+                raise fault("E-FILE", f"{path}: others than its owner may write there; chmod 0700")
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise fault("E-FILE", f"{path}: {error.strerror}; make it with qrngd init") from None

@@ -44,6 +44,16 @@ def test_a_second_daemon_is_refused(directory: Path) -> None:
     DataDirectory(directory).close()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o1777])
+def test_a_directory_that_others_may_write_is_refused(directory: Path, mode: int) -> None:
+    """A latch could be moved away with its folder, whoever may read it."""
+    directory.chmod(mode)
+    with pytest.raises(OperatorFault, match="chmod 0700"):
+        DataDirectory(directory)
+    directory.chmod(0o750)
+    DataDirectory(directory).close()
+
+
 def test_who_holds_it_for_a_moment_stops_nobody(directory: Path) -> None:
     held = DataDirectory(directory)
     release = threading.Timer(0.3, held.close)
