@@ -10,6 +10,8 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable
 
+import numpy as np
+
 from qrngd.pipeline import Conditioned, Measurement
 from qrngd.slots import SlotMemory
 from qrngd.worker.messages import MadeUnit
@@ -66,7 +68,7 @@ class SlotFiller:
             if self._used == UNIT_BYTES:
                 made.append(self._finished(unit, conditioned.measured, now_ms))
         self.dropped_bytes += len(data) - at
-        data[:] = bytes(len(data))
+        np.frombuffer(data, dtype=np.uint8).fill(0)
         self._measured, self._measured_ms = conditioned.measured, now_ms
         return made
 
