@@ -21,7 +21,7 @@ from qrngd.devices import (
 )
 from qustream import settings
 from qustream.errors import QuStreamError, fault
-from qustream.model.base import Label
+from qustream.model.base import LABEL_MAX_CHARS, Label
 from qustream.model.entropy import DeviceDescriptor
 
 __all__ = ["DeviceConfig", "DeviceKind", "usual_kind"]
@@ -34,6 +34,8 @@ _NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")
 _AUTHORITY = Meta(pattern=r"^([0-9a-f]{128})?\Z")
 # The slowest and the fastest a serial line of a QRNG is known to run at.
 _BAUD = Meta(ge=9600, le=4_000_000)
+# How a device is called where nobody says its model, instead of by its path; a QCicada tells its own.
+_MODELS: dict[str, str] = {"quantis": "Quantis", "qcicada": ""}
 
 
 def usual_kind(path: Path) -> DeviceKind:
@@ -90,69 +92,32 @@ class DeviceConfig(settings.Section, frozen=True):
                 serial=self.serial,
             )
         assert self.path is not None, "a checked configuration has a path here"
-        if self.kind == "quantis":
-            return QuantisDevice(
-                str(self.path),
-                min_entropy_millibits=self.min_entropy_millibits,
-                sample_bits=self.sample_bits,
-                model=self.model,
-                serial=self.serial,
-                nominal_rate_bps=self.nominal_rate_bps,
-                conditioned=self.conditioned,
-                source=self.source,
-            )
-        if self.kind in ("chardev", "appliance"):
-            return CharacterDevice(
-                str(self.path),
-                min_entropy_millibits=self.min_entropy_millibits,
-                sample_bits=self.sample_bits,
-                model=self.model,
-                serial=self.serial,
-                nominal_rate_bps=self.nominal_rate_bps,
-                conditioned=self.conditioned,
-                source=self.source,
-                kind=self.kind,
-            )
-        return self._make_serial(str(self.path))
-
-    def _make_serial(self, path: str) -> Device:
-        if self.kind == "qcicada":
-            return QCicadaDevice(
-                path,
-                min_entropy_millibits=self.min_entropy_millibits,
-                sample_bits=self.sample_bits,
-                model=self.model,
-                serial=self.serial,
-                nominal_rate_bps=self.nominal_rate_bps,
-                conditioned=self.conditioned,
-                source=self.source,
-                device_authority=bytes.fromhex(self.device_authority),
-            )
-        return SerialDevice(
-            path,
-            min_entropy_millibits=self.min_entropy_millibits,
-            baud=self.baud,
-            sample_bits=self.sample_bits,
-            model=self.model,
-            serial=self.serial,
-            nominal_rate_bps=self.nominal_rate_bps,
-            conditioned=self.conditioned,
-        )
+        path, expected = str(self.path), self.expected
+        if self.min_entropy_millibits is None:
+            raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
+        match self.kind:
+            case "quantis":
+                return QuantisDevice(path, expected)
+            case "serial":
+                return SerialDevice(path, expected, baud=self.baud)
+            case "qcicada":
+                return QCicadaDevice(path, expected, device_authority=bytes.fromhex(self.device_authority))
+        return CharacterDevice(path, expected)
 
     @property
     def expected(self) -> DeviceDescriptor:
-        """What is known of the device before it is opened."""
+        """What is known of the device before it is opened; `serial`, `source`: if given, what it must say of itself."""
         default = EMULATOR_MIN_ENTROPY_MILLIBITS * self.sample_bits // 8
         return DeviceDescriptor(
             kind=self.kind,
-            model=self.model or (self.path.name[:64] if self.path else self.kind),
+            model=self.model or _MODELS.get(self.kind, self.path.name[:LABEL_MAX_CHARS] if self.path else self.kind),
             serial=self.serial,
             sample_bits=self.sample_bits,
             min_entropy_millibits=default if self.min_entropy_millibits is None else self.min_entropy_millibits,
             nominal_rate_bps=self.nominal_rate_bps,
             conditioned=self.conditioned,
             emulated=self.kind == "emulator",
-            source="",
+            source=self.source,
         )
 
     def check(self, key: str) -> None:

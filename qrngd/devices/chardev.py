@@ -9,9 +9,12 @@ import os
 import stat
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from qrngd.devices.descriptor_file import DescriptorFile
-from qrngd.devices.device import DeviceFlags
+from qrngd.devices.device import Device, DeviceFlags
 from qustream.errors import fault
+from qustream.model.base import LABEL_MAX_CHARS
 from qustream.model.entropy import DeviceDescriptor
 
 __all__ = ["CharacterDevice", "kind_of"]
@@ -20,7 +23,6 @@ __all__ = ["CharacterDevice", "kind_of"]
 # wants them says `emulator`, and the attestation says so too.
 HWRNG = (10, 183)
 KERNEL_STREAMS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)}
-_LABEL_CHARS = 64  # what a descriptor's label holds
 # What a kind of the configuration is on this machine; 'chardev' may be anything that `kind_of` knows.
 _FORMS = {"appliance": "fifo", "quantis": "chardev"}
 
@@ -41,32 +43,13 @@ def kind_of(path: str, status: os.stat_result, *, is_terminal: bool) -> str:
     return "hwrng" if number == HWRNG else "chardev"
 
 
-class CharacterDevice:
+class CharacterDevice(Device):
     """See `Device`. Keeps its place in a regular file from one `open` to the next: no byte of a file is ever used twice."""
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        min_entropy_millibits: int | None,
-        sample_bits: int = 8,
-        model: str = "",
-        serial: str = "",
-        nominal_rate_bps: int = 0,
-        conditioned: bool = False,
-        source: str = "",
-        kind: str = "chardev",
-        hwrng_folder: Path = Path("/sys/class/misc/hw_random"),
-    ) -> None:
-        """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG). `source`:
-        what /dev/hwrng's `rng_current` must say, if anything. `kind`: as configured; E-CONFIG when the path is something else."""
-        if min_entropy_millibits is None:
-            raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
-        self._path, self._hwrng_folder = path, hwrng_folder
-        self._sample_bits, self._min_entropy_millibits = sample_bits, min_entropy_millibits
-        self._model, self._serial = model or Path(path).name, serial
-        self._nominal_rate_bps, self._conditioned = nominal_rate_bps, conditioned
-        self._source, self._configured_kind = source, kind
+    def __init__(self, path: str, expected: DeviceDescriptor, *, hwrng_folder: Path = Path("/sys/class/misc/hw_random")) -> None:
+        """`expected.source`: what /dev/hwrng's `rng_current` must say, if anything. `expected.kind`: as configured; E-CONFIG at `open` when
+        the path is something else."""
+        self._path, self._expected, self._hwrng_folder = path, expected, hwrng_folder
         self._file: DescriptorFile | None = None
         self._kind = ""
         self._delivered_bytes = 0
@@ -95,13 +78,14 @@ class CharacterDevice:
         self._file = DescriptorFile(self._path, lock=True)
         try:
             self._kind = kind_of(self._path, os.fstat(self._file.fileno()), is_terminal=os.isatty(self._file.fileno()))
-            form = _FORMS.get(self._configured_kind, self._kind)
+            form = _FORMS.get(self._expected.kind, self._kind)
             if self._kind != form:
-                what = f"{self._path} is a {self._kind}, and a device of kind {self._configured_kind!r} is a {form}"
+                what = f"{self._path} is a {self._kind}, and a device of kind {self._expected.kind!r} is a {form}"
                 raise fault("E-CONFIG", what)
             source = self.rng_current() if self._kind == "hwrng" else ""
-            if self._source not in ("", source):
-                raise fault("E-DEV-IDENTITY", f"behind {self._path} is {source or 'nothing with a name'!r}, not {self._source!r}")
+            if self._expected.source not in ("", source):
+                found = source or "nothing with a name"
+                raise fault("E-DEV-IDENTITY", f"behind {self._path} is {found!r}, not {self._expected.source!r}")
             if self._kind == "file":
                 os.lseek(self._file.fileno(), self._delivered_bytes, os.SEEK_SET)
             else:
@@ -109,22 +93,13 @@ class CharacterDevice:
         except BaseException:
             self.close()
             raise
-        return DeviceDescriptor(
-            kind=self._descriptor_kind,
-            model=self._model[:_LABEL_CHARS],
-            serial=self._serial[:_LABEL_CHARS],
-            sample_bits=self._sample_bits,
-            min_entropy_millibits=self._min_entropy_millibits,
-            nominal_rate_bps=self._nominal_rate_bps,
-            conditioned=self._conditioned,
-            emulated=self._kind == "file",  # a recording is not a live device, whatever made it
-            source=source[:_LABEL_CHARS],
-        )
+        # A recording is not a live device, whatever made it.
+        return replace(self._expected, kind=self._descriptor_kind, emulated=self._kind == "file", source=source)
 
     @property
     def _descriptor_kind(self) -> str:
-        if self._configured_kind in _FORMS:
-            return self._configured_kind
+        if self._expected.kind in _FORMS:
+            return self._expected.kind
         return "chardev" if self._kind == "hwrng" else self._kind
 
     def rng_current(self) -> str:
@@ -135,7 +110,7 @@ class CharacterDevice:
             raise fault("E-DEV-ABSENT", f"rng_current cannot be read: {error.strerror}") from None
         if name in ("", "none"):
             raise fault("E-DEV-ABSENT", f"{self._path} has no hardware generator behind it")
-        return name
+        return name[:LABEL_MAX_CHARS]
 
     def readinto(self, buffer: memoryview) -> int:
         try:
@@ -151,10 +126,6 @@ class CharacterDevice:
             raise fault("E-DEV-ABSENT", f"{self._path} has come to its end after {self._delivered_bytes} bytes")
         self._delivered_bytes += size or 0
         return size or 0
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def fileno(self) -> int:
         return self._opened.fileno()

@@ -13,11 +13,12 @@ A device that raises has closed itself. Nothing here falls back to another sourc
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, TypeAlias
 
 from qustream.model.entropy import DeviceDescriptor
 
-__all__ = ["SILENCE_LIMIT_MS", "Device", "DeviceFlags", "reopen_delay_ms"]
+__all__ = ["SILENCE_LIMIT_MS", "Device", "DeviceFlags", "monotonic_ms", "reopen_delay_ms"]
 
 # Status bits a device reports of itself: (name, whether it is set), always the same names in the same order for one driver.
 DeviceFlags: TypeAlias = tuple[tuple[str, bool], ...]
@@ -35,8 +36,14 @@ def reopen_delay_ms(attempt: int) -> int:
     return min(REOPEN_MAX_MS, REOPEN_FIRST_MS << min(attempt, 16))
 
 
+def monotonic_ms() -> int:
+    """The clock of a driver that asks its device again now and then."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class Device(Protocol):
-    """One source of raw bytes. Not for two threads at once."""
+    """One source of raw bytes. Not for two threads at once. A driver is made from its path and the descriptor that is expected: what the
+    device does not say of itself is stated as that has it."""
 
     @property
     def pollable(self) -> bool:
@@ -65,6 +72,8 @@ class Device(Protocol):
 
     def read(self, size: int) -> bytes:
         """As `readinto`, into new memory."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def fileno(self) -> int:
         """The open descriptor."""

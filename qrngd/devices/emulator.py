@@ -8,7 +8,6 @@ eight samples of one bit, which stand in one byte.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -17,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrngd.devices.descriptor_file import DescriptorFile
-from qrngd.devices.device import DeviceFlags
+from qrngd.devices.device import Device, DeviceFlags, monotonic_ms
 from qrngd.devices.faults import Fault, parse_faults
 from qustream.errors import fault
+from qustream.model.base import LABEL_MAX_CHARS
 from qustream.model.entropy import DeviceDescriptor
 
 __all__ = ["EMULATOR_MIN_ENTROPY_MILLIBITS", "Emulator"]
@@ -38,11 +38,7 @@ _Cells: TypeAlias = NDArray[np.unsignedinteger]
 _ONCE = ("vanish", "swapped", "dead")
 
 
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-class Emulator:
+class Emulator(Device):
     """See `Device`. `clock_ms` serves slow faults only."""
 
     pollable = False  # /dev/urandom cannot be waited on, and need not be
@@ -55,7 +51,7 @@ class Emulator:
         sample_bits: int = 8,
         nominal_rate_bps: int = 0,
         serial: str = "",
-        clock_ms: Callable[[], int] = _monotonic_ms,
+        clock_ms: Callable[[], int] = monotonic_ms,
     ) -> None:
         """`min_entropy_millibits` a sample: 7/8 of the width if not given. Raises E-CONFIG for a bad script or width."""
         if not 1 <= sample_bits <= 16:
@@ -71,7 +67,7 @@ class Emulator:
         self._descriptor = DeviceDescriptor(
             kind="emulator",
             model="urandom",
-            serial=(serial or "+".join(each.kind for each in self._faults))[:64],
+            serial=(serial or "+".join(each.kind for each in self._faults))[:LABEL_MAX_CHARS],
             sample_bits=sample_bits,
             min_entropy_millibits=default if min_entropy_millibits is None else min_entropy_millibits,
             nominal_rate_bps=nominal_rate_bps,
@@ -108,7 +104,7 @@ class Emulator:
     def _serial(self) -> str:
         """Of the device that stands there now; another one after each swap."""
         serial = self._descriptor.serial
-        return f"{self._swaps + 1}/{serial}"[:64] if self._swaps else serial
+        return f"{self._swaps + 1}/{serial}"[:LABEL_MAX_CHARS] if self._swaps else serial
 
     @property
     def flags(self) -> DeviceFlags:
@@ -161,10 +157,6 @@ class Emulator:
                 self.close()
                 raise fault("E-DEV-READ", f"{SOURCE} gives nothing")
             filled += got
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def fileno(self) -> int:
         assert self._file is not None, "the device is closed"

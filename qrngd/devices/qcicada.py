@@ -10,16 +10,18 @@ byte of an answer is here, before its signature is verified, so the line rests f
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from qrngd.devices import qcc_messages as qcc
-from qrngd.devices.device import DeviceFlags
+from qrngd.devices.device import Device, DeviceFlags, monotonic_ms
 from qrngd.devices.qcc import Answer, QccHost
 from qrngd.devices.qcc_messages import Code, PostProcess, Request
 from qrngd.devices.serial_line import LINE_BUFFER_BYTES, RETRY_AFTER_MS, SerialLine
 from qustream.errors import QuStreamError, fault
 from qustream.identity.device_evidence import SCHEME, certificate_message, is_p256_key, verify_p256
+from qustream.model.base import LABEL_MAX_CHARS
 from qustream.model.entropy import DeviceDescriptor, DeviceEvidence
 
 __all__ = ["POST_PROCESSES", "QCicadaDevice"]
@@ -48,49 +50,30 @@ SAMPLE_BYTES = 64  # the most that evidence holds
 # Signatures remembered, by eight bytes of their r: what is played back within a quarter of a gigabyte is noticed. In as many reads a
 # chance match has a probability below 2^-36.
 SEEN_MAX = 16_384
-_LABEL_CHARS = 64  # what a descriptor's label holds
 _NO_FLAGS = qcc.Status(0, 0).flags
 
 
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-class QCicadaDevice:
+class QCicadaDevice(Device):
     """See `Device`."""
 
     pollable = True
     retry_after_ms = RETRY_AFTER_MS
 
     def __init__(
-        self,
-        path: str,
-        *,
-        min_entropy_millibits: int | None,
-        sample_bits: int = 8,
-        model: str = "",
-        serial: str = "",
-        nominal_rate_bps: int = 0,
-        conditioned: bool = False,
-        source: str = "",
-        device_authority: bytes = b"",
-        clock_ms: Callable[[], int] = _monotonic_ms,
+        self, path: str, expected: DeviceDescriptor, *, device_authority: bytes = b"", clock_ms: Callable[[], int] = monotonic_ms
     ) -> None:
-        """`conditioned`: whether the device is to hash its samples; `source`: which post-processing exactly (`POST_PROCESSES`; raw noise
-        if it is not said). `serial`: the only device that is taken. `device_authority`: the maker's key, x ‖ y. Raises E-CONFIG."""
-        if min_entropy_millibits is None:
-            raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
-        source = source or ("sha256" if conditioned else "raw-noise")
+        """`expected.conditioned`: whether the device is to hash its samples; `expected.source`: which post-processing exactly
+        (`POST_PROCESSES`; raw noise if it is not said). `expected.serial`: the only device that is taken. `device_authority`: the maker's
+        key, x ‖ y. Raises E-CONFIG."""
+        source = expected.source or ("sha256" if expected.conditioned else "raw-noise")
         if source not in POST_PROCESSES:
             raise fault("E-CONFIG", f"source: a QCicada delivers one of {', '.join(POST_PROCESSES)}")
-        if conditioned != (source == "sha256"):
-            raise fault("E-CONFIG", f"conditioned: {source} is {'not ' if conditioned else ''}conditioned by the device")
+        if expected.conditioned != (source == "sha256"):
+            raise fault("E-CONFIG", f"conditioned: {source} is {'not ' if expected.conditioned else ''}conditioned by the device")
         if device_authority and not is_p256_key(device_authority):
             raise fault("E-CONFIG", "device_authority: no public key of P-256")
-        self._path, self._source, self._authority = path, source, device_authority
-        self._sample_bits, self._min_entropy_millibits = sample_bits, min_entropy_millibits
-        self._model, self._serial, self._nominal_rate_bps = model, serial, nominal_rate_bps
-        self._clock_ms = clock_ms
+        self._path, self._expected, self._source = path, expected, source
+        self._authority, self._clock_ms = device_authority, clock_ms
         self._line: SerialLine | None = None
         self._host = QccHost()
         self._scratch = memoryview(bytearray(LINE_BUFFER_BYTES))
@@ -122,8 +105,9 @@ class QCicadaDevice:
             deadline_ms = self._clock_ms() + OPEN_LIMIT_MS
             self._stop(deadline_ms)
             info = qcc.decode_info(self._answer(qcc.INFO, deadline_ms).payload)
-            if self._serial not in ("", info.serial):
-                raise fault("E-DEV-IDENTITY", f"on {self._path} is {info.serial or 'a device without a number'!r}, not {self._serial!r}")
+            if self._expected.serial not in ("", info.serial):
+                found = info.serial or "a device without a number"
+                raise fault("E-DEV-IDENTITY", f"on {self._path} is {found!r}, not {self._expected.serial!r}")
             self._configure(deadline_ms)
             self._await_sound(deadline_ms)
             evidence = self._prove(info, deadline_ms) if self._authority else None
@@ -131,14 +115,10 @@ class QCicadaDevice:
         except BaseException:
             self.close()
             raise
-        return DeviceDescriptor(
-            kind="qcicada",
-            model=(self._model or info.hardware)[:_LABEL_CHARS],
+        return replace(
+            self._expected,
+            model=self._expected.model or info.hardware[:LABEL_MAX_CHARS],
             serial=info.serial,
-            sample_bits=self._sample_bits,
-            min_entropy_millibits=self._min_entropy_millibits,
-            nominal_rate_bps=self._nominal_rate_bps,
-            conditioned=self._source == "sha256",
             emulated=self._opened.is_pseudo,  # a pseudo-terminal has a program behind it, whatever it says
             source=self._source,
             evidence=evidence,
@@ -233,10 +213,6 @@ class QCicadaDevice:
         if self._at == len(self._ready):
             self._wipe()
         return size
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def _listen(self, room: int) -> None:
         """Take what the line has until a read is complete or nothing is left."""

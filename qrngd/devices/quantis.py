@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +16,9 @@ from msgspec.structs import replace
 
 from qrngd.devices.chardev import CharacterDevice
 from qrngd.devices.descriptor_file import coded
-from qrngd.devices.device import DeviceFlags
+from qrngd.devices.device import DeviceFlags, monotonic_ms
 from qustream.errors import QuStreamError, fault
+from qustream.model.base import LABEL_MAX_CHARS
 from qustream.model.entropy import DeviceDescriptor
 
 __all__ = ["MODULES", "QuantisCard", "QuantisDevice", "read_card"]
@@ -32,7 +32,6 @@ _WORD_BYTES = 4  # every answer is one unsigned int
 READ_MAX_BYTES = 4096
 # Between two questions about the modules: soon enough for a health display, and far from what would disturb the card.
 STATUS_INTERVAL_MS = 2000
-_LABEL_CHARS = 64  # what a descriptor's label holds
 
 
 def _ior(number: int) -> int:
@@ -121,38 +120,13 @@ def read_card(handle: int, path: str) -> QuantisCard:
     return QuantisCard(driver, board, mask, status, (place >> 16, place & 0xFFFF))
 
 
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
 class QuantisDevice(CharacterDevice):
     """See `Device`. Refuses a card with a module that does not work, at `open` and while it is read."""
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        min_entropy_millibits: int | None,
-        sample_bits: int = 8,
-        model: str = "",
-        serial: str = "",
-        nominal_rate_bps: int = 0,
-        conditioned: bool = False,
-        source: str = "",
-        clock_ms: Callable[[], int] = _monotonic_ms,
-    ) -> None:
-        """`source`: where the card must be, as in "pci 0003:0000", if that matters. Otherwise as `CharacterDevice`."""
-        super().__init__(
-            path,
-            min_entropy_millibits=min_entropy_millibits,
-            sample_bits=sample_bits,
-            model=model or "Quantis",
-            serial=serial,
-            nominal_rate_bps=nominal_rate_bps,
-            conditioned=conditioned,
-            kind="quantis",
-        )
-        self._expected_source, self._clock_ms = source, clock_ms
+    def __init__(self, path: str, expected: DeviceDescriptor, *, clock_ms: Callable[[], int] = monotonic_ms) -> None:
+        """`expected.source`: where the card must be, as in "pci 0003:0000", if that matters."""
+        super().__init__(path, replace(expected, source=""))
+        self._expected_source, self._clock_ms = expected.source, clock_ms
         self._card: QuantisCard | None = None
         self._asked_ms = 0
 
@@ -170,7 +144,7 @@ class QuantisDevice(CharacterDevice):
         except BaseException:
             self.close()
             raise
-        model = f"{descriptor.model[: _LABEL_CHARS - len(card.versions) - 1]} {card.versions}"
+        model = f"{descriptor.model[: LABEL_MAX_CHARS - len(card.versions) - 1]} {card.versions}"
         return replace(descriptor, model=model, source=card.source)
 
     def _read_open(self, buffer: memoryview) -> int:

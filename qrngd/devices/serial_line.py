@@ -13,13 +13,12 @@ import errno
 import fcntl
 import os
 import termios
-from pathlib import Path
 from typing import NoReturn
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from qrngd.devices.descriptor_file import coded
-from qrngd.devices.device import DeviceFlags
+from qrngd.devices.device import Device, DeviceFlags
 from qustream.errors import fault
 from qustream.model.entropy import DeviceDescriptor
 
@@ -32,7 +31,6 @@ _PTY_MAJORS = range(136, 144)
 # Of TIOCGSERIAL's struct serial_struct (linux/serial.h): the word with the flags, and the flag that makes an adapter hand over what it
 # has at once. FTDI's otherwise keeps the last bytes of an answer for 16 ms.
 _SERIAL_STRUCT_WORDS, _FLAGS_WORD, _LOW_LATENCY = 32, 4, 0x2000
-_LABEL_CHARS = 64  # what a descriptor's label holds
 # For whoever does not wait on the descriptor: a line of 4 Mbaud fills half of the buffer below in this time.
 RETRY_AFTER_MS = 5
 # What a line keeps for a reader that is late (N_TTY_BUF_SIZE of Linux).
@@ -137,43 +135,19 @@ class SerialLine:
             self._fd = -1
 
 
-class SerialDevice:
+class SerialDevice(Device):
     """See `Device`. A stick that streams raw bytes as long as its line is open, as most with a CDC-ACM interface do."""
 
     pollable = True
     retry_after_ms = RETRY_AFTER_MS
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        min_entropy_millibits: int | None,
-        baud: int = 115_200,
-        sample_bits: int = 8,
-        model: str = "",
-        serial: str = "",
-        nominal_rate_bps: int = 0,
-        conditioned: bool = False,
-    ) -> None:
-        """`min_entropy_millibits`: the maker's claim for one sample; nobody can guess it, so it must be given (else E-CONFIG)."""
-        if min_entropy_millibits is None:
-            raise fault("E-CONFIG", f"min_entropy_millibits is missing: what does the maker of {path} claim for one sample?")
+    def __init__(self, path: str, expected: DeviceDescriptor, *, baud: int = 115_200) -> None:
+        """Raises E-CONFIG."""
         if baud not in BAUD_RATES:
             raise fault("E-CONFIG", f"baud: {baud} is no rate that a serial line here can be set to")
-        if sample_bits > 8:
+        if expected.sample_bits > 8:
             raise fault("E-CONFIG", "sample_bits: nothing in a stream without frames says where a sample of two bytes begins")
-        self._path, self._baud = path, baud
-        self._descriptor = DeviceDescriptor(
-            kind="serial",
-            model=(model or Path(path).name)[:_LABEL_CHARS],
-            serial=serial[:_LABEL_CHARS],
-            sample_bits=sample_bits,
-            min_entropy_millibits=min_entropy_millibits,
-            nominal_rate_bps=nominal_rate_bps,
-            conditioned=conditioned,
-            emulated=False,
-            source="",
-        )
+        self._path, self._expected, self._baud = path, expected, baud
         self._line: SerialLine | None = None
 
     @property
@@ -189,7 +163,7 @@ class SerialDevice:
         assert self._line is None, "the device is open already"
         self._line = SerialLine(self._path, baud=self._baud)
         # A pseudo-terminal has a program behind it, whatever it says.
-        return structs.replace(self._descriptor, emulated=self._line.is_pseudo)
+        return replace(self._expected, emulated=self._line.is_pseudo)
 
     def readinto(self, buffer: memoryview) -> int:
         try:
@@ -197,10 +171,6 @@ class SerialDevice:
         except BaseException:
             self.close()
             raise
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def fileno(self) -> int:
         return self._opened.fileno()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.emulated_line import MAKER, reading, served_line
 
-from qrngd.devices import QCicadaDevice
+from qrngd.device_config import DeviceConfig
 from qrngd.devices.qcc_messages import Code
 from qrngd.emulation.qcc_device import QccDevice
 from qrngd.emulation.qcc_faults import QccFaults
@@ -73,9 +73,13 @@ def test_what_is_handed_out_was_drawn_and_signed(script: str, sizes: list[int]) 
     emulated = QccDevice(drawn.draw, MAKER, faults=QccFaults(script))
     delivered: list[bytes] = []
     with tempfile.TemporaryDirectory() as folder, served_line(Path(folder) / "line", emulated, drawn):
-        device = QCicadaDevice(
-            str(Path(folder) / "line"), min_entropy_millibits=7000, serial="QC0000000217", device_authority=MAKER.authority.public
-        )
+        device = DeviceConfig(
+            "qcicada",
+            path=Path(folder) / "line",
+            min_entropy_millibits=7000,
+            serial="QC0000000217",
+            device_authority=MAKER.authority.public.hex(),
+        ).make()
         for _ in range(BEFORE + 1):
             refusal = None
             try:

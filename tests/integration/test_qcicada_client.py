@@ -12,7 +12,7 @@ import pytest
 from qcicada import PostProcess, QCicada, QCicadaError
 from support.emulated_line import MAKER, qcicada_line
 
-from qrngd.devices import QCicadaDevice
+from qrngd.device_config import DeviceConfig
 from qrngd.emulation.maker import Maker
 
 AUTHORITY = MAKER.authority.public
@@ -90,7 +90,7 @@ def test_the_client_notices_the_faults_that_our_driver_notices(link: Path) -> No
 
 
 def test_client_and_driver_take_turns_on_one_device(link: Path) -> None:
-    driver = QCicadaDevice(str(link), min_entropy_millibits=7000, device_authority=AUTHORITY, source="raw-samples")
+    driver = DeviceConfig("qcicada", path=link, min_entropy_millibits=7000, device_authority=AUTHORITY.hex(), source="raw-samples").make()
     with qcicada_line(link):
         driver.open()
         driver.close()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from qrngd.device_config import DeviceConfig
 from qrngd.devices.device import Device
 from qrngd.devices.quantis import QuantisDevice
 from qustream.errors import QuStreamError
@@ -24,7 +26,8 @@ def driver(path: str) -> Callable[[list[str]], Any]:
         nonlocal now_ms, device
         if words[0] == "open":
             source = " ".join(words[1:])
-            device = QuantisDevice(path, min_entropy_millibits=8000, source=source, clock_ms=lambda: now_ms)
+            config = DeviceConfig("quantis", path=Path(path), min_entropy_millibits=8000, source=source)
+            device = QuantisDevice(path, config.expected, clock_ms=lambda: now_ms)
             found = device.open()
             return {
                 "kind": found.kind,

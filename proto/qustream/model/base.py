@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 __all__ = [
+    "LABEL_MAX_CHARS",
     "U8",
     "U16",
     "U63",
@@ -33,7 +34,8 @@ U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 Count32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 # 63 bits: what every language's signed integer holds.
 U63 = Annotated[int, Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
-Label = Annotated[str, Meta(max_length=64)]
+LABEL_MAX_CHARS = 64  # names and serial numbers; longer ones are cut before they are stated
+Label = Annotated[str, Meta(max_length=LABEL_MAX_CHARS)]
 Text = Annotated[str, Meta(max_length=256)]
 # A Merkle path: a tree of 2^32 leaves has 32 levels.
 Path = Annotated[tuple[Bytes32, ...], Meta(max_length=32)]

@@ -38,7 +38,7 @@ def test_an_appliance_is_the_fifo_of_its_reader_and_nothing_else(tmp_path: Path)
     assert caught.value.code == "E-CONFIG"
 
 
-@pytest.mark.parametrize("kind", ["quantis", "appliance", "serial", "qcicada"])
+@pytest.mark.parametrize("kind", ["chardev", "quantis", "appliance", "serial", "qcicada"])
 def test_path_and_claim_must_be_given(kind: str) -> None:
     for settings, key in (({"min_entropy_millibits": 7000}, "path"), ({"path": Path("/dev/none")}, "min_entropy_millibits")):
         with pytest.raises(OperatorFault, match=key) as caught:

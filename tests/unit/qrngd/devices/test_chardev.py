@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from qrngd.device_config import DeviceConfig
 from qrngd.devices.chardev import CharacterDevice, kind_of
 from qustream.errors import OperatorFault
 
 
-def device(path: Path | str, **settings: object) -> CharacterDevice:
-    return CharacterDevice(str(path), **({"min_entropy_millibits": 8000} | settings))  # type: ignore[arg-type]
+def device(path: Path | str, *, hwrng_folder: Path | None = None, **settings: object) -> CharacterDevice:
+    config = DeviceConfig("chardev", path=Path(path), min_entropy_millibits=8000, **settings)  # type: ignore[arg-type]
+    return CharacterDevice(str(path), config.expected, **({"hwrng_folder": hwrng_folder} if hwrng_folder else {}))
 
 
 def code(caught: pytest.ExceptionInfo[OperatorFault]) -> str:
@@ -27,12 +29,6 @@ def fifo(tmp_path: Path) -> Path:
     path = tmp_path / "lamp"
     os.mkfifo(path)
     return path
-
-
-def test_a_claim_must_be_given() -> None:
-    with pytest.raises(OperatorFault, match="min_entropy_millibits") as caught:
-        CharacterDevice("/dev/qrandom0", min_entropy_millibits=None)
-    assert code(caught) == "E-CONFIG"
 
 
 def test_a_file_is_read_to_its_end_once_and_is_no_live_device(tmp_path: Path) -> None:
@@ -185,10 +181,11 @@ def test_the_generator_behind_hwrng_is_read_anew_each_time(tmp_path: Path) -> No
 
 
 def test_long_labels_are_cut(tmp_path: Path) -> None:
-    path = tmp_path / "recorded"
+    path = tmp_path / ("m" * 100)
     path.write_bytes(b"x")
-    descriptor = device(path, model="m" * 100, serial="s" * 100).open()
-    assert (len(descriptor.model), len(descriptor.serial)) == (64, 64)
+    assert device(path).open().model == "m" * 64
+    (tmp_path / "rng_current").write_text("s" * 100)
+    assert device("/dev/hwrng", hwrng_folder=tmp_path).rng_current() == "s" * 64
 
 
 @pytest.mark.needs("hwrng")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.emulated_line import MAKER, qcicada_line, raw_line, read_exactly, read_until_fault, reopened
 
+from qrngd.device_config import DeviceConfig
 from qrngd.devices import QCicadaDevice
+from qrngd.devices.device import monotonic_ms
 from qrngd.devices.qcc_messages import STATUS_BITS, Code
 from qrngd.devices.qcicada import IDLE_READ_BYTES, READ_BYTES
 from qrngd.devices.serial_line import LINE_BUFFER_BYTES
@@ -27,12 +30,13 @@ def link(tmp_path: Path) -> Path:
     return tmp_path / "qcicada"
 
 
-def driver(path: Path, **settings: object) -> QCicadaDevice:
-    return QCicadaDevice(str(path), **({"min_entropy_millibits": 7000} | settings))  # type: ignore[arg-type]
+def driver(path: Path, *, device_authority: bytes = b"", clock_ms: Callable[[], int] = monotonic_ms, **settings: object) -> QCicadaDevice:
+    expected = DeviceConfig("qcicada", path=path, **({"min_entropy_millibits": 7000} | settings)).expected  # type: ignore[arg-type]
+    return QCicadaDevice(str(path), expected, device_authority=device_authority, clock_ms=clock_ms)
 
 
-def signing(path: Path, **settings: object) -> QCicadaDevice:
-    return driver(path, device_authority=AUTHORITY, **settings)
+def signing(path: Path, *, clock_ms: Callable[[], int] = monotonic_ms, **settings: object) -> QCicadaDevice:
+    return driver(path, device_authority=AUTHORITY, clock_ms=clock_ms, **settings)
 
 
 def refusal(device: QCicadaDevice) -> QuStreamError:
@@ -46,7 +50,6 @@ def refusal(device: QCicadaDevice) -> QuStreamError:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"min_entropy_millibits": None}, "min_entropy_millibits"),
         ({"source": "sha512"}, "source"),
         ({"source": "sha256"}, "conditioned"),
         ({"source": "raw-noise", "conditioned": True}, "conditioned"),

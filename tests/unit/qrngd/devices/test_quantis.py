@@ -11,8 +11,9 @@ import pytest
 from quantix import quantix
 from support.quantis_card import PATTERN, Card, compile_shim
 
+from qrngd.device_config import DeviceConfig
 from qrngd.devices import quantis
-from qrngd.devices.quantis import QuantisCard, QuantisDevice
+from qrngd.devices.quantis import QuantisCard
 from qustream.errors import OperatorFault
 
 
@@ -25,11 +26,6 @@ def test_the_questions_are_those_of_the_published_client() -> None:
 def test_nothing_that_changes_a_card_is_ever_asked() -> None:
     theirs = {getattr(quantix, f"QUANTIS_IOCTL_{name}") for name in ("RESET_BOARD", "ENABLE_MODULE", "DISABLE_MODULE")}
     assert theirs.isdisjoint(value for value in vars(quantis).values() if isinstance(value, int))
-
-
-def test_a_claim_must_be_given() -> None:
-    with pytest.raises(OperatorFault, match="min_entropy_millibits"):
-        QuantisDevice("/dev/qrandom0", min_entropy_millibits=None)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +56,11 @@ def test_a_file_or_a_terminal_is_no_card(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in ("file", "fifo"):
         with pytest.raises(OperatorFault, match=f"is a {name}") as caught:
-            QuantisDevice(str(tmp_path / name), min_entropy_millibits=8000).open()
+            DeviceConfig("quantis", path=tmp_path / name, min_entropy_millibits=8000).make().open()
         assert caught.value.code == "E-CONFIG"
     master, slave = os.openpty()
     with pytest.raises(OperatorFault, match="serial line"):
-        QuantisDevice(os.ttyname(slave), min_entropy_millibits=8000).open()
+        DeviceConfig("quantis", path=Path(os.ttyname(slave)), min_entropy_millibits=8000).make().open()
     os.close(master)
     os.close(slave)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.emulated_line import raw_line, read_exactly, read_until_fault, reopened
 
+from qrngd.device_config import DeviceConfig
 from qrngd.devices.serial_line import BAUD_RATES, SerialDevice, SerialLine
 from qustream.errors import QuStreamError
 
@@ -35,7 +36,9 @@ def terminal() -> Iterator[tuple[int, str]]:
 
 
 def stick(path: Path | str, **settings: object) -> SerialDevice:
-    return SerialDevice(str(path), **({"min_entropy_millibits": 7000} | settings))  # type: ignore[arg-type]
+    device = DeviceConfig("serial", path=Path(path), **({"min_entropy_millibits": 7000} | settings)).make()  # type: ignore[arg-type]
+    assert isinstance(device, SerialDevice)
+    return device
 
 
 def code_of(device: SerialDevice) -> str:
@@ -157,11 +160,11 @@ def test_a_lock_of_any_other_program_counts(terminal: tuple[int, str]) -> None:
 
 def test_a_reader_that_was_killed_does_not_lock_the_line(link: Path) -> None:
     program = (
-        "import sys; from qrngd.devices import SerialDevice; "
-        "SerialDevice(sys.argv[1], min_entropy_millibits=7000).open(); print(1, flush=True); input()"
+        "import sys; from qrngd.device_config import DeviceConfig; "
+        "DeviceConfig.from_text(sys.argv[1], min_entropy_millibits=7000).make().open(); print(1, flush=True); input()"
     )
     with raw_line(link):
-        with subprocess.Popen([sys.executable, "-c", program, str(link)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        with subprocess.Popen([sys.executable, "-c", program, f"serial:{link}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
             assert reader.stdout
             assert reader.stdout.readline() == b"1\n"
             assert code_of(stick(link)) == "E-DEV-LOCKED"

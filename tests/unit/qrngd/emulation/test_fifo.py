@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from support.emulated_line import emulated_fifo, read_exactly, read_until_fault
 
-from qrngd.devices import CharacterDevice
+from qrngd.device_config import DeviceConfig
+from qrngd.devices import Device
 from qrngd.emulation.fifo import serve_fifo
 from qrngd.emulation.pace import Pace
 from qrngd.emulation.source import ByteSource
 from qustream.errors import QuStreamError
 
 
-def reader(path: Path) -> CharacterDevice:
-    return CharacterDevice(str(path), min_entropy_millibits=7000)
+def reader(path: Path) -> Device:
+    return DeviceConfig("chardev", path=path, min_entropy_millibits=7000).make()
 
 
 def test_readers_come_and_go(tmp_path: Path) -> None:
