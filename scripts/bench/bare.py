@@ -18,7 +18,7 @@ import trio
 from qrngd.feed.credit import SHARE_MAX_UNITS
 from qustream.identity.signing import SigningKey
 from qustream.model.entropy import UNIT_BYTES
-from qustream.transport.limits import COALESCE_BYTES, READ_BYTES
+from qustream.transport.limits import COALESCE_BYTES, SHARED_READ_BYTES
 from qustream.transport.tls import TlsLayer
 
 __all__ = ["NODE", "SERVER", "Taker", "bare_end", "serve_bare"]
@@ -82,7 +82,7 @@ class BareTls:
 
     def __init__(self, layer: TlsLayer, stream: trio.SocketStream) -> None:
         self._layer, self._stream = layer, stream
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._buffer = memoryview(bytearray(SHARED_READ_BYTES))
         self._early: list[bytes] = []
 
     @classmethod
@@ -134,7 +134,7 @@ async def bare_end(stack: AsyncExitStack, kind: str, address: str) -> Taker:
         await stream.send_all(count.to_bytes(8, "big"))
         left = count * UNIT_BYTES
         while left:
-            left -= len(await stream.receive_some(min(left, READ_BYTES)))
+            left -= len(await stream.receive_some(min(left, SHARED_READ_BYTES)))
 
     return take
 

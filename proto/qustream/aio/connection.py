@@ -33,7 +33,7 @@ from qustream.transport.address import parse_address
 from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
 from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import PACED_READ_BYTES, READ_BYTES, STALL_MS, Channel
+from qustream.transport.limits import PACED_READ_BYTES, SHARED_READ_BYTES, STALL_MS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
@@ -111,6 +111,7 @@ class Connection:
         self._tasks: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._stops = (trio.CancelScope(), trio.CancelScope())
         self._idle_s = idle_ms / 1000
+        self._read_at_once = False  # the last read did not wait
         # Whoever waits for room on a channel is served in turn, or a large message would wait for ever behind small ones.
         self._turns = {channel: trio.StrictFIFOLock() for channel in (Channel.REQUEST, Channel.BULK)}
 
@@ -310,12 +311,8 @@ class Connection:
     async def _read_until_closed(self) -> None:
         while self._trouble is None:
             heard, work = self._engine.heard, self._engine.work
-            most_bytes = READ_BYTES if self.pace is None else PACED_READ_BYTES
-            events, quiet = self._link.read_now(most_bytes), False
-            if events is None:
-                events, quiet = await self._read_soon(most_bytes)
-            else:
-                await trio.lowlevel.checkpoint()  # whoever sends all the time leaves the others their turn
+            most_bytes = SHARED_READ_BYTES if self.pace is None else PACED_READ_BYTES
+            events, quiet = await self._read(most_bytes)
             if self._engine.has_output:
                 wake(self._something_to_send)
             await self._take_all(events)
@@ -328,8 +325,14 @@ class Connection:
                 self._engine.ping(0)
                 wake(self._something_to_send)
 
-    async def _read_soon(self, most_bytes: int) -> tuple[list[Event], bool]:
-        """Wait for bytes and read; True if the peer has been quiet for long."""
+    async def _read(self, most_bytes: int) -> tuple[list[Event], bool]:
+        """Read what is here, or wait for it; True if the peer has been quiet for long."""
+        if self._read_at_once:
+            await trio.lowlevel.checkpoint()  # whoever sends all the time leaves the others their turn
+        events = self._link.read_now(most_bytes)
+        self._read_at_once = events is not None
+        if events is not None:
+            return events, False
         with trio.move_on_after(self._idle_s / 3):
             return await self._link.read(most_bytes), False
         return [], True

@@ -13,7 +13,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.transport.address import Address
 from qustream.transport.engine import Closed, Engine, Event, PlainEngine
 from qustream.transport.greeting import Peer
-from qustream.transport.limits import COALESCE_BYTES, READ_BYTES
+from qustream.transport.limits import COALESCE_BYTES, SHARED_READ_BYTES
 
 __all__ = ["Link", "dial"]
 
@@ -103,12 +103,12 @@ class Link:
             raise
         return self.engine.peer, events
 
-    async def read(self, most_bytes: int = READ_BYTES) -> list[Event]:
+    async def read(self, most_bytes: int = SHARED_READ_BYTES) -> list[Event]:
         """Wait for bytes, take them, and return what they mean. Errors: `E-PEER-CLOSED`."""
         await self._wait(trio.lowlevel.wait_readable)
         return self.read_now(most_bytes) or []
 
-    def read_now(self, most_bytes: int = READ_BYTES) -> list[Event] | None:
+    def read_now(self, most_bytes: int = SHARED_READ_BYTES) -> list[Event] | None:
         """Take the bytes that are here and return what they mean; None if there are none. Errors: `E-PEER-CLOSED`."""
         buffer = _read_buffer()
         try:
@@ -223,7 +223,7 @@ def _read_buffer() -> memoryview:
     try:
         return _buffer.get()
     except LookupError:
-        buffer = memoryview(bytearray(READ_BYTES))
+        buffer = memoryview(bytearray(SHARED_READ_BYTES))
         _buffer.set(buffer)
         return buffer
 

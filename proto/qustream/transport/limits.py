@@ -55,8 +55,10 @@ ALL_CHANNELS = frozenset(Channel)
 
 # Plaintext that goes into one write: measured best between 128 KiB and 512 KiB; more only delays an urgent message.
 COALESCE_BYTES = 256 * KIB
-# What one read takes from the socket: two coalesced writes of a sender that is quicker than we.
-READ_BYTES = 2 * COALESCE_BYTES
+# What one read takes from the socket, so that a sender's coalesced write is one read.
+READ_BYTES = COALESCE_BYTES
+# The same where all connections share one buffer, which may then be larger: two writes of a sender that is quicker than we.
+SHARED_READ_BYTES = 2 * COALESCE_BYTES
 # A stranger's records may be of one byte: 16 KiB of these are 4 ms of work, and then others have their turn.
 PACED_READ_BYTES = 16 * KIB
 # The largest honest flight is 10.3 KiB of handshake, 16 KiB of Hello; four times that.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import groupby
 
 import pytest
 import trio
@@ -16,7 +17,7 @@ from qustream.aio.listener import ListenerLimits, ListenerStats, serve
 from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
-from qustream.transport.engine import Channel, LocalHello, LocalMisuse
+from qustream.transport.engine import Channel, Event, LocalHello, LocalMisuse
 from qustream.transport.frames import frames_of
 from qustream.transport.limits import ALL_CHANNELS, CHANNEL_LIMITS, REQUESTS_MAX
 from qustream.wire.codec import Message, encode
@@ -215,6 +216,37 @@ async def test_an_application_that_does_not_read_slows_its_peer() -> None:
         with trio.fail_after(10):
             while got < sent * len(body):
                 await trio.sleep(0.01)
+
+
+async def test_a_peer_that_sends_all_the_time_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    async def others() -> None:
+        while True:
+            order.append("others")
+            await trio.lowlevel.checkpoint()
+
+    async def busy(connection: Connection) -> None:
+        read_now = connection._link.read_now
+
+        def seen(most_bytes: int) -> list[Event] | None:
+            order.append("read")
+            return read_now(most_bytes)
+
+        monkeypatch.setattr(connection._link, "read_now", seen)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            for _ in range(40):
+                await connection.receive()
+            nursery.cancel_scope.cancel()
+        await connection.aclose()
+
+    async with talking(busy) as bob:
+        with pytest.raises(QuStreamError):
+            await forever(bob, Channel.BULK, bytes(500_000))
+    assert order.count("read") > 40
+    # Two reads a turn at most, and trio may give the last place of one turn and the first of the next to the same task.
+    assert max(len(list(run)) for what, run in groupby(order) if what == "read") <= 4
 
 
 async def test_gossip_is_dropped_and_consensus_closes_when_the_peer_does_not_read() -> None:
