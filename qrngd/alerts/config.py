@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from qrngd.alerts.exchange import Target, parse_target
+from qrngd.target import Target, parse_target
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
@@ -33,7 +33,7 @@ class WatchConfig(settings.Section, frozen=True):
     url: Annotated[str, Meta(max_length=512)]
     instance: Label = ""
     plain_http: bool = False
-    ca_file: Path | None = None
+    authority_file: Path | None = None
 
     @property
     def target(self) -> Target:
@@ -58,7 +58,7 @@ class ReceiverConfig(settings.Section, frozen=True):
     kind: Literal["alertmanager", "webhook"]
     url: Annotated[str, Meta(max_length=2048)]
     plain_http: bool = False
-    ca_file: Path | None = None
+    authority_file: Path | None = None
     bearer: bool = False
     bearer_file: Path | None = None
     sign: bool = False

@@ -8,67 +8,20 @@ task and no thread.
 
 from __future__ import annotations
 
-import re
 import ssl
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
 
 from qrngd.alerts.picture import printable
+from qrngd.target import Target
 from qustream.errors import fault
 
-__all__ = ["Target", "exchange", "parse_target"]
+__all__ = ["exchange"]
 
 _READ_BYTES = 65_536  # one read of a socket
 HEAD_MAX_BYTES = 16_384  # status line and headers of an answer
-HOST_MAX_CHARS = 253  # of a name, RFC 1035 §2.3.4; each part of it has at most 63
-_HOST = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,62})\.)*[a-z0-9_][a-z0-9_-]{0,62}\.?", re.ASCII)
 DETAIL_MAX_CHARS = 200  # of what an error says in a log line
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a request goes. `path` may hold a secret (chat services do that), so `str` shows the host alone."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a URL has them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is this machine."""
-        return self.host in ("localhost", "::1") or (self.host.startswith("127.") and self.host.replace(".", "").isdigit())
-
-
-def parse_target(url: str) -> Target:
-    """Raises ValueError, saying what is wrong, if `url` is none that may be asked."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("a URL is printable ASCII without spaces")
-    parts: SplitResult = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a URL that begins with http:// or https:// and names a host is needed")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("no user or password in a URL: a token has its own file or credential")
-    if parts.fragment:
-        raise ValueError("a URL without # is needed")
-    if ":" not in parts.hostname and (len(parts.hostname) > HOST_MAX_CHARS or not _HOST.fullmatch(parts.hostname)):
-        raise ValueError("a host is a name of letters, digits and dashes between dots, or an address")
-    port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
-    if port == 0:
-        raise ValueError("nobody listens at port 0")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, parts.hostname, port, path)
 
 
 async def exchange(
@@ -120,7 +73,7 @@ async def _talk(
     stream: trio.abc.Stream, target: Target, headers: tuple[tuple[str, str], ...], body: bytes | None, answer_max_bytes: int
 ) -> tuple[int, bytes]:
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
-    own = [("Host", target.authority), ("User-Agent", "qrngd"), ("Accept", "application/json"), ("Connection", "close")]
+    own = [("Host", target.host_header), ("User-Agent", "qrngd"), ("Accept", "application/json"), ("Connection", "close")]
     if body is not None:
         own += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     request = h11.Request(method="GET" if body is None else "POST", target=target.path, headers=[*own, *headers])

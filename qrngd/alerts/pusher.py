@@ -57,7 +57,7 @@ class Pusher:
         self._state = AlertState(config.settle_s * 1000)
         self._pages = {watch.name: f"{watch.target}{watch.target.path}" for watch in config.watch}
         self._receivers = [_receiver(each) for each in config.receiver]
-        self._watched = [(each, trust_of(each.target, each.ca_file)) for each in config.watch]
+        self._watched = [(each, trust_of(each.target, each.authority_file)) for each in config.watch]
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT."""
@@ -187,7 +187,7 @@ def _receiver(config: ReceiverConfig) -> _Receiver:
         return bearer, key
 
     secrets()
-    return _Receiver(config, Outbox(config.renew_ms), trust_of(config.target, config.ca_file), secrets)
+    return _Receiver(config, Outbox(config.renew_ms), trust_of(config.target, config.authority_file), secrets)
 
 
 def _wants_bearer(config: ReceiverConfig) -> bool:

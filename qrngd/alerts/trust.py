@@ -5,20 +5,20 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from qrngd.alerts.exchange import Target
+from qrngd.target import Target
 from qustream.errors import fault
 
 __all__ = ["trust_of"]
 
 
-def trust_of(target: Target, ca_file: Path | None) -> ssl.SSLContext | None:
-    """The standard's checks of name, time and chain, up to the system's authorities or those in `ca_file` alone. None: no TLS there.
+def trust_of(target: Target, authority_file: Path | None) -> ssl.SSLContext | None:
+    """The standard's checks of name, time and chain, up to the system's authorities or those in `authority_file` alone. None: no TLS there.
 
     Raises E-FILE.
     """
     if target.scheme != "https":
         return None
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return ssl.create_default_context(cafile=authority_file)
     except OSError as error:
-        raise fault("E-FILE", f"{ca_file}: {error.strerror or 'no certificate in it'}") from None
+        raise fault("E-FILE", f"{authority_file}: {error.strerror or 'no certificate in it'}") from None

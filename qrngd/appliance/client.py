@@ -18,9 +18,9 @@ from pathlib import Path
 import h11
 import msgspec
 
-from qrngd.appliance.config import Endpoint
 from qrngd.appliance.pace import retry_after_s
 from qrngd.appliance.shapes import Request
+from qrngd.target import Target
 from qustream.errors import fault
 
 __all__ = ["ApplianceClient", "Stopped", "tls_context"]
@@ -75,11 +75,11 @@ class ApplianceClient:
     """One appliance. Not for two threads at once."""
 
     def __init__(
-        self, endpoint: Endpoint, context: ssl.SSLContext, *, token: Callable[[], bytes], stopping: Callable[[], bool] = lambda: False
+        self, target: Target, context: ssl.SSLContext, *, token: Callable[[], bytes], stopping: Callable[[], bool] = lambda: False
     ) -> None:
         """`token`: read anew for every connection. `stopping`: asked while waiting; when it says so, `Stopped` is raised."""
         self.connections = 0
-        self._endpoint, self._context, self._token, self._stopping = endpoint, context, token, stopping
+        self._target, self._context, self._token, self._stopping = target, context, token, stopping
         self._socket: ssl.SSLSocket | None = None
         self._http = h11.Connection(h11.CLIENT)
         self._authorization = b""
@@ -139,14 +139,14 @@ class ApplianceClient:
 
     def _connect(self) -> None:
         token = self._token()  # first: without one there is nothing to connect for
-        where = f"{self._endpoint.host} port {self._endpoint.port}"
+        where = f"{self._target.host} port {self._target.port}"
         try:
-            plain = socket.create_connection((self._endpoint.host, self._endpoint.port), timeout=CONNECT_LIMIT_S)
+            plain = socket.create_connection((self._target.host, self._target.port), timeout=CONNECT_LIMIT_S)
         except (OSError, UnicodeError) as error:  # a name that is no name is a UnicodeError
             why = getattr(error, "strerror", None) or str(error)
             raise fault("E-APPLIANCE-UNREACHABLE", f"{where}: {why}") from None
         try:
-            self._socket = self._context.wrap_socket(plain, server_hostname=self._endpoint.host)
+            self._socket = self._context.wrap_socket(plain, server_hostname=self._target.host)
         except TimeoutError:
             raise fault("E-APPLIANCE-UNREACHABLE", f"{where}: no TLS handshake within {CONNECT_LIMIT_S:.0f} s") from None
         except ssl.SSLCertVerificationError as error:
@@ -164,7 +164,7 @@ class ApplianceClient:
 
     def _send(self, request: Request, ends_s: float) -> None:
         headers = [
-            (b"Host", self._endpoint.authority.encode()),
+            (b"Host", self._target.host_header.encode()),
             (b"User-Agent", _AGENT),
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),

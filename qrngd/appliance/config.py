@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
 from qrngd.appliance.shapes import KIB_BLOCK_BYTES, Api
 from qrngd.devices.device import SILENCE_LIMIT_MS
+from qrngd.target import Target, parse_target
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["Endpoint", "ReaderConfig", "load_reader_config"]
+__all__ = ["ReaderConfig", "load_reader_config"]
 
-HTTPS_PORT = 443
-_URL = re.compile(r"https://[!-~]{1,1000}")
 # The shortest block of which "all bytes are equal" and "seen before" are signs of a fault and not of chance (2^-120).
 _BLOCK_MIN_BYTES = 16
 # No appliance is known to give longer ones.
@@ -29,34 +25,6 @@ _BLOCKS_MAX = 512
 _REQUEST_MAX_BYTES = 1 << 20
 # How long qrngd may hear nothing while all is well: half of what it takes for a fault.
 _ANSWER_INTERVAL_MAX_S = SILENCE_LIMIT_MS // 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect, and what to ask for. `host` is what the certificate must name; `authority` the Host header."""
-
-    host: str
-    port: int
-    authority: str
-    path: str
-    query: str
-
-    @classmethod
-    def parse(cls, url: str) -> Endpoint:
-        """Raises E-CONFIG for anything but an absolute https address without user and fragment."""
-        refusal = fault("E-CONFIG", "url: an https address is needed, such as https://appliance.example/api/v1/get_entropy")
-        if not _URL.fullmatch(url):
-            raise refusal
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise refusal from None
-        if not host or parts.username is not None or parts.password is not None or "#" in url or port == 0:
-            raise refusal
-        name = f"[{host}]" if ":" in host else host
-        authority = name if port in (None, HTTPS_PORT) else f"{name}:{port}"
-        return cls(host, port or HTTPS_PORT, authority, parts.path or "/", parts.query)
 
 
 class ReaderConfig(settings.Section, frozen=True):
@@ -82,9 +50,16 @@ class ReaderConfig(settings.Section, frozen=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
-    def endpoint(self) -> Endpoint:
-        """`url` in parts."""
-        return Endpoint.parse(self.url)
+    def target(self) -> Target:
+        """`url` in parts. Raises E-CONFIG for anything but an https address."""
+        try:
+            target = parse_target(self.url)
+            if target.scheme != "https":
+                raise ValueError("a token goes nowhere without TLS")
+        except ValueError as error:
+            example = "https://appliance.example/api/v1/get_entropy"
+            raise fault("E-CONFIG", f"url: an https address is needed, such as {example}: {error}") from None
+        return target
 
     @property
     def request_bytes(self) -> int:
@@ -107,7 +82,7 @@ def load_reader_config(path: Path) -> ReaderConfig:
     if 0 < config.quota_bytes_per_day < config.request_bytes:
         raise fault("E-CONFIG", f"{path}: quota_bytes_per_day: less than the {config.request_bytes} bytes of one answer")
     try:
-        Endpoint.parse(config.url)
+        _ = config.target
     except QuStreamError as error:
         raise fault("E-CONFIG", f"{path}: {error.detail}") from None
     return config

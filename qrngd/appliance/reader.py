@@ -50,8 +50,8 @@ def find_token(file: Path | None) -> bytes:
 
 def fetch_once(config: ReaderConfig, client: ApplianceClient) -> list[bytes]:
     """Ask for one answer; its blocks, checked but for whether they were seen before. Raises E-APPLIANCE-…, `Stopped`."""
-    endpoint, shape = config.endpoint, {"block_bytes": config.block_bytes, "blocks": config.blocks_per_request}
-    request = request_for(config.api, endpoint.path, endpoint.query, **shape)
+    shape = {"block_bytes": config.block_bytes, "blocks": config.blocks_per_request}
+    request = request_for(config.api, config.target.path, **shape)
     body = client.fetch(request, body_max_bytes=answer_max_bytes(**shape))
     try:
         return read_answer(config.api, body, **shape)
@@ -68,7 +68,7 @@ class ApplianceReader:
         self._config, self._stopping = config, stopping
         find_token(config.token_file)
         self._client = ApplianceClient(
-            config.endpoint, tls_context(config.authority_file), token=lambda: find_token(config.token_file), stopping=stopping
+            config.target, tls_context(config.authority_file), token=lambda: find_token(config.token_file), stopping=stopping
         )
         self._output = OutputFifo(config.output)
         self._quota = DayQuota(config.state_dir, config.quota_bytes_per_day, time.time)
@@ -81,7 +81,7 @@ class ApplianceReader:
     def run(self) -> None:
         """Until it is to stop."""
         notify(READY="1")
-        _log.info("reading", host=self._config.endpoint.host, api=self._config.api, output=str(self._config.output))
+        _log.info("reading", host=self._config.target.host, api=self._config.api, output=str(self._config.output))
         try:
             while not self._stopping():
                 self._tick()

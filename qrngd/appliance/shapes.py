@@ -48,12 +48,11 @@ class _Kib(msgspec.Struct, frozen=True):
     size: int
 
 
-def request_for(api: Api, path: str, query: str, *, block_bytes: int, blocks: int) -> Request:
-    """What asks for `blocks` blocks of `block_bytes` bytes. `path`, `query`: of the configured address."""
-    base = f"{path}?{query}" if query else path
+def request_for(api: Api, path: str, *, block_bytes: int, blocks: int) -> Request:
+    """What asks for `blocks` blocks of `block_bytes` bytes. `path`: of the configured address, with its query."""
     if api == "kib":
-        return Request("GET", f"{base}{'&' if query else '?'}size={blocks}")
-    return Request("POST", base, json.dumps({"block_size": block_bytes, "block_count": blocks}).encode())
+        return Request("GET", f"{path}{'&' if '?' in path else '?'}size={blocks}")
+    return Request("POST", path, json.dumps({"block_size": block_bytes, "block_count": blocks}).encode())
 
 
 def answer_max_bytes(*, block_bytes: int, blocks: int) -> int:

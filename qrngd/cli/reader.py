@@ -28,10 +28,10 @@ def reader(config_path: Path, check: bool) -> None:
     config = load_reader_config(config_path)
     configure_logs(config.log_level)
     if check:
-        client = ApplianceClient(config.endpoint, tls_context(config.authority_file), token=lambda: find_token(config.token_file))
+        client = ApplianceClient(config.target, tls_context(config.authority_file), token=lambda: find_token(config.token_file))
         blocks = fetch_once(config, client)
         client.close()
-        click.echo(f"good: {len(blocks)} blocks of {config.block_bytes} bytes from {config.endpoint.authority}")
+        click.echo(f"good: {len(blocks)} blocks of {config.block_bytes} bytes from {config.target.authority}")
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from support.appliance import TOKEN, Appliance, Authority, Exchange
 
 from qrngd.appliance.client import ApplianceClient, tls_context
-from qrngd.appliance.config import Endpoint
+from qrngd.appliance.config import ReaderConfig
 from qrngd.appliance.pace import RETRY_AFTER_MAX_S, retry_after_s
 from qrngd.appliance.shapes import Request, answer_max_bytes, read_answer
+from qrngd.target import parse_target
 from qustream.errors import QuStreamError
 
 SHAPE = {"block_bytes": 17, "blocks": 4}
@@ -102,14 +104,14 @@ def test_retry_after(text: str) -> None:
 @FUZZ
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"https://[a-z0-9@:\[\].%_-]{0,20}(/[!-~]{0,10})?(\?[!-~]{0,10})?")))
 def test_addresses(text: str) -> None:
-    refusal, endpoint = refusal_or_value(lambda: Endpoint.parse(text))
+    refusal, target = refusal_or_value(lambda: ReaderConfig(url=text, output=Path("fifo")).target)
     if refusal is not None:
         assert refusal.code == "E-CONFIG"
         return
-    assert endpoint.host
-    assert 0 < endpoint.port <= 65_535
-    assert endpoint.path.startswith("/")
-    assert not any(char.isspace() for char in endpoint.authority + endpoint.path + endpoint.query)
+    assert target.host
+    assert 0 < target.port <= 65_535
+    assert target.path.startswith("/")
+    assert not any(char.isspace() for char in target.authority + target.path)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_responses(world: tuple[Appliance, Authority], data: bytes) -> None:
         exchange.hang_up()
 
     appliance.behave = say
-    client = ApplianceClient(Endpoint.parse(appliance.url), tls_context(authority.file), token=TOKEN.encode)
+    client = ApplianceClient(parse_target(appliance.url), tls_context(authority.file), token=TOKEN.encode)
     request = Request("POST", "/", b"{}")
     refusal, body = refusal_or_value(lambda: client.fetch(request, body_max_bytes=answer_max_bytes(**SHAPE)))
     client.close()

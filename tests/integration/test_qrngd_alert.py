@@ -113,7 +113,7 @@ def test_a_server_that_is_silent_or_strange_is_an_alert(tmp_path: Path) -> None:
 def test_token_and_signature_go_along_and_nowhere_else(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with pages({"/v1/status": (200, FAILED)}) as server, Receiver("500").serving(authority.server()) as receiver:
-        config = webhook(receiver, "bearer = true", "sign = true", f'ca_file = "{authority.file}"')
+        config = webhook(receiver, "bearer = true", "sign = true", f'authority_file = "{authority.file}"')
         pusher = Pusher(tmp_path / "pusher", 'log_level = "debug"\n' + watch(server) + config, hook_bearer=TOKEN + b"\n", hook_sign=KEY)
         with pusher.running():
             until(lambda: receiver.posted)
@@ -163,9 +163,9 @@ def test_a_certificate_of_nobody_known_gets_neither_token_nor_alert(tmp_path: Pa
         ("bearer = true", "E-SECRET-MISSING", "hook.bearer"),
         ('sign_file = "open.key"', "E-KEYSTORE-MODE", "open.key"),
         ('bearer_file = "two.words"', "E-CONFIG", "token of receiver hook"),
-        ('ca_file = "missing.pem"', "E-FILE", "missing.pem"),
+        ('authority_file = "missing.pem"', "E-FILE", "missing.pem"),
         ("tokens = 5", "E-CONFIG", "tokens"),
-        ('[[watch]]\nurl = "https://127.0.0.1:2"\nca_file = "missing.pem"', "E-FILE", "missing.pem"),
+        ('[[watch]]\nurl = "https://127.0.0.1:2"\nauthority_file = "missing.pem"', "E-FILE", "missing.pem"),
     ],
 )
 def test_what_a_receiver_needs_is_asked_for_at_the_start(tmp_path: Path, lines: str, code: str, words: str) -> None:

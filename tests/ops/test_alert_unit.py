@@ -47,7 +47,7 @@ def test_the_unit_and_the_command_agree() -> None:
 
 def watched(tmp_path: Path, server: str, receiver: Receiver, authority: Authority) -> Pusher:
     config = f'[[watch]]\nurl = "{server}"\n[[receiver]]\nname = "hook"\nkind = "webhook"\nurl = "{receiver.address}"\n'
-    return Pusher(tmp_path / "pusher", config + f'sign = true\nca_file = "{authority.file}"\n', hook_sign=b"key")
+    return Pusher(tmp_path / "pusher", config + f'sign = true\nauthority_file = "{authority.file}"\n', hook_sign=b"key")
 
 
 @pytest.mark.e2e

@@ -14,8 +14,8 @@ from support.appliance import TOKEN, Appliance, Authority, Exchange, honest
 
 from qrngd.appliance import client as client_module
 from qrngd.appliance.client import ApplianceClient, Stopped, tls_context
-from qrngd.appliance.config import Endpoint
 from qrngd.appliance.shapes import answer_max_bytes, read_answer, request_for
+from qrngd.target import Target, parse_target
 from qustream.errors import QuStreamError
 
 BLOCK, BLOCKS = 64, 16
@@ -34,12 +34,11 @@ def appliance(authority: Authority) -> Iterator[Appliance]:
 
 
 def client_of(url: str, authority: Authority, *, token: str = TOKEN, stopping: Callable[[], bool] = lambda: False) -> ApplianceClient:
-    return ApplianceClient(Endpoint.parse(url), tls_context(authority.file), token=token.encode, stopping=stopping)
+    return ApplianceClient(parse_target(url), tls_context(authority.file), token=token.encode, stopping=stopping)
 
 
 def fetched(client: ApplianceClient, url: str) -> list[bytes]:
-    endpoint = Endpoint.parse(url)
-    body = client.fetch(request_for("blocks", endpoint.path, endpoint.query, **SHAPE), body_max_bytes=answer_max_bytes(**SHAPE))
+    body = client.fetch(request_for("blocks", parse_target(url).path, **SHAPE), body_max_bytes=answer_max_bytes(**SHAPE))
     return read_answer("blocks", body, **SHAPE)
 
 
@@ -65,7 +64,7 @@ def test_an_honest_appliance_over_one_connection(appliance: Appliance, authority
 def test_the_other_documented_interface(appliance: Appliance, authority: Authority) -> None:
     client = client_of(appliance.url, authority)
     shape = {"block_bytes": 1024, "blocks": 3}
-    body = client.fetch(request_for("kib", "/api/v1/quantum-entropy", "site=a", **shape), body_max_bytes=answer_max_bytes(**shape))
+    body = client.fetch(request_for("kib", "/api/v1/quantum-entropy?site=a", **shape), body_max_bytes=answer_max_bytes(**shape))
     client.close()
     assert b"".join(read_answer("kib", body, **shape)) == bytes(appliance.delivered)
     assert (appliance.requests[0].method, appliance.requests[0].target) == ("GET", "/api/v1/quantum-entropy?site=a&size=3")
@@ -261,7 +260,7 @@ def test_refusals_by_status(
 
 def test_a_wrong_token_is_refused_and_the_next_one_read_anew(appliance: Appliance, authority: Authority) -> None:
     tokens = ["wrong", TOKEN]
-    client = ApplianceClient(Endpoint.parse(appliance.url), tls_context(authority.file), token=lambda: tokens.pop(0).encode())
+    client = ApplianceClient(parse_target(appliance.url), tls_context(authority.file), token=lambda: tokens.pop(0).encode())
     assert refused(client, appliance.url).code == "E-APPLIANCE-TOKEN"
     assert len(fetched(client, appliance.url)) == BLOCKS
     client.close()
@@ -368,8 +367,9 @@ def test_a_port_that_speaks_no_tls(authority: Authority) -> None:
 
 
 def test_a_name_that_is_none(authority: Authority) -> None:
-    url = f"https://{'a' * 64}.invalid/x"
-    assert refused(client_of(url, authority), url).code == "E-APPLIANCE-UNREACHABLE"
+    target = Target("https", f"{'a' * 64}.invalid", 443, "/x")  # which no configuration lets through
+    client = ApplianceClient(target, tls_context(authority.file), token=TOKEN.encode)
+    assert refused(client, "https://a.invalid/x").code == "E-APPLIANCE-UNREACHABLE"
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_an_authority_nobody_named(authority: Authority, appliance: Appliance, t
     stranger = Authority(tmp_path, "stranger")
     error = refused(client_of(appliance.url, stranger), appliance.url)
     assert error.code == "E-APPLIANCE-TLS"
-    system = ApplianceClient(Endpoint.parse(appliance.url), tls_context(None), token=TOKEN.encode)
+    system = ApplianceClient(parse_target(appliance.url), tls_context(None), token=TOKEN.encode)
     assert refused(system, appliance.url).code == "E-APPLIANCE-TLS"
     assert not appliance.requests
 

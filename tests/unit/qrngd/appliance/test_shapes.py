@@ -21,10 +21,10 @@ def read(document: Any, api: Any = "blocks") -> list[bytes]:
 
 
 def test_requests_are_the_documented_ones() -> None:
-    post = request_for("blocks", "/api/v1/get_entropy", "", block_bytes=64, blocks=8)
+    post = request_for("blocks", "/api/v1/get_entropy", block_bytes=64, blocks=8)
     assert (post.method, post.target, json.loads(post.body)) == ("POST", "/api/v1/get_entropy", {"block_size": 64, "block_count": 8})
-    assert request_for("kib", "/api/v1/quantum-entropy", "", block_bytes=1024, blocks=8).target == "/api/v1/quantum-entropy?size=8"
-    assert request_for("kib", "/q", "a=b", block_bytes=1024, blocks=8).target == "/q?a=b&size=8"
+    assert request_for("kib", "/api/v1/quantum-entropy", block_bytes=1024, blocks=8).target == "/api/v1/quantum-entropy?size=8"
+    assert request_for("kib", "/q?a=b", block_bytes=1024, blocks=8).target == "/q?a=b&size=8"
 
 
 def test_both_interfaces_give_their_blocks() -> None:
