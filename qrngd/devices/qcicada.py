@@ -20,7 +20,8 @@ from qrngd.devices.qcc import Answer, QccHost
 from qrngd.devices.qcc_messages import Code, PostProcess, Request
 from qrngd.devices.serial_line import LINE_BUFFER_BYTES, RETRY_AFTER_MS, SerialLine
 from qustream.errors import QuStreamError, fault
-from qustream.identity.device_evidence import SCHEME, certificate_message, is_p256_key, verify_p256
+from qustream.identity.device_evidence import SCHEME, certificate_message
+from qustream.identity.p256 import is_p256_key, verify_p256
 from qustream.model.base import LABEL_MAX_CHARS
 from qustream.model.entropy import DeviceDescriptor, DeviceEvidence
 

@@ -1,25 +1,19 @@
 """The chain from a device's maker to a read of the device (`proto/spec/entropy-feed.md`, "Device evidence").
 
-ECDSA over P-256 with SHA-256 (FIPS 186-5 §6), as the makers of devices use it; nothing of QuStream's own rests on it. Keys and
-signatures are raw: two 32-byte numbers, big endian.
+Keys and signatures are those of `p256`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey, EllipticCurvePublicNumbers
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from qustream.errors import fault
+from qustream.identity.p256 import verify_p256
 from qustream.model.entropy import DeviceDescriptor, DeviceEvidence
 
-__all__ = ["SCHEME", "certificate_message", "check_evidence", "is_p256_key", "serial_text", "verify_p256"]
+__all__ = ["SCHEME", "certificate_message", "check_evidence", "serial_text"]
 
 SCHEME = "qcicada-p256"
-NUMBER_BYTES = 32  # a coordinate, r or s of P-256
 
 
 def certificate_message(hardware: tuple[int, int], serial_number: int, key: bytes) -> bytes:
@@ -30,35 +24,6 @@ def certificate_message(hardware: tuple[int, int], serial_number: int, key: byte
 def serial_text(serial_number: int) -> str:
     """The serial as printed on the device and as its descriptor has it: `QC` and ten digits."""
     return f"QC{serial_number:010}"
-
-
-def _public_key(key: bytes) -> EllipticCurvePublicKey | None:
-    """None if the 64 bytes are no point of the curve."""
-    x, y = int.from_bytes(key[:NUMBER_BYTES], "big"), int.from_bytes(key[NUMBER_BYTES:], "big")
-    try:
-        return EllipticCurvePublicNumbers(x, y, SECP256R1()).public_key()
-    except ValueError:
-        return None
-
-
-def is_p256_key(key: bytes) -> bool:
-    """Whether 64 hostile bytes x ‖ y are a point of P-256."""
-    return len(key) == 2 * NUMBER_BYTES and _public_key(key) is not None
-
-
-def verify_p256(key: bytes, message: bytes | bytearray, signature: bytes) -> bool:
-    """Whether `signature` (r ‖ s, 64 bytes) over `message` holds under `key` (x ‖ y, 64 bytes); never raises on hostile input."""
-    if len(key) != 2 * NUMBER_BYTES or len(signature) != 2 * NUMBER_BYTES:
-        return False
-    public = _public_key(key)
-    if public is None:
-        return False
-    r, s = int.from_bytes(signature[:NUMBER_BYTES], "big"), int.from_bytes(signature[NUMBER_BYTES:], "big")
-    try:
-        public.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def check_evidence(device: DeviceDescriptor, authorities: Collection[bytes]) -> None:

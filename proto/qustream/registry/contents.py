@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qustream.errors import QuStreamError, fault
-from qustream.identity.device_evidence import is_p256_key
 from qustream.identity.enrolment import open_hpke_statement
+from qustream.identity.p256 import is_p256_key
 from qustream.model.network import Grant, NodeRecord, QrngServerRecord, UserRecord
 from qustream.registry.epochs import TIME_MAX_MS, EpochClock
 

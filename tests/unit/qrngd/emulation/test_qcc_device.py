@@ -10,7 +10,8 @@ from qrngd.devices import qcc_messages as qcc
 from qrngd.emulation.maker import Maker
 from qrngd.emulation.qcc_device import INPUT_MAX_BYTES, QccDevice
 from qrngd.emulation.qcc_faults import QccFaults
-from qustream.identity.device_evidence import certificate_message, verify_p256
+from qustream.identity.device_evidence import certificate_message
+from qustream.identity.p256 import verify_p256
 
 MAKER = Maker(bytes(32))
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.maker import Maker
 
 from qustream.errors import QuStreamError
-from qustream.identity.device_evidence import certificate_message, check_evidence, is_p256_key, serial_text, verify_p256
+from qustream.identity.device_evidence import certificate_message, check_evidence, serial_text
 
 MAKER, OTHER = Maker(), Maker("other")
 EVIDENCE = MAKER.device(77).evidence()
@@ -39,22 +37,3 @@ def test_what_a_maker_signs():
     assert certificate_message((1, 2), 0x01020304, b"k" * 64) == b"\0\0\1\2\4\3\2\1" + b"k" * 64
     assert serial_text(0) == "QC0000000000"
     assert serial_text(0xFFFFFFFF) == "QC4294967295"
-
-
-def test_a_key_is_a_point_of_the_curve():
-    assert is_p256_key(MAKER.public)
-    for wrong in (bytes(64), b"\xff" * 64, MAKER.public[:63], MAKER.public + b"\0", b"", MAKER.public[32:] + MAKER.public[:32]):
-        assert not is_p256_key(wrong)
-        assert not verify_p256(wrong, EVIDENCE.sample, EVIDENCE.signature)
-
-
-@given(st.binary(max_size=130), st.binary(max_size=130))
-def test_no_bytes_make_it_fail_otherwise_than_by_saying_no(key, signature):
-    assert not verify_p256(key, b"message", signature)
-    assert not verify_p256(EVIDENCE.key, b"message", signature)
-
-
-def test_a_signature_of_another_length_is_none():
-    assert verify_p256(EVIDENCE.key, EVIDENCE.sample, EVIDENCE.signature)
-    assert not verify_p256(EVIDENCE.key, EVIDENCE.sample, EVIDENCE.signature + b"\0")
-    assert not verify_p256(EVIDENCE.key, EVIDENCE.sample, EVIDENCE.signature[:-1])
