@@ -11,7 +11,7 @@ import pytest
 from support.appliance import Appliance, Authority
 from support.appliance_reader import Reader
 from support.daemon import until
-from support.units import DEPLOY, Unit, calls_of
+from support.units import DEPLOY, NO_NEW_CODE, Unit, calls_of
 
 from qrngd.appliance.client import CONNECT_LIMIT_S, EXCHANGE_LIMIT_S
 from qrngd.appliance.config import load_reader_config
@@ -19,9 +19,6 @@ from qrngd.appliance.reader import CREDENTIAL
 from qrngd.device_config import DeviceConfig
 
 UNIT = Unit("qrngd-reader.service")
-EXPOSURE_MAX = 1.2
-# Has the kernel refuse memory that is written and then run, as MemoryDenyWriteExecute= does, and runs a program.
-STRICT = "import ctypes, os, sys; assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0; os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture
@@ -39,20 +36,7 @@ def read_a_little(reader: Reader) -> None:
         device.close()
 
 
-@pytest.mark.needs("systemd-analyze")
-def test_the_reader_is_hardly_exposed() -> None:
-    assert UNIT.exposure() <= EXPOSURE_MAX
-
-
-@pytest.mark.needs("systemd-analyze")
-def test_the_unit_has_no_setting_that_systemd_does_not_know() -> None:
-    assert UNIT.complaints() == []
-
-
 def test_the_unit_and_the_program_agree() -> None:
-    assert UNIT.settings("Type") == ["notify"]
-    assert UNIT.settings("RestartPreventExitStatus") == ["78"]
-    assert UNIT.settings("LimitCORE") == ["0"]
     assert UNIT.settings("LoadCredentialEncrypted")[0].startswith(f"{CREDENTIAL}:")
     # The watchdog is told between exchanges, so it has to outlast one with every limit used up, and a name with several addresses.
     assert int(UNIT.settings("WatchdogSec")[0]) > EXCHANGE_LIMIT_S + 4 * CONNECT_LIMIT_S
@@ -90,7 +74,6 @@ def test_every_system_call_of_a_reader_is_allowed(tmp_path: Path, appliance: tup
     assert {"openat", "connect", "mknodat", "fsync"} <= made
     # numpy's OpenBLAS, loaded with the command, asks once where its memory should lie, and takes a no.
     assert made - UNIT.allowed_calls() <= {"mbind"}
-    assert UNIT.settings("SystemCallErrorNumber") == ["EPERM"]
 
 
 @pytest.mark.e2e
@@ -98,5 +81,5 @@ def test_every_system_call_of_a_reader_is_allowed(tmp_path: Path, appliance: tup
 def test_it_needs_no_memory_that_is_written_and_then_run(tmp_path: Path, appliance: tuple[Appliance, Authority]) -> None:
     assert UNIT.settings("MemoryDenyWriteExecute") == ["yes"]
     reader = Reader(tmp_path / "reader", *appliance)
-    reader.command_line = [sys.executable, "-c", STRICT]
+    reader.command_line = [sys.executable, "-c", NO_NEW_CODE]
     read_a_little(reader)

@@ -6,9 +6,15 @@ import re
 import subprocess
 from pathlib import Path
 
-__all__ = ["DEPLOY", "Unit", "calls_of", "system_calls"]
+__all__ = ["DEPLOY", "NO_NEW_CODE", "Unit", "calls_of", "system_calls"]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+# A program in front of another, for `python -c`: prctl(2), PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, which is what MemoryDenyWriteExecute= asks for.
+NO_NEW_CODE = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def analyze(*arguments: str | Path) -> str:
