@@ -1,6 +1,6 @@
 """What an operator asks of a running server: a Unix socket beside its data, one JSON line in, one JSON line out.
 
-    {"do": "clear", "device": "card1", "reason": "fan replaced"}     →  {"ok": true, "state": "failed", "detail": "…"}
+    {"do": "clear", "device": "card1", "reason": "fan replaced"}     →  {"ok": true, "code": "", "detail": "…"}
     {"do": "retest", "device": "card1", "reason": "monthly"}            {"ok": false, "code": "E-DEV-UNKNOWN", "detail": "…"}
 
 The file system decides who may connect (mode 0600), and the kernel says who did: only the server's own user and root are heard. A request

@@ -39,10 +39,11 @@ from qrngd.sockets import allow_descriptors, inherited_sockets
 from qrngd.status import FeedStatus, NodeStatus, StatusSnapshot, status_line
 from qrngd.worker.host import DeviceHost
 from qustream.aio.connection import Connection
+from qustream.aio.heartbeat import heartbeat
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve, serve_unix
 from qustream.aio.logs import logger
-from qustream.aio.systemd import notify, watchdog_interval_ms
+from qustream.aio.systemd import notify
 from qustream.errors import fault
 from qustream.identity.signing import SigningKey
 from qustream.model.base import Signed
@@ -58,7 +59,6 @@ from qustream.wire.hello import Role
 __all__ = ["Daemon", "now_ms", "run"]
 
 REGISTRY_POLL_S = 1.0  # a node that loses its licence loses its feed a second later
-STATUS_S = 5.0  # systemd's status line and watchdog, at least this often
 # A node has one connection, and one more while it replaces that; strangers cost a handshake each and no more than these places.
 CONNECTIONS_MAX = 2 * NODES_MAX
 FEED_CHANNELS = frozenset({Channel.CONTROL, Channel.REQUEST, Channel.BULK})
@@ -144,7 +144,7 @@ class Daemon:
                     nursery.start_soon(host.run)
                 nursery.start_soon(self._cutter.run)
                 nursery.start_soon(self._watch)
-                nursery.start_soon(self._report)
+                nursery.start_soon(heartbeat, lambda: status_line(self.snapshot()))
                 self._log.info("listening", addresses=addresses, pages=shown_at, server=to_text(IdKind.QRNG, self._key.id))
                 notify(READY="1", STATUS=status_line(self.snapshot()))
                 await self._until_told_to_stop()
@@ -213,14 +213,6 @@ class Daemon:
             for host in self._hosts:
                 host.drop_older(now_ms() - self._config.attestation_lifetime_s * 500)
             await trio.sleep(REGISTRY_POLL_S)
-
-    async def _report(self) -> None:
-        """Keep systemd's status line fresh and its watchdog fed; a loop that hangs is restarted."""
-        asked = watchdog_interval_ms()
-        pause_s = min(STATUS_S, asked / 1000) if asked else STATUS_S
-        while True:
-            notify(STATUS=status_line(self.snapshot()), WATCHDOG="1")
-            await trio.sleep(pause_s)
 
     async def _until_told_to_stop(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -19,8 +19,9 @@ from qrngd.alerts.outbox import Notice, Outbox
 from qrngd.alerts.picture import read_picture
 from qrngd.alerts.trust import trust_of
 from qrngd.bell import Bell
+from qustream.aio.heartbeat import heartbeat
 from qustream.aio.logs import logger
-from qustream.aio.systemd import notify, watchdog_interval_ms
+from qustream.aio.systemd import notify
 from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
 
@@ -31,7 +32,6 @@ PAGE_DEADLINE_S = 5.0
 PAGE_MAX_BYTES = 4 << 20  # the largest is the status of a server with 512 nodes, 150 KB
 PUSH_DEADLINE_S = 10.0  # a receiver far away, through a gateway that thinks
 PUSH_ANSWER_MAX_BYTES = 65_536  # it is read to be thrown away
-STATUS_S = 5.0  # systemd's status line and watchdog, at least this often
 
 
 def _now_ms() -> int:
@@ -67,7 +67,7 @@ class Pusher:
                     nursery.start_soon(self._watch, watch, trust)
                 for receiver in self._receivers:
                     nursery.start_soon(self._tell, receiver)
-                nursery.start_soon(self._report)
+                nursery.start_soon(heartbeat, self._status)
                 told = [each.config.name for each in self._receivers]
                 self._log.info("watching", version=version("qustream"), servers=list(self._pages), receivers=told)
                 notify(READY="1", STATUS=self._status())
@@ -167,13 +167,6 @@ class Pusher:
         silent = [each.config.name for each in self._receivers if each.trouble]
         too_many = f"; {self._state.unraised} findings beyond what may fire at once" if self._state.unraised else ""
         return f"{len(self._state.firing)} alerts" + too_many + (f"; not told: {', '.join(silent)}" if silent else "")
-
-    async def _report(self) -> None:
-        asked = watchdog_interval_ms()
-        pause_s = min(STATUS_S, asked / 1000) if asked else STATUS_S
-        while True:
-            notify(STATUS=self._status(), WATCHDOG="1")
-            await trio.sleep(pause_s)
 
 
 def _receiver(config: ReceiverConfig) -> _Receiver:

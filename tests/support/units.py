@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["DEPLOY", "NO_NEW_CODE", "Unit", "calls_of", "system_calls"]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-# A program in front of another, for `python -c`: prctl(2), PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, which is what MemoryDenyWriteExecute= asks for.
+# A program in front of another, for `python -c`: prctl(2), PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, as MemoryDenyWriteExecute= has it.
 NO_NEW_CODE = """
 import ctypes, os, sys
 assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0
