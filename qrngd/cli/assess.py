@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from qrngd.cli.capture import SAMPLES, SAMPLES_MAX
 from qrngd.health.estimate import markov_estimate, most_common_estimate, step_estimate
 from qrngd.health.samples import Samples
 from qustream.errors import fault
-from qustream.identity.files import file_fault
+from qustream.identity import files
 
 __all__ = ["assess"]
 
@@ -62,17 +60,7 @@ def assess(*, file: Path, sample_bits: int, claimed_millibits: int | None, as_js
 def _read(path: Path, sample_bits: int) -> Samples:
     """The samples of a file nobody vouches for. Errors: E-FILE."""
     width = 1 if sample_bits <= 8 else 2
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        raise file_fault(path, error) from None
-    with open(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise fault("E-FILE", f"{path} is not an ordinary file")
-        if status.st_size > SAMPLES_MAX * width:
-            raise fault("E-FILE", f"{path} has {status.st_size} bytes; at most {SAMPLES_MAX} samples are assessed")
-        raw = file.read(SAMPLES_MAX * width)
+    raw = files.read(path, SAMPLES_MAX * width, private=False)
     if len(raw) < 2 * width or len(raw) % width:
         raise fault("E-FILE", f"{path} has {len(raw)} bytes, which are not two samples or more of {width} bytes each")
     samples: Samples = np.frombuffer(raw, dtype=np.uint8) if width == 1 else np.frombuffer(raw, dtype="<u2")

@@ -91,7 +91,7 @@ def read(path: Path, max_bytes: int, *, private: bool) -> bytes:
     """
     try:
         # Non-blocking, so that a FIFO put in a file's place cannot stop us.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise fault("E-FILE", f"{path}: not a regular file")

@@ -6,7 +6,7 @@ import base64
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,17 +20,6 @@ from qustream.errors import QuStreamError
 
 BLOCK, BLOCKS = 64, 16
 SHAPE = {"block_bytes": BLOCK, "blocks": BLOCKS}
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def appliance(authority: Authority) -> Iterator[Appliance]:
-    with Appliance(authority.server()).running() as found:
-        yield found
 
 
 def client_of(url: str, authority: Authority, *, token: str = TOKEN, stopping: Callable[[], bool] = lambda: False) -> ApplianceClient:

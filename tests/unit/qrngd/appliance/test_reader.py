@@ -21,17 +21,6 @@ from qustream.errors import OperatorFault
 PIPE_BYTES = 65_536
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def appliance(authority: Authority) -> Iterator[Appliance]:
-    with Appliance(authority.server()).running() as found:
-        yield found
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
