@@ -199,7 +199,7 @@ def _device_lines(device: DeviceStatus) -> list[str]:
         f"entropy      {device.min_entropy_millibits / 1000:.3g} bits a sample of {device.sample_bits} counted on{shown}",
         f"randomness   {_size(device.raw_bytes)} read ({_size(device.rate_bps // 8)}/s), {_size(device.conditioned_bytes)} conditioned, "
         f"{_size(device.stock_bytes)} in stock",
-        *([f"worker       started {device.worker_restarts} times anew"] if device.worker_restarts else []),
+        *([f"worker       started anew {device.worker_restarts} times"] if device.worker_restarts else []),
     ]
 
 

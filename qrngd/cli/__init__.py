@@ -26,7 +26,7 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="qustream", prog_name="qrngd")
 def cli() -> None:
-    """A QuStream QRNG server: reads one hardware generator, tests it without pause, and feeds nodes with attested randomness."""
+    """A QuStream QRNG server: reads hardware generators, tests each without pause, and feeds nodes with attested randomness."""
 
 
 for command in (init, identity, run, status, devices, selftest, capture, assess, clear, retest, emulate, reader, alert):

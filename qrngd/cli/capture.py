@@ -14,7 +14,7 @@ import numpy as np
 
 from qrngd.cli.device_choice import DeviceChoice, device_options, read_some
 from qrngd.health.samples import Layout
-from qustream.errors import QuStreamError, fault
+from qustream.errors import fault
 from qustream.identity.files import file_fault
 
 __all__ = ["SAMPLES_MAX", "capture"]
@@ -59,6 +59,7 @@ def capture(*, samples: int | None, restarts: int | None, out: Path, sample_bits
     if rows * columns > SAMPLES_MAX:
         raise click.UsageError(f"{rows} × {columns} samples; at most {SAMPLES_MAX}")
     click.echo(WARNING, err=True)
+    choice.warn_of_others()
     with _new_file(out) as handle:
         progress = _Progress(rows * columns)
         for _ in range(rows):
@@ -105,12 +106,7 @@ def _samples(choice: DeviceChoice, wanted: int) -> Iterator[bytes]:
     device, layout = choice.device, Layout(choice.sample_bits)
     buffer = memoryview(bytearray(READ_BYTES))
     cell = max(1, layout.stored_bits // 8)
-    try:
-        device.open()
-    except QuStreamError as error:
-        if error.code == "E-DEV-LOCKED":
-            raise fault(error.code, f"{error.detail}; if that is qrngd, stop it first: two must not read one device") from None
-        raise
+    choice.open()
     try:
         begun = 0  # bytes of a sample that a read has cut
         while wanted:

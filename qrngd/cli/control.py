@@ -48,7 +48,7 @@ def clear(device: str, reason: str, config_path: Path) -> None:
 
 @click.command()
 @click.argument("device")
-@click.option("--reason", default="asked for on the command line", show_default=True, callback=_reason)
+@click.option("--reason", default="no reason given", show_default=True, callback=_reason, help="Kept in the journal and the history.")
 @config_option
 def retest(device: str, reason: str, config_path: Path) -> None:
     """Run the start-up test on DEVICE of a running server now (SP 800-90B §4.3). It delivers nothing until the test has passed."""

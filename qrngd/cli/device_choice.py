@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
+from qrngd.cli.openers import openers
 from qrngd.config import load_config
 from qrngd.device_config import DeviceConfig
 from qrngd.devices import SILENCE_LIMIT_MS, Device
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
+from qustream.model.entropy import DeviceDescriptor
 
 __all__ = ["DeviceChoice", "device_options", "read_some"]
 
@@ -48,6 +50,7 @@ class DeviceChoice:
     """A device, not yet open. `guessed`: nobody has said what its min-entropy is."""
 
     device: Device
+    path: Path | None
     sample_bits: int
     assessed_min_entropy_millibits: int | None
     guessed: bool
@@ -64,12 +67,32 @@ class DeviceChoice:
             chosen = known.get(name) if name is not None else next(iter(known.values()))
             if chosen is None:
                 raise fault("E-CONFIG", f"{config_path}: no device is called {name!r}; there are {', '.join(known)}")
-            return cls(chosen.make(), chosen.sample_bits, chosen.assessed_min_entropy_millibits, guessed=False)
+            return cls(chosen.make(), chosen.path, chosen.sample_bits, chosen.assessed_min_entropy_millibits, guessed=False)
         if device_text is None:
             raise click.UsageError("name a device: --device PATH, --device emulator, or --config FILE")
         claim = min_entropy_millibits or CLAIM_PERMILLE * sample_bits
         config = DeviceConfig.from_text(device_text, min_entropy_millibits=claim, sample_bits=sample_bits)
-        return cls(config.make(), sample_bits, None, guessed=min_entropy_millibits is None)
+        return cls(config.make(), config.path, sample_bits, None, guessed=min_entropy_millibits is None)
+
+    def open(self) -> DeviceDescriptor:
+        """Open the device. Raises what the device raises; of one that is held, by whom, as far as this user may know."""
+        try:
+            return self.device.open()
+        except QuStreamError as error:
+            if error.code != "E-DEV-LOCKED":
+                raise
+            others = self._others()
+            raise fault(
+                error.code, f"{error.detail}{': ' * bool(others)}{others}; if that is qrngd, stop it first: two must not read one device"
+            ) from None
+
+    def warn_of_others(self) -> None:
+        """Say who else has the device open: a reader that does not lock, as rngd does not, is stopped by nothing."""
+        if others := self._others():
+            click.echo(f"WARNING: {self.path} is open in {others}, too. Two readers share its bits: stop the other.", err=True)
+
+    def _others(self) -> str:
+        return openers(self.path) if self.path is not None else ""
 
 
 def read_some(device: Device, buffer: memoryview) -> int:

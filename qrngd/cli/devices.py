@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
+from qrngd.cli.openers import openers
 from qrngd.config import load_config
 from qrngd.device_config import DeviceKind, usual_kind
 from qrngd.devices.quantis import read_card
@@ -42,7 +43,10 @@ class Candidate:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def devices(config_path: Path | None, as_json: bool) -> None:
     """List the devices that could be read here, and their `kind`. Nothing is read from them; a Quantis card is asked what it is. Serial
-    ports are not even opened: what is behind one is what the kernel says of its USB device."""
+    ports are not even opened: what is behind one is what the kernel says of its USB device.
+
+    Two readers of a device share its bits, so this says which other processes have one open; of other users' processes only to root.
+    """
     places = _paths(config_path)
     configured = {path.resolve(): (path, kind) for path, kind in places.items() if kind in _SERIAL_KINDS}
     found = [_examine(path, kind) for path, kind in places.items() if kind not in _SERIAL_KINDS]
@@ -81,11 +85,14 @@ def _examine(path: Path, kind: str) -> Candidate:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         return Candidate(str(path), kind, False, current, available, error.strerror or str(error))
+    others = openers(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _card(path, handle) if kind == "quantis" else Candidate(str(path), kind, True, current, available, "")
+        found = _card(path, handle) if kind == "quantis" else Candidate(str(path), kind, True, current, available, "")
+        # Nothing hinders a second reader that does not lock, as rngd does not; who looks here should know of it.
+        return replace(found, note=", ".join(filter(None, (found.note, f"also open in {others}")))) if others else found
     except OSError:
-        return Candidate(str(path), kind, False, current, available, "held by another process")
+        return Candidate(str(path), kind, False, current, available, f"held by {others or 'another process'}")
     finally:
         os.close(handle)
 
@@ -94,9 +101,10 @@ def _port(path: Path, kind: str, port: SerialPort | None) -> Candidate:
     """A serial port. `port`: what is known of it, if it is one of USB."""
     if not path.exists():
         return Candidate(str(path), kind, False, "", [], "not there")
-    usable = os.access(path, os.R_OK | os.W_OK)
+    permitted, others = os.access(path, os.R_OK | os.W_OK), openers(path)
+    trouble = f"held by {others}" if others else "" if permitted else "not permitted"
     words = [f"usb {port.usb} {port.product}".strip(), f"serial {port.serial}" if port.serial else ""] if port and port.usb else []
-    return Candidate(str(path), kind, usable, "", [], ", ".join(filter(None, ["" if usable else "not permitted", *words])))
+    return Candidate(str(path), kind, not trouble, "", [], ", ".join(filter(None, [trouble, *words])))
 
 
 def _card(path: Path, handle: int) -> Candidate:

@@ -61,7 +61,9 @@ class Report:
 def selftest(*, seconds: float, size_bytes: int | None, as_json: bool, **options: object) -> None:
     """Read a device and run its health tests. Exit 0 when every window passed, 1 when one failed or the device gave up."""
     choice = DeviceChoice.of(**options)  # type: ignore[arg-type]  # click has checked them
-    report = _Test(choice).run(seconds, size_bytes)
+    test = _Test(choice)
+    choice.warn_of_others()
+    report = test.run(seconds, size_bytes)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:
@@ -73,7 +75,7 @@ class _Test:
     def __init__(self, choice: DeviceChoice) -> None:
         self._device = choice.device
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._descriptor: DeviceDescriptor = self._device.open()
+        self._descriptor: DeviceDescriptor = choice.open()
         self._pipeline = Pipeline(
             self._descriptor,
             draw=ssl.RAND_bytes,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.emulated_line import qcicada_line
+from support.held_terminal import held, terminal
 from support.network import BIN
 from support.quantis_card import Card, compile_shim
 
@@ -46,7 +47,8 @@ def test_a_configured_card_says_what_it_is(tmp_path: Path) -> None:
         config.write_text(CONFIG.format(kind="quantis", path=card.path, node=to_text(IdKind.NODE, bytes(32))))
         good = listed(card, config)
         assert (good["kind"], good["usable"], good["current"]) == ("quantis", True, "pci 0003:0011")
-        assert good["note"] == "board 00010203 driver 2.1, modules present 0111, working 0111"
+        # The other end of what stands for the card is held by this process.
+        assert good["note"].startswith("board 00010203 driver 2.1, modules present 0111, working 0111, also open in process ")
         card.say(status=0b0011)
         broken = listed(card, config)
         assert (broken["kind"], broken["usable"]) == ("quantis", False)
@@ -72,3 +74,14 @@ def test_a_configured_serial_line_is_listed_and_not_opened(tmp_path: Path, kind:
     with qcicada_line(link) as emulated:
         assert said() == (True, kind, "")
         assert emulated._faults.opens == 0
+
+
+@pytest.mark.parametrize(("kind", "usable"), [("chardev", True), ("serial", False)])
+def test_it_is_said_who_reads_a_device_without_a_lock(tmp_path: Path, kind: str, usable: bool) -> None:
+    config = tmp_path / "qrngd.toml"
+    with terminal() as path, held(path) as pid:
+        config.write_text(CONFIG.format(kind=kind, path=path, node=to_text(IdKind.NODE, bytes(32))))
+        done = subprocess.run([BIN / "qrngd", "devices", "--config", config, "--json"], capture_output=True, text=True, check=True)
+    [found] = [each for each in json.loads(done.stdout) if each["path"] == str(path)]
+    assert found["usable"] == usable
+    assert f"process {pid} (" in found["note"]
