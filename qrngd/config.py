@@ -14,7 +14,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.model.base import Label
 from qustream.model.ids import IdKind, from_text
 
-__all__ = ["AllowEntry", "Config", "DeviceConfig", "load_config"]
+__all__ = ["AllowEntry", "Config", "DeviceConfig", "load_config", "parse_config"]
 
 # Attested randomness is meant for use now; a day covers a node that cannot reach its server overnight.
 _LIFETIME_MAX_S = 24 * 3600
@@ -86,6 +86,11 @@ def load_config(path: Path) -> Config:
         return _checked(config)
     except QuStreamError as error:
         raise fault("E-CONFIG", f"{path}: {error.detail}") from None
+
+
+def parse_config(text: str, folder: Path) -> Config:
+    """Check a configuration that is in no file yet; relative paths are taken from `folder`. Raises `E-CONFIG`."""
+    return _checked(settings.loads(text, Config, folder))
 
 
 def _checked(config: Config) -> Config:

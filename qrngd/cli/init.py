@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from qrngd.cli.options import CREDENTIAL, KEYSTORE_KIND
+from qrngd.config import parse_config
 from qrngd.datadir import IDENTITY_FILE, DataDirectory
 from qrngd.device_config import DeviceConfig, DeviceKind
 from qustream.errors import fault
@@ -26,7 +27,7 @@ CONFIG = """\
 
 {chain:<34} # the network this server belongs to
 data_dir = "data"                  # the server's key, and numbers that must not repeat: never restore an old copy beside a newer one
-# passphrase_file = "passphrase"   # opens the key where there is no systemd credential `qrngd` and no terminal; mode 0600
+{passphrase:<34} # opens the key where there is no systemd credential `qrngd` and no terminal; mode 0600
 
 {listen:<34} # where nodes connect, over PQ-TLS
 {unix:<34} # for a node on this machine
@@ -103,7 +104,10 @@ def init(
     directory: Path, *, device: str, min_entropy_millibits: int | None, passphrase_file: Path | None, **settings: str
 ) -> None:  # fmt: skip
     """Make a server's key and configuration. Prints the server's id; gives `qrngd.pub` to whoever keeps the network file."""
-    text = _config_text(device, min_entropy_millibits, settings)
+    text = _config_text(device, min_entropy_millibits, settings, passphrase_file)
+    # What `run` would refuse is refused before there is a key; whom to allow may come later.
+    later = "" if settings["network_key"] else f'\n[[allow]]\nid = "{to_text(IdKind.NODE, bytes(32))}"\n'
+    parse_config(text + later, directory)
     passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,10 +122,12 @@ def init(
     if not config.exists():
         files.create(config, text.encode(), mode=0o644)
     click.echo(to_text(IdKind.QRNG, key.id))
-    click.echo(f"configuration: {config}; for the network file: {directory / 'qrngd.pub'}; next: qrngd run --config {config}", err=True)
+    first = "" if settings["network_key"] else "say there who may have a feed, then "
+    click.echo(f"configuration: {config}; for the network file: {directory / 'qrngd.pub'}", err=True)
+    click.echo(f"next: {first}qrngd selftest --config {config} and qrngd run --config {config}", err=True)
 
 
-def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str]) -> str:
+def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str], passphrase_file: Path | None = None) -> str:
     """JSON strings are TOML strings."""
     quoted = {name: json.dumps(value) for name, value in settings.items()}
     chosen = DeviceConfig.from_text(device)
@@ -139,6 +145,9 @@ def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[
         network = '# network_file = "network.toml"\n# network_key = "qnet1..."'
     return CONFIG.format(
         chain=f"chain = {quoted['chain']}",
+        passphrase=f"passphrase_file = {json.dumps(str(passphrase_file.absolute()))}"
+        if passphrase_file
+        else '# passphrase_file = "passphrase"',
         listen=f"listen = [{quoted['listen']}]",
         unix=f"unix = {quoted['unix']}" if settings["unix"] else '# unix = "/run/qrngd/feed.sock"',
         status_listen=f"status_listen = {quoted['status_listen']}",

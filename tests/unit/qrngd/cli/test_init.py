@@ -9,6 +9,8 @@ import pytest
 
 from qrngd.cli import cli
 from qrngd.config import load_config
+from qustream.errors import QuStreamError
+from qustream.model.ids import IdKind, to_text
 
 PASSPHRASE = "a passphrase for tests only"
 
@@ -52,3 +54,28 @@ def test_the_claim_cannot_be_guessed(tmp_path: Path) -> None:
     done = init(tmp_path, "--device", "serial:/dev/ttyACM0")
     assert done.exit_code == 2
     assert "/dev/ttyACM0" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--network-key", "qnet1nonsense"], "network_key"),
+        (["--network-key", to_text(IdKind.NODE, bytes(32))], "network_key"),
+        (["--listen", "7300"], "listen[0]"),
+        (["--status-listen", "nowhere"], "status_listen"),
+        (["--name", "Card 1"], "device[0].name"),
+        (["--chain", ""], "chain"),
+    ],
+)
+def test_what_run_would_refuse_is_refused_before_there_is_a_key(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = init(tmp_path, "--device", "emulator", *arguments)
+    assert isinstance(done.exception, QuStreamError)
+    assert done.exception.code == "E-CONFIG"
+    assert said in done.exception.detail
+    assert not (tmp_path / "server").exists()
+
+
+def test_the_passphrase_that_closed_the_key_opens_it_again(tmp_path: Path) -> None:
+    assert init(tmp_path, "--device", "emulator", "--network-key", to_text(IdKind.NETWORK, bytes(32))).exit_code == 0
+    config = load_config(tmp_path / "server" / "qrngd.toml")
+    assert config.passphrase_file == tmp_path / "passphrase"
