@@ -24,6 +24,7 @@ import trio
 from msgspec import Meta, Struct
 
 from qustream.errors import CODES, QuStreamError, fault
+from qustream.wire.json_text import decode_json
 
 __all__ = ["ControlAnswer", "ControlRequest", "ask", "serve_control"]
 
@@ -148,11 +149,11 @@ def _answer(line: bytes, uid: int, perform: Perform) -> ControlAnswer:
             raise fault("E-FEED-REFUSED", "this user may not control the server")
         if len(line) > REQUEST_MAX_BYTES:
             raise fault("E-WIRE-OVERSIZE", f"a request above {REQUEST_MAX_BYTES} bytes")
-        request = msgspec.json.decode(line, type=ControlRequest)
+        request = decode_json(line, ControlRequest)
         if not request.reason.isprintable():
             raise fault("E-WIRE-MALFORMED", "a reason that is not one line of text")
         return ControlAnswer(True, detail=perform(request, uid))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except ValueError as error:
         return ControlAnswer(False, "E-WIRE-MALFORMED", f"not a request: {error}"[:256])
     except QuStreamError as error:
         return ControlAnswer(False, error.code, error.detail[:256])
@@ -177,8 +178,8 @@ def ask(path: Path, request: ControlRequest) -> str:
         except OSError as error:
             raise fault("E-PEER-UNREACHABLE", f"{path}: {error.strerror or error}") from None
     try:
-        answer = msgspec.json.decode(data, type=ControlAnswer)
-    except msgspec.DecodeError:
+        answer = decode_json(data, ControlAnswer)
+    except ValueError:
         raise fault("E-ANSWER-INVALID", "what answers on the control socket is no qrngd") from None
     if not answer.ok:
         raise fault(answer.code if answer.code in CODES else "E-ANSWER-INVALID", answer.detail)

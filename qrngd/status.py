@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from qustream.errors import CODES
+from qustream.wire.json_text import decode_json
 
 __all__ = [
     "AlarmCounts",
@@ -143,8 +144,8 @@ class StatusSnapshot(Struct, frozen=True):
 
     @staticmethod
     def from_json(data: bytes) -> StatusSnapshot:
-        """Raises msgspec.DecodeError (a ValueError) when `data` is something else."""
-        return msgspec.json.decode(data, type=StatusSnapshot)
+        """Raises ValueError when `data` is something else."""
+        return decode_json(data, StatusSnapshot)
 
 
 def status_line(snapshot: StatusSnapshot) -> str:

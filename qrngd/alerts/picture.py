@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from qustream.errors import CODES, Family
+from qustream.wire.json_text import decode_json
 
 __all__ = ["DevicePicture", "FeedPicture", "FlagPicture", "NodePicture", "StatusPicture", "known_code", "printable", "read_picture"]
 
@@ -83,10 +83,7 @@ class StatusPicture(Struct, frozen=True):
 
 def read_picture(page: bytes) -> StatusPicture:
     """The picture in a status page. Raises ValueError when it is something else."""
-    try:
-        return msgspec.json.decode(page, type=StatusPicture)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+    return decode_json(page, StatusPicture)
 
 
 def printable(text: str) -> str:

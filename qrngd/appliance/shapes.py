@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from qustream.errors import fault
+from qustream.wire.json_text import decode_json
 
 __all__ = ["KIB_BLOCK_BYTES", "Api", "Request", "answer_max_bytes", "read_answer", "request_for"]
 
@@ -74,11 +75,10 @@ def read_answer(api: Api, body: bytes | bytearray, *, block_bytes: int, blocks: 
 
 def _texts(api: Api, body: bytes | bytearray) -> Sequence[str]:
     try:
-        text = body.decode()  # msgspec would skip over bytes that are no text in fields it does not want
         if api == "blocks":
-            return msgspec.json.decode(text, type=_Blocks).entropy
-        kib = msgspec.json.decode(text, type=_Kib)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return decode_json(body, _Blocks).entropy
+        kib = decode_json(body, _Kib)
+    except ValueError:
         # The decoder's own words would quote the answer.
         field = "entropy" if api == "blocks" else "random"
         raise fault("E-APPLIANCE-ANSWER", f"{len(body)} bytes that are no JSON object with a list of texts in {field!r}") from None

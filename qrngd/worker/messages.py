@@ -152,7 +152,10 @@ def decode_order(data: bytes) -> Order:
 
 def decode_report(data: bytes) -> Report:
     """What the worker said. Raises `msgspec.DecodeError` for anything else."""
-    report: Report = _REPORTS.decode(data)
+    try:
+        report: Report = _REPORTS.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(type(error).__name__) from None
     return report
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Protocol
 
-import msgspec
 from msgspec import Meta, Struct
 
 from qustream.errors import fault
 from qustream.identity import files
 from qustream.leaflog.segment import NUMBER_MAX, SEGMENT_MAX_BYTES, segment_name, segment_number
 from qustream.model.base import U63, Label
+from qustream.wire.json_text import decode_json
 
 __all__ = ["DirectorySource", "LogIndex", "LogPages", "LogSource", "open_source"]
 
@@ -83,8 +83,8 @@ class LogPages:
         if status != http.client.OK:
             raise fault("E-PEER-UNREACHABLE", f"no leaf log at {self._base}: status {status}")
         try:
-            index = msgspec.json.decode(body, type=LogIndex)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            index = decode_json(body, LogIndex)
+        except ValueError:
             raise fault("E-LEAF-LOG", "the list of segments is not what it should be") from None
         if not 0 <= index.last - index.first < SEGMENTS_MAX:
             raise fault("E-LEAF-LOG", f"the list names no segments, or more than {SEGMENTS_MAX}")

@@ -121,7 +121,8 @@ def test_nobody_there(tmp_path: Path) -> None:
         ask(tmp_path / "none" / "control.sock", CLEAR)
 
 
-def test_something_else_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n", b'{"ok": true, "detail": "\xff"}\n', b'{"ok": true, "x": ' + b"[" * 4000 + b"\n"])
+def test_something_else_there(tmp_path: Path, said: bytes) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -129,7 +130,7 @@ def test_something_else_there(tmp_path: Path) -> None:
         pid = os.fork()
         if not pid:
             other, _ = listening.accept()
-            other.sendall(b"SSH-2.0-OpenSSH\r\n")
+            other.sendall(said)
             os._exit(0)
         with pytest.raises(QuStreamError, match="E-ANSWER-INVALID"):
             ask(path, CLEAR)

@@ -198,7 +198,11 @@ def test_units_are_wiped_when_the_device_fails() -> None:
         assert all(boss.memory.unit(slot) == bytes(UNIT_BYTES) for slot in range(SLOTS) if slot not in done)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x90", b"\x91\x01", b"\x92\x0c\x00", b"\xff" * 100, b"\x93" * 5000])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x90", b"\x91\x01", b"\x92\x0c\x00", b"\xff" * 100, b"\x93" * 5000, b"\x96\x0c\x01\xa4live\xa4live\xa0\xa1\xff"],
+    ids=["nothing", "empty", "an order", "short", "no message", "nested", "no text"],
+)
 def test_what_no_worker_says_is_an_error_of_decoding(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_report(data)
