@@ -133,7 +133,7 @@ class QCicadaDevice(Device):
             while self._wait(min(DRAIN_SILENCE_MS, deadline_ms - self._clock_ms())):
                 self._host.receive(self._read_line())
             if self._clock_ms() >= deadline_ms:
-                raise fault("E-DEV-READ", f"the device on {self._path} does not stop")
+                raise fault("E-DEV-READ", f"the device on {self._path} gives bytes without being asked and does not stop; is it a QCicada?")
             if self._host.quiet() is not None:
                 return
         raise fault("E-DEV-READ", f"nothing on {self._path} answers as a QCicada does")
