@@ -9,7 +9,6 @@ import click
 
 from qrngd.cli.options import config_option
 from qrngd.config import Config, load_config
-from qrngd.control import REASON_MAX_CHARS, ControlRequest, ask
 from qrngd.datadir import DataDirectory
 from qrngd.latches import Latches
 from qustream.errors import QuStreamError, fault
@@ -20,6 +19,8 @@ REASON_MIN_CHARS = 3  # a word that somebody reads later
 
 
 def _reason(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    from qrngd.control import REASON_MAX_CHARS
+
     text = " ".join(value.split())
     if not REASON_MIN_CHARS <= len(text) <= REASON_MAX_CHARS or not text.isprintable():
         raise click.BadParameter(f"say in {REASON_MIN_CHARS} to {REASON_MAX_CHARS} characters, on one line, why")
@@ -35,6 +36,9 @@ def clear(device: str, reason: str, config_path: Path) -> None:
 
     Works on a running server, and on a stopped one.
     """
+    # The event loop, which the server's half of this needs, is loaded for these commands alone.
+    from qrngd.control import ControlRequest, ask
+
     config = load_config(config_path)
     _check_name(config, device)
     try:
@@ -52,6 +56,8 @@ def clear(device: str, reason: str, config_path: Path) -> None:
 @config_option
 def retest(device: str, reason: str, config_path: Path) -> None:
     """Run the start-up test on DEVICE of a running server now (SP 800-90B §4.3). It delivers nothing until the test has passed."""
+    from qrngd.control import ControlRequest, ask
+
     config = load_config(config_path)
     _check_name(config, device)
     click.echo(ask(config.control_path, ControlRequest("retest", device, reason)))

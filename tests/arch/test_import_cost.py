@@ -48,6 +48,13 @@ def test_the_trio_client_is_the_part_that_needs_trio() -> None:
     assert "No module named 'trio'" in python(f"{WITHOUT}\nimport qustream.aio.client").stderr
 
 
+def test_a_command_of_the_qrng_server_loads_the_event_loop_only_if_it_waits() -> None:
+    done = python(
+        "import sys\nimport qrngd.cli\nprint([name for name in ('trio', 'h11', 'structlog', 'prometheus_client') if name in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_importing_loads_nothing_before_a_name_is_used() -> None:
     done = python(
         "import qustream, sys\nprint(sorted(name for name in sys.modules if name.startswith(('qustream', 'cryptography', 'nacl'))))"
