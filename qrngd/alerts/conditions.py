@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from qrngd.alerts.alert import Condition, Severity
 from qrngd.alerts.growth import Meter
 from qrngd.alerts.picture import DevicePicture, StatusPicture, known_code, printable
+from qustream.model.entropy import UNIT_BYTES
 
 __all__ = ["CONDITIONS", "SETTLE_MS", "UNREACHABLE", "Finding", "ServerHistory", "is_more_than_chance"]
 
@@ -34,8 +35,6 @@ _ESTIMATE_TENTHS = 7
 _SLOW_SHARE = 2
 # Status bits that are set when all is well, or while the device tests itself; a device without them is not live. All others are faults.
 _GOOD_FLAGS = re.compile(r"initialised|startup_test|.+_present|.+_working", re.ASCII)
-# R, kGen and scatter of one unit (proto/spec/entropy-feed.md, "Unit").
-_UNIT_BYTES = 262_398
 
 _C, _W = Severity.CRITICAL, Severity.WARNING
 UNREACHABLE = Condition("QrngdUnreachable", _C, "E-PEER-UNREACHABLE", SETTLE_MS, "the QRNG server does not answer")
@@ -97,7 +96,7 @@ class ServerHistory:
             history.discarded.read(device.windows_discarded, now_ms, restarted=restarted)
             history.worker_restarts.read(device.worker_restarts, now_ms, restarted=restarted)
             yield from _of_device(device, history)
-            if picture.wanted_units and device.stock_bytes < _UNIT_BYTES and _SLOW_SHARE * device.rate_bps < device.nominal_rate_bps:
+            if picture.wanted_units and device.stock_bytes < UNIT_BYTES and _SLOW_SHARE * device.rate_bps < device.nominal_rate_bps:
                 yield Finding(DEVICE_SLOW, f"nodes wait, and it gives {device.rate_bps} of {device.nominal_rate_bps} bit/s", device.name)
         yield from self._of_server(picture, now_ms)
 
@@ -113,7 +112,7 @@ class ServerHistory:
         if wanted:
             if picture.ready and self._attestations.covers(now_ms) and not self._attestations.growth:
                 yield Finding(NO_ATTESTATIONS, f"nodes wait for {wanted} units, and none was attested for ten minutes")
-            if sum(device.stock_bytes for device in picture.devices) < _UNIT_BYTES:
+            if sum(device.stock_bytes for device in picture.devices) < UNIT_BYTES:
                 yield Finding(STOCK_EMPTY, f"nodes wait for {wanted} units, and the stock holds less than one")
 
 
