@@ -29,9 +29,9 @@ __all__ = ["DeviceConfig", "DeviceKind", "usual_kind"]
 DeviceKind = Literal["chardev", "serial", "qcicada", "quantis", "appliance", "emulator"]
 _MILLIBITS = Meta(ge=1, le=16_000)
 # A name is part of file names, metrics and commands.
-_NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")
+_NAME = Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z", description="at most 32 lower-case letters, digits and dashes, no dash first")
 # A P-256 public key, x ‖ y in hexadecimal.
-_AUTHORITY = Meta(pattern=r"^([0-9a-f]{128})?\Z")
+_AUTHORITY = Meta(pattern=r"^([0-9a-f]{128})?\Z", description="the maker's public key, 128 lower-case hexadecimal digits")
 # The slowest and the fastest a serial line of a QRNG is known to run at.
 _BAUD = Meta(ge=9600, le=4_000_000)
 # How a device is called where nobody says its model, instead of by its path; a QCicada tells its own.
@@ -134,6 +134,10 @@ class DeviceConfig(settings.Section, frozen=True):
             raise fault("E-CONFIG", f"{key}.source: a device that only streams does not say what it is")
         if self.kind == "appliance" and self.source:
             raise fault("E-CONFIG", f"{key}.source: an appliance is behind its reader, where nothing can say what it is")
+        most = 1000 * self.sample_bits
+        for name in ("min_entropy_millibits", "assessed_min_entropy_millibits"):
+            if (getattr(self, name) or 0) > most:
+                raise fault("E-CONFIG", f"{key}.{name}: a sample of {self.sample_bits} bits has at most {most} thousandths of a bit")
         try:
             self.make()
         except QuStreamError as error:

@@ -5,13 +5,14 @@ Sections are frozen msgspec structs that forbid unknown fields. Paths that are n
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from qustream.errors import QuStreamError, fault
 
@@ -59,7 +60,7 @@ def loads(text: str, kind: type[_T], folder: Path) -> _T:
     try:
         return msgspec.convert(raw, kind, dec_hook=hook)
     except msgspec.ValidationError as error:
-        raise fault("E-CONFIG", _placed(str(error))) from None
+        raise fault("E-CONFIG", _placed(str(error), kind)) from None
 
 
 def refuse_unknown(table: dict[str, Any], kind: type[Struct], place: str) -> None:
@@ -88,7 +89,23 @@ def _section(annotation: Any) -> type[Struct] | None:
     return next((found for part in get_args(annotation) if (found := _section(part)) is not None), None)
 
 
-def _placed(message: str) -> str:
-    """msgspec's `... - at `$.device[0].kind`` as `device[0].kind: ...`."""
+def _placed(message: str, kind: type[Struct]) -> str:
+    """msgspec's `... - at `$.device[0].kind`` as `device[0].kind: ...`, and what would do there where the types say it."""
     text, _, place = message.partition(" - at `$.")
-    return f"{place.removesuffix('`')}: {text}" if place else text
+    if not place:
+        return text
+    annotation: Any = kind
+    for name in re.findall(r"[a-z_][a-z0-9_]*", place):
+        section = _section(annotation)
+        annotation = {field.encode_name: field.type for field in msgspec.structs.fields(section)}.get(name) if section else None
+    wanted = _wanted(annotation)
+    return f"{place.removesuffix('`')}: {text.partition(' matching regex')[0]}{'; wanted: ' * bool(wanted)}{wanted}"
+
+
+def _wanted(annotation: Any) -> str:
+    """The description that a type carries (`Meta`), or the words of a `Literal`; "" if there is neither."""
+    if isinstance(annotation, Meta):
+        return annotation.description or ""
+    if get_origin(annotation) is Literal:
+        return ", ".join(map(str, get_args(annotation)))
+    return next(filter(None, map(_wanted, get_args(annotation))), "")

@@ -54,7 +54,7 @@ class ReceiverConfig(settings.Section, frozen=True):
     credential NAME.sign or `sign_file`. `plain_http`: http without TLS to another machine.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z", description="at most 32 lower-case letters, digits and dashes")]
     kind: Literal["alertmanager", "webhook"]
     url: Annotated[str, Meta(max_length=2048)]
     plain_http: bool = False

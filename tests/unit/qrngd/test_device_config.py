@@ -104,7 +104,7 @@ def test_emulators_by_text(text: str) -> None:
     ],
 )
 def test_paths_by_text(text: str, kind: str, path: str, driver: type) -> None:
-    config = DeviceConfig.from_text(text, min_entropy_millibits=6000, sample_bits=4)
+    config = DeviceConfig.from_text(text, min_entropy_millibits=3000, sample_bits=4)
     config.check("device[0]")
     assert (config.kind, config.path, config.sample_bits) == (kind, Path(path), 4)
     assert type(config.make()) is driver
@@ -116,3 +116,12 @@ def test_paths_by_text(text: str, kind: str, path: str, driver: type) -> None:
 def test_a_text_that_names_no_device_is_refused(text: str) -> None:
     with pytest.raises(OperatorFault, match="E-CONFIG"):
         DeviceConfig.from_text(text, min_entropy_millibits=6000).make()
+
+
+@pytest.mark.parametrize("key", ["min_entropy_millibits", "assessed_min_entropy_millibits"])
+def test_a_sample_has_no_more_entropy_than_bits(key: str) -> None:
+    claims = {"min_entropy_millibits": 4000, key: 4001}
+    with pytest.raises(OperatorFault, match=rf"device\[2\]\.{key}: a sample of 4 bits has at most 4000") as caught:
+        DeviceConfig("chardev", path=Path("/dev/none"), sample_bits=4, **claims).check("device[2]")
+    assert caught.value.code == "E-CONFIG"
+    DeviceConfig("chardev", path=Path("/dev/none"), sample_bits=4, **(claims | {key: 4000})).check("device[2]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from msgspec import Meta
@@ -18,6 +18,8 @@ class Device(settings.Section, frozen=True):
     kind: str
     path: Path | None = None
     millibits: Annotated[int, Meta(ge=1, le=8000)] = 8000
+    protocol: Literal["raw", "framed"] | None = None
+    names: tuple[Annotated[str, Meta(pattern="^[a-z]+$", description="lower-case letters")], ...] = ()
 
 
 class Config(settings.Section, frozen=True):
@@ -90,3 +92,12 @@ def test_load_takes_paths_from_the_files_folder_wherever_it_is_called_from(tmp_p
     (tmp_path / "c.toml").write_text('chain = "c"\ndata_dir = "data"')
     monkeypatch.chdir(tmp_path)
     assert settings.load(Path("c.toml"), Config).data_dir == tmp_path / "data"
+
+
+def test_a_value_that_the_types_can_explain_is_explained() -> None:
+    start = 'chain = "c"\ndata_dir = "d"\n[[device]]\nkind = "k"\n[[device]]\nkind = "k"\n'
+    said = refused(start + 'protocol = "usb"')
+    assert (said[: said.index(":")], said[said.index("wanted") :]) == ("device[1].protocol", "wanted: raw, framed")
+    said = refused(start + 'names = ["a", "B"]')
+    assert said == "device[1].names[1]: Expected `str`; wanted: lower-case letters"
+    assert refused(start + "millibits = 0") == "device[1].millibits: Expected `int` >= 1"
