@@ -11,10 +11,8 @@ Each start takes the next run number and has it on disk, fsynced with its direct
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
-import time
 from pathlib import Path
 
 from qustream.errors import fault
@@ -30,7 +28,6 @@ RUNS_MAX = (1 << 63) // RUN_NUMBERS - 1
 RUN_FILE_MAX_BYTES = 16
 # `qrngd clear` on a stopped server holds the lock for some fsyncs; a daemon that starts just then must not give up for good (exit 78).
 LOCK_PATIENCE_S = 2.0
-LOCK_POLL_S = 0.05
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -43,22 +40,9 @@ class DataDirectory:
         try:
             if path.stat().st_mode & OTHERS_WRITE:  # they could move latches and the run number out of the way
                 raise fault("E-FILE", f"{path}: others than its owner may write there; chmod 0700")
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise fault("E-FILE", f"{path}: {error.strerror}; make it with qrngd init") from None
-        until_s = time.monotonic() + LOCK_PATIENCE_S
-        while not self._try_lock():
-            if time.monotonic() >= until_s:
-                os.close(self._lock)
-                raise fault("E-DATA-LOCKED", f"{path} is in use by another qrngd")
-            time.sleep(LOCK_POLL_S)
-
-    def _try_lock(self) -> bool:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+        self._lock = files.hold(path / "lock", patience_s=LOCK_PATIENCE_S)
 
     @staticmethod
     def create(path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from pathlib import Path
 
 from qustream.errors import QuStreamError, fault
+from qustream.identity import files
 
 __all__ = ["DataDirectory", "is_out_of_space"]
 
@@ -28,14 +28,9 @@ class DataDirectory:
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self.fault(error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise fault("E-DATA-LOCKED", f"another process works in {path}") from None
+        self._lock = files.hold(path / "lock")
 
     def free_bytes(self) -> int:
         """What the file system has left for this user."""

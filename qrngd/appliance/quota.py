@@ -6,7 +6,6 @@ ahead of what was used by at most a 256th of the quota; that is what a crash cos
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable
@@ -35,7 +34,7 @@ class DayQuota:
         self._lock = -1
         self._file: Path | None = None
         if folder is not None and limit_bytes:
-            self._lock = _lock(folder)
+            self._lock = files.hold(folder / "lock")
             self._file = folder / "quota"
             self._load(self._file)
 
@@ -84,16 +83,3 @@ class DayQuota:
         assert self._file is not None
         files.replace(self._file, f"{self._day} {used}\n".encode())
         self._written_bytes = used
-
-
-def _lock(folder: Path) -> int:
-    try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise fault("E-FILE", f"{folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise fault("E-DATA-LOCKED", f"{folder} is in use by another reader") from None
-    return handle

@@ -7,14 +7,16 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["check_replaceable", "create", "locked", "read", "replace", "sync_directory"]
+__all__ = ["check_replaceable", "create", "hold", "locked", "read", "replace", "sync_directory"]
 
 PRIVATE_MODE = 0o600
+HOLD_POLL_S = 0.05  # between two looks whether a lock is free: nobody waits long for it
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -103,6 +105,30 @@ def read(path: Path, max_bytes: int, *, private: bool) -> bytes:
     if len(data) > max_bytes:
         raise fault("E-FILE", f"{path}: larger than {max_bytes} bytes")
     return data
+
+
+def hold(path: Path, *, patience_s: float = 0.0) -> int:
+    """Lock the file `path` (made if need be) against other processes, until the descriptor returned is closed or this process ends.
+
+    Blocking, for at most `patience_s` if somebody has it. Errors: `E-DATA-LOCKED`, `E-FILE`, `E-DISK-FULL`.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_MODE)
+    except OSError as error:
+        raise file_fault(path, error) from None
+    until_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                os.close(handle)
+                raise fault("E-DATA-LOCKED", f"{path.parent} is in use by another process") from None
+        except OSError as error:
+            os.close(handle)
+            raise file_fault(path, error) from None
+        time.sleep(HOLD_POLL_S)
 
 
 @contextlib.contextmanager

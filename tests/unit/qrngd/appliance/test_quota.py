@@ -84,7 +84,7 @@ def test_a_clock_set_back_gives_no_second_day(tmp_path: Path) -> None:
 
 def test_one_reader_at_a_time(tmp_path: Path) -> None:
     first = quota(tmp_path)
-    with pytest.raises(OperatorFault, match="another reader") as caught:
+    with pytest.raises(OperatorFault, match="in use by another") as caught:
         quota(tmp_path)
     assert caught.value.code == "E-DATA-LOCKED"
     first.close()
