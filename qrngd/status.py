@@ -165,6 +165,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"network      {snapshot.chain}",
         f"version      {snapshot.version}, up {minutes // 60} h {minutes % 60} min"
         + ("" if snapshot.memory_locked else "; memory may be swapped (LimitMEMLOCK=)"),
+        *([] if snapshot.ready else [f"NOT READY    {snapshot.code}{': ' * bool(snapshot.code)}{snapshot.reason}"]),
     ]
     for device in snapshot.devices:
         lines += _device_lines(device)

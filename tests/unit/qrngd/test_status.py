@@ -67,6 +67,9 @@ def test_one_screen() -> None:
     assert "E-DEV-LATCHED: window 9: stuck" in status_text(FAILED)
     assert "remedy       examine the device" in status_text(FAILED)
     assert "remedy" not in text
+    assert "NOT READY" not in text
+    assert "\nNOT READY    window 9: stuck\n" in status_text(FAILED)
+    assert "\nNOT READY    E-DEV-LATCHED: window 9: stuck\n" in status_text(msgspec.structs.replace(FAILED, code="E-DEV-LATCHED"))
     assert "EMULATED" in status_text(FAILED)
 
 
