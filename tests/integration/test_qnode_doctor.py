@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.daemon import until
 from support.network import Finished
 from support.node import QNode
 from support.qrng_server import Server
@@ -31,6 +32,7 @@ def free_ports(count: int) -> list[int]:
 def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "qrngd").mkdir()
     with Server(tmp_path / "qrngd", allow=[KEY]).running() as running:
+        until(lambda: running.status().ready)
         yield running
 
 
