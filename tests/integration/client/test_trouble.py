@@ -74,7 +74,7 @@ def test_no_answer_within_the_deadline(net: Village, alice: User, bob: User, mon
 
 
 def test_a_slow_node_does_not_hold_up_the_others(net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gather, "patience_ms", 150)
+    monkeypatch.setattr(Gather, "patience_ms", 1_500)
     node = alice.next_ranks()[FOUNDATION][0]
     node.twist = silent
     started = time.monotonic()
