@@ -3,6 +3,7 @@
 
 Node i listens on 127.i.0.1. Typical use:
 
+    \b
     scripts/testnet.py up                      3 foundation and 3 community nodes, the emulator as device
     scripts/testnet.py enrol ~/.qustream       make a user known to the network
     scripts/testnet.py grant ~/.qustream       give that user 1,024 requests

@@ -53,7 +53,9 @@ CODES: dict[str, CodeRow] = {
     "E-PEER-VERSION": CodeRow(_P, "no protocol version in common", "upgrade the older of the two sides"),
     "E-PEER-CLOSED": CodeRow(_U, "the peer closed the connection", "try again, or ask another node"),
     "E-PEER-LIMIT": CodeRow(_U, "too many connections or requests from here", "wait and try again"),
-    "E-PEER-UNREACHABLE": CodeRow(_U, "no connection could be made", "check that the node runs and its address is reachable"),
+    "E-PEER-UNREACHABLE": CodeRow(
+        _U, "no connection could be made", "check that it runs, and that its address is right and can be reached"
+    ),
     "E-DEADLINE": CodeRow(_U, "no answer within the deadline", "try again with a longer deadline"),
     # identity
     "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),

@@ -59,11 +59,14 @@ def capture(*, samples: int | None, restarts: int | None, out: Path, sample_bits
     if rows * columns > SAMPLES_MAX:
         raise click.UsageError(f"{rows} × {columns} samples; at most {SAMPLES_MAX}")
     click.echo(WARNING, err=True)
-    choice.warn_of_others()
     with _new_file(out) as handle:
         progress = _Progress(rows * columns)
+        told = False
         for _ in range(rows):
             for part in _samples(choice, columns):
+                if not told:
+                    choice.warn_of_others()
+                    told = True
                 _write(handle, part, out)
                 progress.show(len(part) // (1 if choice.sample_bits <= 8 else 2))
     size = f"{rows} rows of {columns}" if restarts else f"{columns}"

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from support.emulated_line import raw_line
 from support.held_terminal import held, terminal
 from support.network import BIN
 
@@ -57,7 +59,7 @@ def test_nothing_is_said_of_a_fifo_a_missing_path_and_without_proc(tmp_path: Pat
         assert openers(path, tmp_path / "nowhere") == ""
 
 
-def test_a_capture_says_who_reads_beside_it_and_who_keeps_it_out(tmp_path: Path) -> None:
+def test_a_capture_says_who_keeps_it_out(tmp_path: Path) -> None:
     with terminal() as path, held(path) as pid:
         command = [BIN / "qrngd", "capture", "--device", f"serial:{path}", "--out", tmp_path / "raw", "--samples", "1"]
         handle = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -67,7 +69,16 @@ def test_a_capture_says_who_reads_beside_it_and_who_keeps_it_out(tmp_path: Path)
         finally:
             os.close(handle)
         assert done.returncode == 78
-        assert f"{path} is open in " in done.stderr
         assert f"process {pid} (" in done.stderr
         assert "E-DEV-LOCKED" in done.stderr
         assert "if that is qrngd, stop it first" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["capture", "selftest"])
+def test_who_reads_beside_without_a_lock_is_told_once(tmp_path: Path, command: str) -> None:
+    line = tmp_path / "line"
+    wanted = ["--out", tmp_path / "raw", "--samples", "2", "--restarts", "2"] if command == "capture" else ["--bytes", "1"]
+    with raw_line(line, rate=0), held(line) as pid:
+        done = subprocess.run([BIN / "qrngd", command, "--device", f"serial:{line}", *wanted], capture_output=True, text=True, check=True)
+    [warning] = [text for text in done.stderr.splitlines() if "Two readers share its bits" in text]
+    assert f"process {pid} (" in warning
