@@ -3,7 +3,7 @@
 So qrngd itself needs no network, and what speaks with the appliance holds no key and signs nothing (`proto/spec/entropy-feed.md`,
 "Appliance").
 
-    config      reader.toml
+    config      qrngd-reader.toml
     shapes      what is asked, and what an answer must be to count as entropy
     freshness   no block that was seen before
     client      HTTPS with a bound on every size and every wait

@@ -1,4 +1,4 @@
-"""The configuration of the reader, reader.toml."""
+"""The configuration of the reader, qrngd-reader.toml."""
 
 from __future__ import annotations
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
+from qrngd.cli.options import config_file
+
 __all__ = ["alert"]
 
 
 @click.command()
-@click.option(
-    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), default="/etc/qustream/qrngd-alert.toml", show_default=True,
-    envvar="QRNGD_ALERT_CONFIG", help="The configuration file.",
-)  # fmt: skip
+@config_file("qrngd-alert")
 def alert(config_path: Path) -> None:
     """Look at the status pages of QRNG servers, and push alerts to Alertmanagers and webhooks until SIGTERM or SIGINT."""
     # The event loop is loaded for this command alone: the others answer faster without.

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
+from qrngd.cli.options import config_file
+
 __all__ = ["reader"]
 
 
 @click.command()
-@click.option(
-    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), default="/etc/qustream/reader.toml", show_default=True,
-    envvar="QRNGD_READER_CONFIG", help="The configuration file.",
-)  # fmt: skip
+@config_file("qrngd-reader")
 @click.option("--check", is_flag=True, help="Ask for one answer, say whether it is entropy, throw it away. Needs no FIFO; uses quota.")
 def reader(config_path: Path, check: bool) -> None:
     """Read an entropy appliance over HTTPS, into a FIFO that `qrngd run` reads as kind "appliance", until SIGTERM or SIGINT."""

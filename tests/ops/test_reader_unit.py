@@ -43,7 +43,7 @@ def test_the_unit_and_the_program_agree() -> None:
 
 
 def test_the_example_configuration_is_one_and_fits_the_unit() -> None:
-    config = load_reader_config(DEPLOY / "reader.toml")
+    config = load_reader_config(DEPLOY / "qrngd-reader.toml")
     assert config.output.parent == Path("/run") / UNIT.settings("RuntimeDirectory")[0]
     assert config.state_dir == Path("/var/lib") / UNIT.settings("StateDirectory")[0]
 

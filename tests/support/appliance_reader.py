@@ -24,7 +24,7 @@ class Reader:
         (folder / "state").mkdir()
         (folder / "token").write_text(TOKEN)
         (folder / "token").chmod(0o600)
-        self.folder, self.config, self.fifo = folder, folder / "reader.toml", folder / "fifo"
+        self.folder, self.config, self.fifo = folder, folder / "qrngd-reader.toml", folder / "fifo"
         values: dict[str, object] = {
             "url": appliance.url, "authority_file": str(authority.file), "token_file": "token", "output": "fifo",
             "metrics_file": "reader.prom", "quota_bytes_per_day": 1 << 30, "state_dir": "state",

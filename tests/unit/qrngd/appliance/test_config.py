@@ -1,4 +1,4 @@
-"""reader.toml: what it holds, and refusals that name the key."""
+"""qrngd-reader.toml: what it holds, and refusals that name the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOOD = 'url = "https://appliance.example/api/v1/get_entropy"\noutput = "fifo"\n'
 
 
 def written(folder: Path, text: str) -> Path:
-    path = folder / "reader.toml"
+    path = folder / "qrngd-reader.toml"
     path.write_text(text)
     return path
 
@@ -66,7 +66,7 @@ def test_refusals_name_the_key(tmp_path: Path, lines: str, key: str) -> None:
         load_reader_config(written(tmp_path, f"{GOOD}{lines}\n"))
     assert caught.value.code == "E-CONFIG"
     assert key in caught.value.detail
-    assert "reader.toml" in caught.value.detail
+    assert "qrngd-reader.toml" in caught.value.detail
     assert "secret" not in caught.value.detail
 
 
