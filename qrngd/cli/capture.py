@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import click
 import numpy as np
 
 from qrngd.cli.device_choice import DeviceChoice, device_options, read_some
+from qrngd.cli.progress import ProgressLine
 from qrngd.health.samples import Layout
 from qustream.errors import fault
 from qustream.identity.files import file_fault
@@ -24,7 +23,6 @@ SAMPLES_MAX = 1 << 24
 SAMPLES = 1_000_000  # SP 800-90B §3.1.1
 RESTART_SAMPLES = 1000  # in each row of §3.1.4's matrix
 READ_BYTES = 1 << 18
-PROGRESS_S = 0.5
 WARNING = (
     "WARNING: this file holds RAW SAMPLES, for the assessment of the device alone. They are neither tested nor conditioned, and whoever\n"
     "has read the file knows them: NEVER use them as randomness or in a key. Delete the file when the device is assessed."
@@ -125,16 +123,12 @@ def _samples(choice: DeviceChoice, wanted: int) -> Iterator[bytes]:
 
 
 class _Progress:
-    """One line that changes, where a person looks on."""
+    """How much is taken, where a person looks on."""
 
     def __init__(self, wanted: int) -> None:
         self._wanted, self._done = wanted, 0
-        self._next_s = time.monotonic() + PROGRESS_S
-        self._shown = sys.stderr.isatty()
+        self._line = ProgressLine()
 
     def show(self, more: int) -> None:
         self._done += more
-        is_last = self._done == self._wanted
-        if self._shown and (is_last or time.monotonic() >= self._next_s):
-            click.echo(f"\r{100 * self._done // self._wanted} % of {self._wanted} samples", nl=is_last, err=True)
-            self._next_s = time.monotonic() + PROGRESS_S
+        self._line.show(f"{100 * self._done // self._wanted} % of {self._wanted} samples", is_last=self._done == self._wanted)

@@ -34,7 +34,10 @@ def emulate() -> None:
 @_FAULTS
 @click.option("--rate", type=click.IntRange(0, 1 << 40), default=0, help="Bytes a second; as fast as they are read if not given.")
 def fifo(path: Path, script: str, rate: int) -> None:
-    """Write to the FIFO at PATH (made if it is not there) while somebody reads; to be read with kind = "chardev"."""
+    """Write to the FIFO at PATH (made if it is not there) while somebody reads; to be read with kind = "chardev".
+
+    A FIFO does not say who writes into it, so the attestations of a server that reads this one do not say that it is emulated.
+    """
     source = ByteSource(script)
     serve_fifo(path, source, Pace(rate), stop=_stopped(), ready=lambda: click.echo(f"ready: {path}"))
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from qrngd.cli.device_choice import DeviceChoice, device_options, read_some
+from qrngd.cli.progress import ProgressLine
 from qrngd.health.state import DeviceState
 from qrngd.pipeline import Event, Pipeline, WindowDiscarded
 from qustream.errors import QuStreamError, fault
@@ -90,12 +91,14 @@ class _Test:
         trouble = ""
         started = live_since = time.monotonic()
         raw_before = 0
+        line = ProgressLine()
         self._note(self._pipeline.opened(self._descriptor))
         try:
             while self._pipeline.state is not DeviceState.FAILED:
                 starting = not self._pipeline.measured.windows
                 self._step()
                 now = time.monotonic()
+                line.show(f"{now - started:.0f} s: {self._raw_bytes} bytes, {self._pipeline.measured.windows} windows")
                 if starting:
                     live_since, raw_before = now, self._raw_bytes
                     if now - started > STARTUP_LIMIT_S:
@@ -105,6 +108,7 @@ class _Test:
         except QuStreamError as error:
             trouble = f"{error.code}: {error.detail}"
         finally:
+            line.end()
             self._device.close()
         return self._report(trouble, time.monotonic() - started, self._raw_bytes - raw_before, time.monotonic() - live_since)
 
