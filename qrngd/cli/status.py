@@ -11,14 +11,16 @@ from qrngd.cli.options import config_option
 from qrngd.config import load_config
 from qrngd.status import StatusSnapshot, status_text
 from qustream.aio.status_page import fetch, page_address
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 
 __all__ = ["status"]
+
+USUAL_URL = "http://127.0.0.1:7390"  # what `qrngd init` and qrngd-pages.socket set
 
 
 @click.command()
 @config_option
-@click.option("--url", help="The server's status address, such as http://127.0.0.1:7390; instead of --config.")
+@click.option("--url", help=f"The server's status address, such as {USUAL_URL}; instead of --config.")
 @click.option("--json", "as_json", is_flag=True, help="The status as JSON, as the page /v1/status gives it.")
 def status(config_path: Path, url: str | None, as_json: bool) -> None:
     """One screen about the running server. Exit 0 when it is ready, 1 when it is not, 75 when it does not answer."""
@@ -37,7 +39,13 @@ def _base(url: str | None, config_path: Path) -> str:
         if address is None:
             raise click.UsageError(f"--url {url}: an http address is needed")
         return address
-    config = load_config(config_path)
+    try:
+        config = load_config(config_path)
+    except QuStreamError as error:
+        if error.code != "E-FILE":
+            raise
+        # Who may not read the server's files may still ask its page.
+        raise fault("E-FILE", f"{error.detail}; without it: --url {USUAL_URL}") from None
     if not config.status_listen:
         raise fault("E-CONFIG", f"{config_path}: status_listen is not set, so the server has no status page")
     return f"http://{config.status_listen}"

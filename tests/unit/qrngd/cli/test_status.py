@@ -37,3 +37,14 @@ def test_addresses_that_are_none(tmp_path: Path) -> None:
     assert refusal("status", "--url", "127.0.0.1:none") == "E-PEER-UNREACHABLE"
     assert qrngd("status", "--url", "ftp://127.0.0.1:1").exit_code == 2
     assert refusal("status", "--config", str(tmp_path / "none.toml")) == "E-FILE"
+
+
+def test_who_may_not_read_the_configuration_is_told_of_the_page(tmp_path: Path) -> None:
+    error = qrngd("status", "--config", str(tmp_path / "none.toml")).exception
+    assert isinstance(error, QuStreamError)
+    assert error.detail.endswith("none.toml: No such file or directory; without it: --url http://127.0.0.1:7390")
+    file = tmp_path / "bad.toml"
+    file.write_text("chain = 7")
+    error = qrngd("status", "--config", str(file)).exception
+    assert isinstance(error, QuStreamError)
+    assert (error.code, "--url" in error.detail) == ("E-CONFIG", False)
