@@ -101,7 +101,7 @@ async def test_a_class_that_is_down_is_named(net: Village, alice: User, bob: Use
 
 
 async def test_slow_and_refusing_nodes_are_passed_over(net: Village, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gather, "patience_ms", 150)
+    monkeypatch.setattr(Gather, "patience_ms", 1_500)
     ranks = alice.next_ranks()
     ranks[FOUNDATION][0].twist = silent
     ranks[COMMUNITY][2].twist = refusing("E-ENTROPY-SHORT")
