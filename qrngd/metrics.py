@@ -62,6 +62,7 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
     ("device_state_since_seconds", "Unix time of the last change of state", lambda d: d.since_ms / _MS_PER_S),
     ("device_emulated", "1 if the device is an emulator", lambda d: int(d.emulated)),
     ("device_latched", "1 if a failure is latched until the operator clears it", lambda d: int(d.state == DeviceState.FAILED)),
+    ("device_latch_unwritten", "1 if a latched failure is not on disk", lambda d: int(bool(d.latch_trouble))),
     ("device_min_entropy_ratio", "Min-entropy counted on, of what a sample could hold at most",
      lambda d: d.min_entropy_millibits / (1000 * d.sample_bits)),
     ("device_min_entropy_estimate_ratio", "Min-entropy estimated from one window, of what a sample could hold at most; decides nothing",

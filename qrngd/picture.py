@@ -48,6 +48,7 @@ def device_status(host: DeviceHost) -> DeviceStatus:
         min_entropy_estimate_millibits=figures.estimate_millibits,
         flags=tuple(StatusFlag(name, on) for name, on in figures.flags),
         worker_restarts=max(0, host.worker_starts - 1),
+        latch_trouble=host.latch_trouble,
         stock_bytes=host.stock.size_bytes,
         stock_dropped_bytes=host.stock.dropped_bytes + figures.dropped_bytes,
     )

@@ -51,8 +51,11 @@ class StatusFlag(Struct, frozen=True):
 
 
 class DeviceStatus(Struct, frozen=True):
-    """A device and what was measured of it. `live_ms`: how long it has been live, all told; `opened`: how often it was opened; `rate_bps`:
-    raw bits a second over the last minute; `min_entropy_estimate_millibits`: of one window a second, for display alone."""
+    """A device and what was measured of it.
+
+    `live_ms`: how long it has been live, all told; `opened`: how often it was opened; `rate_bps`: raw bits a second over the last minute;
+    `latch_trouble`: why a failure is not on disk, and would not outlive a restart; `min_entropy_estimate_millibits`: of one window a
+    second, for display alone."""
 
     name: str
     kind: str
@@ -89,6 +92,7 @@ class DeviceStatus(Struct, frozen=True):
     min_entropy_estimate_millibits: int | None
     flags: tuple[StatusFlag, ...]
     worker_restarts: int
+    latch_trouble: str
     stock_bytes: int
     stock_dropped_bytes: int
 
@@ -195,6 +199,7 @@ def _device_lines(device: DeviceStatus) -> list[str]:
         f"device       {device.name}: {what}{emulated}",
         f"state        {device.state}{' ' + device.code if device.code else ''}: {device.reason}",
         *([f"remedy       {CODES[device.code].remedy}"] if device.code in CODES else []),
+        *([f"latch        NOT ON DISK, do not restart: {device.latch_trouble}"] if device.latch_trouble else []),
         *([f"reports      {', '.join(set_flags) or 'nothing set'}"] if device.flags else []),
         f"tests        {device.windows} windows: {device.windows_passed} passed, {device.windows_discarded} discarded, "
         f"{device.windows_startup} start-up; cutoffs RCT {device.rct_cutoff}, APT {device.apt_cutoff} in {device.apt_window}",

@@ -147,6 +147,7 @@ CODES: dict[str, CodeRow] = {
     "E-DEV-WORKER": CodeRow(
         _O, "the process that reads the device ended or hangs", "it is started again by itself; see the journal and the kernel's log"
     ),
+    "E-DEV-STATE": CodeRow(_O, "the device is in no state for that", "qrngd status shows its state, and what comes next"),
     "E-DEV-UNKNOWN": CodeRow(_O, "this QRNG server has no device of that name", "qrngd status lists the names"),
     # the entropy appliance behind qrngd's reader
     "E-APPLIANCE-UNREACHABLE": CodeRow(

@@ -73,6 +73,6 @@ def _clear_stopped(config: Config, device: str, reason: str) -> str:
     with DataDirectory(config.data_dir):  # E-DATA-LOCKED: a server runs, and its control socket is somewhere else
         latches = Latches(config.data_dir)
         if latches.read(device) is None:
-            raise fault("E-CONFIG", f"no failure of {device} is latched")
+            raise fault("E-DEV-STATE", f"no failure of {device} is latched")
         latches.clear(device, reason, time.time_ns() // 1_000_000)
     return f"{device}: cleared; the start-up test runs when the server is started"

@@ -10,6 +10,7 @@ source is ever read in its place.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -62,6 +63,9 @@ HISTORY_LENGTH = 64
 REPORTS_AT_ONCE = 64
 # The rate shown is over the last minute, from one figure a second.
 RATE_SPAN_S = 60
+# Between the end of the link and that of the process, which says how it ended.
+LAST_BREATH_S = 0.5
+ENDED = "the worker has ended"
 MS_PER_S = 1000
 COUNTS_MAX = 1 << 63  # U63: 39 years of credited bits at 7.5 Gbit/s
 # Half of what nodes tolerate (`entropy-feed.md`, "Checks"): units further ahead of the clock are from before it was set back.
@@ -105,6 +109,7 @@ class DeviceHost:
         self._earlier = self.figures  # what the workers before this one counted
         self._counted = self.figures.measured  # up to the last unit or figures that came, whichever was later
         self._unrecorded: tuple[str, int] | None = None  # reason and moment of a failure that is not on disk yet
+        self.latch_trouble = ""  # why it is not
         self._alarms: deque[int] = deque(maxlen=INTERMITTENT_LIMIT)  # windows counted before each; they outlive the worker that saw them
         self._live_ms = 0
         self._rates: deque[tuple[int, int]] = deque(maxlen=RATE_SPAN_S)
@@ -173,20 +178,22 @@ class DeviceHost:
     # --- what the operator asks
 
     def clear(self, reason: str) -> None:
-        """The operator has examined the device. Raises E-CONFIG if nothing is latched; E-DISK-FULL, E-FILE."""
+        """The operator has examined the device. Raises E-DEV-STATE if nothing is latched; E-DISK-FULL, E-FILE."""
         if self.state is not DeviceState.FAILED:
-            raise fault("E-CONFIG", f"{self.name} is {self.state}; only a latched failure can be cleared")
+            raise fault("E-DEV-STATE", f"{self.name} is {self.state}; only a latched failure can be cleared")
         self._latches.clear(self.name, reason, self._clock_ms())
-        self._unrecorded = None
+        self._unrecorded, self.latch_trouble = None, ""
         self._alarms.clear()
         self._move(DeviceState.STARTING, "", f"cleared by the operator: {reason}")
         if self._link is not None and not self._tell(Clear(reason)):
             self._link.shutdown(socket.SHUT_RDWR)  # the next worker begins without it
 
     def retest(self, reason: str) -> None:
-        """Run the start-up test again. Raises E-CONFIG while the device is not open, E-DEV-WORKER when nobody listens."""
+        """Run the start-up test again. Raises E-DEV-STATE while the device is not open, E-DEV-WORKER when nobody listens."""
+        if self.state is DeviceState.FAILED:
+            raise fault("E-DEV-STATE", f"{self.name} has failed; only qrngd clear ends that, and then it is tested")
         if self.state not in (DeviceState.LIVE, DeviceState.SUSPECT):
-            raise fault("E-CONFIG", f"{self.name} is {self.state}; it is tested as soon as it is open")
+            raise fault("E-DEV-STATE", f"{self.name} is {self.state}; it is tested as soon as it is open")
         if not self._tell(Retest(reason)):
             raise fault("E-DEV-WORKER", f"the worker of {self.name} does not listen now; it is killed if it goes on so")
 
@@ -230,6 +237,9 @@ class DeviceHost:
         try:
             reason = await self._listen(link)
             self._link = None
+            if reason.startswith(ENDED):
+                with trio.move_on_after(LAST_BREATH_S):
+                    reason = f"{reason}: {_how(await process.wait())}"
             self._gone(reason)
         finally:
             self._link = self.worker_pid = None
@@ -255,12 +265,12 @@ class DeviceHost:
                 for _ in range(REPORTS_AT_ONCE):
                     data = link.recv(MESSAGE_MAX_BYTES)
                     if not data:
-                        return "the worker has ended"
+                        return ENDED
                     self._take_report(decode_report(data))
             except BlockingIOError:
                 pass
-            except OSError as error:
-                return f"the worker has ended: {error.strerror}"
+            except OSError:
+                return ENDED
             except (msgspec.DecodeError, KeyError) as error:
                 return f"the worker said what no worker says: {type(error).__name__}"
 
@@ -312,8 +322,9 @@ class DeviceHost:
             return
         try:
             self._latches.latch(self.name, *self._unrecorded)
-            self._unrecorded = None
+            self._unrecorded, self.latch_trouble = None, ""
         except QuStreamError as error:
+            self.latch_trouble = f"{error.code}: {error.detail}"
             if self.state is not DeviceState.FAILED:  # once
                 logger("qrngd").error("latch not written", device=self.name, code=error.code, detail=error.detail)
 
@@ -342,6 +353,13 @@ class DeviceHost:
         self.state, self.code, self.reason = after, code, reason
         self.history.append(StateChange(now_ms, change.before, change.after, code, reason))
         self._on_change(self, change)
+
+
+def _how(exit_code: int) -> str:
+    """How a process ended, in words."""
+    if exit_code < 0:
+        return f"killed by signal {-exit_code} ({signal.strsignal(-exit_code) or 'unknown'})"
+    return f"exit status {exit_code}; the journal has its last words" if exit_code else "by itself"
 
 
 def total_figures(now: Figures, earlier: Figures) -> Figures:

@@ -24,7 +24,7 @@ DEVICE = DeviceStatus(
     rct_cutoff=8, apt_cutoff=40, apt_window=512, raw_bytes=2_500_000, samples=2_500_000, windows=38, windows_passed=37,
     windows_discarded=0, windows_startup=1, alarms=AlarmCounts(0, 0, 0), conditioned_bytes=1_240_000, seed_bytes=3600,
     credited_bits=9_920_000, rate_bps=4_000_000, nominal_rate_bps=0, min_entropy_estimate_millibits=6512,
-    flags=(StatusFlag("voltage_low", True), StatusFlag("initialized", False)), worker_restarts=0, stock_bytes=524_796,
+    flags=(StatusFlag("voltage_low", True), StatusFlag("initialized", False)), worker_restarts=0, latch_trouble="", stock_bytes=524_796,
     stock_dropped_bytes=0,
 )  # fmt: skip
 FEED = FeedStatus(
@@ -86,6 +86,11 @@ def test_devices_are_told_apart() -> None:
     assert status_line(both) == "card1 live, card2 absent; 1 nodes fed, 12 units delivered"
     assert "card2: card 7" in status_text(both)
     assert "E-DEV-ABSENT" in status_text(both)
+
+
+def test_a_latch_that_would_be_lost_is_on_the_screen() -> None:
+    unwritten = msgspec.structs.replace(FAILED.devices[0], latch_trouble="E-DISK-FULL: no space")
+    assert "NOT ON DISK, do not restart: E-DISK-FULL" in status_text(msgspec.structs.replace(FAILED, devices=(unwritten,)))
 
 
 def test_what_stops_everything_is_on_the_screen() -> None:

@@ -75,6 +75,7 @@ async def test_a_killed_worker_is_replaced_and_counters_go_on(tmp_path: Path) ->
         os.kill(world.worker(), signal.SIGKILL)
         await world.until(lambda: world.states[-1:] == ["absent"])
         assert world.changes[-1].code == "E-DEV-WORKER"
+        assert "killed by signal 9" in world.changes[-1].reason
         await world.until(lambda: world.states[-1] == "live" and world.host.units == 2)
         assert world.host.worker_starts == 2
         assert world.host.figures.raw_bytes > before.raw_bytes
@@ -133,11 +134,11 @@ async def test_a_failure_is_latched_on_disk_before_it_is_told_and_stays(tmp_path
 async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         world = World(tmp_path)
-        with pytest.raises(OperatorFault, match="E-CONFIG"):
+        with pytest.raises(OperatorFault, match="E-DEV-STATE"):
             world.host.retest("not open yet")
         nursery.start_soon(world.host.run)
         await world.until(lambda: world.states[-1:] == ["live"])
-        with pytest.raises(OperatorFault, match="E-CONFIG"):
+        with pytest.raises(OperatorFault, match="E-DEV-STATE"):
             world.host.clear("nothing is wrong")
         world.host.retest("monthly")
         await world.until(lambda: world.states[-2:] == ["testing", "live"] and len(world.states) == 4)
