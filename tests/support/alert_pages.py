@@ -17,7 +17,7 @@ DEVICE = DeviceStatus(
     min_entropy_millibits=6000, rct_cutoff=8, apt_cutoff=40, apt_window=512, raw_bytes=0, samples=0, windows=1000, windows_passed=1000,
     windows_discarded=0, windows_startup=1, alarms=AlarmCounts(0, 0, 0), conditioned_bytes=0, seed_bytes=0, credited_bits=0,
     rate_bps=1_000_000, nominal_rate_bps=1_000_000, min_entropy_estimate_millibits=7500,
-    flags=(StatusFlag("initialised", True), StatusFlag("voltage_low", False)), worker_restarts=0, stock_bytes=4_000_000,
+    flags=(StatusFlag("initialised", True), StatusFlag("voltage_low", False)), worker_restarts=0, latch_trouble="", stock_bytes=4_000_000,
     stock_dropped_bytes=0,
 )  # fmt: skip
 FEED = FeedStatus(
