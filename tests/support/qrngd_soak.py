@@ -206,10 +206,20 @@ class Soak:
         await self._becomes(name, "live", f"{name} mended")
 
     async def _kill_a_worker(self) -> None:
-        workers = self.server.children()
-        if workers:
+        before, workers = await trio.to_thread.run_sync(self._restarts), self.server.children()
+        if workers and before is not None:
             os.kill(self._chance.choice(workers), signal.SIGKILL)
+            with trio.move_on_after(EXPECT_S):
+                while (now := await trio.to_thread.run_sync(self._restarts)) is None or now <= before:
+                    await trio.sleep(0.02)  # until then the states shown are those of before
         await self._all_live("a worker was killed")
+
+    def _restarts(self) -> int | None:
+        """How often workers were started anew, all told; None while nobody can say."""
+        try:
+            return sum(device.worker_restarts for device in self.server.status().devices)
+        except (OSError, ValueError):
+            return None
 
     async def _retest(self) -> None:
         await self._operator("retest", "steady")
