@@ -7,6 +7,7 @@ decided in one task. `discard` may come at any time (a device failed for good): 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ LITTLE_UNITS = 16
 PATIENCE_MS = 5
 # A leaf log that cannot be written is tried again after this; until then nothing leaves.
 RETRY_S = 1.0
+PASSING = ("E-DISK-FULL", "E-FILE")  # may mend while the server runs; a damaged log does not
 
 
 def _now_ms() -> int:
@@ -62,7 +64,8 @@ class Cutter:
     """One task (`run`). `first_number`: the first batch number and each node's first sequence number in this run.
 
     `publish`: puts a signed attestation and its leaves (72 bytes each) into the public log, durably; runs in a thread; what it raises
-    stops that batch. `on_trouble` is called when that begins to fail and when it works again.
+    stops that batch. `on_trouble` is called when that begins to fail and when it works again. `probe` raises as long as nothing could be
+    published: nodes that are told so ask for nothing, so it would never be noticed otherwise.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Cutter:
         feed: FeedService,
         sign: Callable[[Attestation], Signed],
         publish: Callable[[Signed, list[bytes]], None],
+        probe: Callable[[], None],
         first_number: int,
         on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
@@ -79,7 +83,7 @@ class Cutter:
         self.attestations = 0
         self.trouble: QuStreamError | None = None  # why the last batch could not be published
         self._sources, self._feed, self._sign, self._publish = list(sources), feed, sign, publish
-        self._on_trouble = on_trouble
+        self._on_trouble, self._probe = on_trouble, probe
         self._first_number = first_number
         self._next_sequence: dict[bytes, int] = {}  # one entry for each node ever fed in this run; the allow-list bounds it
         self._turn = 0
@@ -92,6 +96,8 @@ class Cutter:
             due = next((source for source in self._sources if self._is_due(source.batch, now_ms)), None)
             if due is not None:
                 await self._seal(due)
+            elif self.trouble is not None:
+                await self._look_again(self.trouble)
             else:
                 await self._wait(now_ms)
 
@@ -183,6 +189,13 @@ class Cutter:
         self._set_trouble(error)
         for unit in batch.units:
             self._feed.take_back(unit)
+
+    async def _look_again(self, trouble: QuStreamError) -> None:
+        await trio.sleep(RETRY_S)
+        if trouble.code in PASSING:
+            with contextlib.suppress(QuStreamError):
+                await trio.to_thread.run_sync(self._probe)
+                self._set_trouble(None)
 
     def _set_trouble(self, trouble: QuStreamError | None) -> None:
         is_news = (self.trouble is None) != (trouble is None)

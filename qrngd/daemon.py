@@ -98,6 +98,7 @@ class Daemon:
             feed=self._feed,
             sign=self._sign,
             publish=log.append,
+            probe=log.probe,
             first_number=first_number,
             on_trouble=lambda: self._feed.announce(self._health()),
         )
@@ -245,7 +246,7 @@ class Daemon:
         return FeedHealth(best.state, best.code, reason[:REASON_MAX_CHARS])
 
     def _perform(self, request: ControlRequest, uid: int) -> str:
-        """What the operator asks. Raises E-DEV-UNKNOWN, E-CONFIG, E-DISK-FULL, E-FILE."""
+        """What the operator asks. Raises E-DEV-UNKNOWN, E-DEV-STATE, E-DEV-WORKER, E-DISK-FULL, E-FILE."""
         host = next((host for host in self._hosts if host.name == request.device), None)
         if host is None:
             raise fault("E-DEV-UNKNOWN", f"no device {request.device!r}; there are {', '.join(each.name for each in self._hosts)}")

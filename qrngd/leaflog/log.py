@@ -37,6 +37,8 @@ __all__ = ["KEEP_BYTES", "LeafLog", "SegmentInfo"]
 
 # Eleven million units in full batches: six hours of a device of 1 Gbit/s, years of one that serves some nodes.
 KEEP_BYTES = 1 << 30
+PROBE_FILE = ".probe"
+PROBE_BYTES = 1 << 16  # a full batch of 256 units has 22 KiB, with the signature
 FILE_MODE = 0o644  # it is published
 DIRECTORY_MODE = 0o755  # likewise; the data directory above it is the daemon's own
 
@@ -165,6 +167,14 @@ class LeafLog:
         self.last_batch = batch
         with self._lock:
             self._sizes[number] = size + len(data)
+
+    def probe(self) -> None:
+        """Raises as `append` would where the disk takes nothing; leaves nothing behind."""
+        if self._dirty:
+            self._cut_back()
+        file = self._path / PROBE_FILE
+        files.replace(file, bytes(PROBE_BYTES))
+        file.unlink(missing_ok=True)
 
     @property
     def _open_segment(self) -> tuple[int, int]:

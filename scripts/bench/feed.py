@@ -100,6 +100,7 @@ async def serve_feed(listen: str) -> None:
         feed=feed,
         sign=partial(SERVER.sign_noun, "attestation"),
         publish=lambda _attestation, _leaves: None,
+        probe=lambda: None,
         first_number=0,
     )
     hello = LocalHello(CHAIN, (Role.QRNG_SERVER,))

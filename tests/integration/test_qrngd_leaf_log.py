@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -168,3 +169,32 @@ async def test_the_chain_from_the_maker_to_a_published_leaf(tmp_path: Path) -> N
         with pytest.raises(QuStreamError) as caught:
             check_evidence(unit.attestation.device, [bytes(64)])
         assert caught.value.code == "E-ATTESTATION-EVIDENCE"
+
+
+async def test_a_server_whose_disk_takes_no_more_stops_and_goes_on_by_itself(tmp_path: Path) -> None:
+    server = Server(tmp_path / "qrngd", allow=[ALICE])
+    with server.running():
+        await server.wait_for("live")
+        assert server.process is not None
+        pid, before = server.process.pid, resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        async with await NodeEnd.dial(server, ALICE) as connection:
+            node = NodeEnd(server, ALICE, connection)
+            await node.open(1)
+            await node.units(1)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
+            await node.grant(1)
+            told = await node.until_told("absent")
+            assert told.code == "E-FEED-STOPPED"
+            status = await trio.to_thread.run_sync(server.status)
+            assert (status.ready, status.code, status.feed.units_delivered) == (False, "E-FILE", 1)
+        # The node has gone, and would ask for nothing: all the same it is noticed that the disk takes more again.
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        with trio.fail_after(20):
+            while not (await trio.to_thread.run_sync(server.status)).ready:
+                await trio.sleep(0.05)
+        async with await NodeEnd.dial(server, ALICE) as connection:
+            node = NodeEnd(server, ALICE, connection)
+            assert (await node.open(1)).state == "live"
+            await node.units(1)
+    (log,) = audit([DirectorySource(server.data_dir / "leaves")], chain=CHAIN, server_of={server.key.id: server.record()}.get)
+    assert log.leaves == 2

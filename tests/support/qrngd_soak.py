@@ -43,6 +43,8 @@ SLOW, GREEDY, STRANGER = node_key(11), node_key(12), node_key(13)
 MAKER_SEED = bytes(range(32))
 # How long a device may take to show what happened to it: ten seconds of silence are its own limit.
 EXPECT_S = 40.0
+# What nodes may meet when a server is killed, or when they ask for what they may not have; a unit that does not verify is none of these.
+ORDINARY = {"E-PEER-CLOSED", "E-PEER-UNREACHABLE", "E-PEER-LIMIT", "E-DEADLINE", "E-FEED-REFUSED", "E-FEED-CREDIT"}
 # What a fault on the FIFO or the line must lead to.
 LIVE, ABSENT, LATCHED = ("live", ""), ("absent", "E-DEV-ABSENT"), ("failed", "E-DEV-LATCHED")
 SILENT, FORGED = ("absent", "E-DEV-READ"), ("absent", "E-DEV-CERTIFICATE")
@@ -163,9 +165,12 @@ class Soak:
         while True:
             try:
                 await task()
-            except (QuStreamError, OSError, ValueError) as error:
-                self.report.codes[getattr(error, "code", type(error).__name__)] += 1
+            except (QuStreamError, OSError) as error:
+                code = getattr(error, "code", type(error).__name__)
+                self.report.codes[code] += 1
                 self.report.reconnects += 1
+                if isinstance(error, QuStreamError) and code not in ORDINARY:
+                    self.report.violations.append(f"a node met {error}")
             await trio.sleep(0.2)
 
     # --- what goes wrong

@@ -116,10 +116,15 @@ class World:
             feed=self.feed,
             sign=lambda attestation: KEY.sign_noun("attestation", attestation),
             publish=self._publish,
+            probe=self._probe,
             first_number=1000,
         )
         self._nursery = nursery
         nursery.start_soon(self.cutter.run)
+
+    def _probe(self) -> None:
+        if self.log_trouble is not None:
+            raise self.log_trouble
 
     def _publish(self, _attestation: Signed, leaves: list[bytes]) -> None:
         if self.log_trouble is not None:
@@ -382,4 +387,32 @@ async def test_a_local_user_takes_no_feed_away_from_a_node_that_has_proven_itsel
         again.asks(FeedOpen(BOB, 5))
         await trio.testing.wait_all_tasks_blocked()
         assert world.ended == {local: "E-FEED-REFUSED", second: "E-PEER-CLOSED"}
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("code", "mends"), [("E-DISK-FULL", True), ("E-FILE", True), ("E-DATA-CORRUPT", False)])
+async def test_a_log_that_can_be_written_again_is_noticed_although_nobody_asks(
+    clock: trio.testing.MockClock, code: str, mends: bool
+) -> None:
+    async with trio.open_nursery() as nursery:
+        world, line = World(nursery), Line()
+        world.log_trouble = fault(code, "what is wrong")
+        world.connect(line, ALICE)
+        line.asks(FeedOpen(ALICE, 1))
+        world.fill(1)
+        await world.until("the log was tried", lambda: world.cutter.trouble is not None)
+        world.allowed.clear()
+        world.feed.recheck()  # nobody wants anything any more
+        for _ in range(3):
+            clock.jump(1.1)
+            await world.until("it was looked at", lambda: True)
+            await trio.testing.wait_all_tasks_blocked()
+        assert world.cutter.trouble is not None
+        world.log_trouble = None
+        if mends:
+            await world.until("it is noticed", lambda: world.cutter.trouble is None or clock.jump(1.1))
+        else:
+            clock.jump(5)
+            await trio.testing.wait_all_tasks_blocked()
+            assert world.cutter.trouble is not None
         nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from support.leaf_logs import CHAIN, Writer
 
 from qrngd.leaflog import log as module
 from qrngd.leaflog.log import LeafLog, SegmentInfo
-from qustream.errors import QuStreamError
+from qustream.errors import QuStreamError, fault
 from qustream.leaflog.audit import AuditedLog, audit
 from qustream.leaflog.segment import SEGMENT_MAX_BYTES, read_segment, segment_name
 from qustream.leaflog.source import DirectorySource
@@ -277,3 +277,17 @@ def test_readers_see_whole_entries_while_one_thread_appends(tmp_path: Path, smal
         for reader in readers:
             reader.join(timeout=30)
     assert not torn
+
+
+def test_looking_whether_the_disk_takes_anything_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as log:
+        before = sorted(entry.name for entry in tmp_path.iterdir())
+        log.probe()
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == before
+
+        def full(*_: object, **__: object) -> None:
+            raise fault("E-DISK-FULL", "no space")
+
+        monkeypatch.setattr("qustream.identity.files.replace", full)
+        with pytest.raises(QuStreamError, match="E-DISK-FULL"):
+            log.probe()
