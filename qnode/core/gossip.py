@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from qnode.core import gossip_limits as limits
 from qnode.core.gossip_events import (
     Check,
+    DelayMeasured,
     Effect,
     Event,
     Expel,
@@ -99,6 +100,10 @@ class Gossip:
                 item.sender, item.due_ms = b"", now_ms
         if self._pulling:
             self._wake(now_ms)
+
+    def delay_measured(self, event: DelayMeasured, _now_ms: int) -> None:
+        if (link := self.links.get(event.peer)) is not None:
+            link.delay_ms = min(max(0, event.delay_ms), limits.DELAY_MAX_MS)
 
     def _graft(self, link: Link) -> None:
         link.in_mesh = True
@@ -351,6 +356,7 @@ _HEARD: dict[type, Callable[[Gossip, Link, GossipMessage, int], None]] = {
 _HANDLERS: dict[type, Callable[..., None]] = {
     LinkOpened: Gossip.link_opened,
     LinkClosed: Gossip.link_closed,
+    DelayMeasured: Gossip.delay_measured,
     Heard: Gossip.heard,
     Published: Gossip.published,
     Judged: Gossip.judged,

@@ -9,7 +9,8 @@ from typing import TypeAlias
 from qustream.wire.gossip import GossipMessage, Topic
 
 __all__ = [
-    "Check", "Effect", "Event", "Expel", "Heard", "Judged", "LinkClosed", "LinkOpened", "Published", "Send", "Ticked", "Verdict", "Wake",
+    "Check", "DelayMeasured", "Effect", "Event", "Expel", "Heard", "Judged", "LinkClosed", "LinkOpened", "Published", "Send", "Ticked",
+    "Verdict", "Wake",
 ]  # fmt: skip
 
 
@@ -39,6 +40,16 @@ class LinkClosed:
     """The link is gone, whoever ended it."""
 
     peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DelayMeasured:
+    """How far a peer is: one way, in ms, half of the smoothed round trip that the system keeps for the connection. It is told when the
+    link has been opened and once every ten seconds or so; a link of which it was never told counts as far. A peer that answers late makes
+    itself look farther than it is, so little follows from it: whom a body goes to first, and to whom unasked."""
+
+    peer: bytes
+    delay_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ class Ticked:
     is_heartbeat: bool = True
 
 
-Event: TypeAlias = LinkOpened | LinkClosed | Heard | Published | Judged | Ticked
+Event: TypeAlias = LinkOpened | LinkClosed | DelayMeasured | Heard | Published | Judged | Ticked
 
 # --------------------------------------------------------------------------------------------------------------- effects
 

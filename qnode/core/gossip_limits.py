@@ -50,6 +50,8 @@ TELLERS_MAX = 4
 PULLS_MAX, PULLS_PEER_MAX = 256, 64
 # Messages handed to be checked and not judged yet: a second of verification work.
 CHECKS_MAX = 2048
+# How far a peer counts before it has been measured, and at most: one way around half the world, in ms.
+DELAY_UNKNOWN_MS, DELAY_MAX_MS = 100, 300
 # Announcements of one peer that came to nothing before its news is not passed on at once any more.
 HOLLOW_MAX = 16
 # How long a body can be pulled, and how much of them is kept: two minutes of blocks, a second of transactions at full rate.

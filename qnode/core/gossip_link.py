@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from qnode.core.gossip_limits import (
     DECAY_MS,
+    DELAY_UNKNOWN_MS,
     HOLLOW_MAX,
     SCORE_GOOD_MAX,
     SCORE_KEPT_MIN,
@@ -36,12 +37,13 @@ def _take(allowances: _Allowances, topic: Topic, burst: int, now_ms: int) -> boo
 class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
-    __slots__ = ("_decayed_ms", "_own", "_theirs", "assigned", "backoff_until_ms", "good", "hollow", "in_mesh", "operator", "ours", "peer",
-                 "pulls", "score")  # fmt: skip
+    __slots__ = ("_decayed_ms", "_own", "_theirs", "assigned", "backoff_until_ms", "delay_ms", "good", "hollow", "in_mesh", "operator",
+                 "ours", "peer", "pulls", "score")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
         self.in_mesh = False
+        self.delay_ms = DELAY_UNKNOWN_MS
         self.backoff_until_ms = 0
         self.score = 0
         self.good = 0  # points of `score` that good messages brought
