@@ -22,8 +22,17 @@ from qustream.wire.codec import Message
 
 SPEC = Path(__file__).resolve().parent.parent / "proto/spec"
 # Where the kinds are that travel between parties, in the order of the table.
-MESSAGE_MODULES = ("wire.hello", "wire.rpc", "wire.keys", "wire.feed", "wire.gossip")
-NOUN_MODULES = ("model.base", "model.keys", "model.network", "model.entropy", "wire.keys", "wire.gossip", "identity.enrolment")
+MESSAGE_MODULES = ("wire.hello", "wire.rpc", "wire.keys", "wire.feed", "wire.gossip", "wire.peers")
+NOUN_MODULES = (
+    "model.base",
+    "model.keys",
+    "model.network",
+    "model.entropy",
+    "wire.keys",
+    "wire.gossip",
+    "wire.peers",
+    "identity.enrolment",
+)
 POWERS = {(1 << bits) - 1: f"2^{bits} − 1" for bits in (16, 32, 63)} | {1 << 20: "2^20"}
 
 

@@ -71,6 +71,7 @@ MODULES = (
     "wire.keys",
     "wire.feed",
     "wire.gossip",
+    "wire.peers",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()

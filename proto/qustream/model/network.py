@@ -10,7 +10,7 @@ from msgspec import Meta
 from qustream.model.base import U63, Bytes16, Bytes32, Bytes64, Label, Noun, Signed, Text
 from qustream.model.keys import PublicKey
 
-__all__ = ["DeviceEntry", "Epoch", "Grant", "NodeClass", "NodeRecord", "QrngServerRecord", "UserRecord"]
+__all__ = ["AddressRecord", "DeviceEntry", "Epoch", "Grant", "NodeClass", "NodeRecord", "QrngServerRecord", "UserRecord"]
 
 
 class NodeClass(IntEnum):
@@ -33,6 +33,15 @@ class NodeRecord(Noun, frozen=True):
     addresses: Addresses
     weight: Annotated[int, Meta(ge=1, le=1_000_000)]
     active: bool
+
+
+class AddressRecord(Noun, frozen=True):
+    """Where `node` says it is reached; signed by it with purpose `address` (`proto/spec/peers.md`, §1)."""
+
+    chain: Label
+    node: Bytes32
+    issued_ms: U63
+    addresses: Annotated[tuple[Annotated[str, Meta(max_length=128)], ...], Meta(min_length=1, max_length=8)]
 
 
 class QrngServerRecord(Noun, frozen=True):
