@@ -10,6 +10,7 @@ from itertools import accumulate
 import msgspec
 from msgspec import Struct
 
+from qnode.api.peers import PeersStatus
 from qustream.errors import CODES
 from qustream.wire.json_text import decode_json
 
@@ -123,6 +124,7 @@ class StatusSnapshot(Struct, frozen=True):
     answered: dict[str, int]
     refused: dict[str, int]
     durations: DurationStatus
+    network: PeersStatus
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import trio
 
+from qnode.api.peers import PeersStatus
 from qnode.api.status import (
     Condition,
     DurationStatus,
@@ -45,6 +46,7 @@ class Parts:
     links: Sequence[FeedLink]
     counts: RequestCounts
     peers: ListenerStats
+    network: Callable[[], PeersStatus] = PeersStatus
 
 
 class Picture:
@@ -97,6 +99,7 @@ class Picture:
             answered=dict(parts.counts.answered),
             refused=dict(parts.counts.refused),
             durations=DurationStatus(DURATION_BOUNDS_MS, tuple(parts.counts.durations), parts.counts.duration_sum_ms),
+            network=parts.network(),
         )
 
     def record(self) -> NodeRecord | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from qnode.api.peers import PeersStatus
 from qnode.api.status import (
     DurationStatus,
     HeldStatus,
@@ -38,6 +39,7 @@ HEALTHY = StatusSnapshot(
     answered={"key": 20, "collect": 6},
     refused={"E-GRANT-SPENT": 2},
     durations=DurationStatus((2, 5, 10), (0, 20, 5, 1), 130.5),
+    network=PeersStatus(),
 )
 STOPPED = {
     "ready": False,
