@@ -83,7 +83,7 @@ class Bucket:
 class Seat:
     """The place of one admitted connection. `displace` ends it; `heard_at` says when its peer last said something (never, while the
     handshake lasts), `served_at` when it was last given what it asked for (never yet), `is_busy` whether something it asked for is
-    being worked on. A `kept` one is never displaced."""
+    being worked on. One that `is_kept` is never displaced."""
 
     def __init__(self, key: str, displace: Callable[[], None], admitted_at: float) -> None:
         self.key = key
@@ -92,7 +92,7 @@ class Seat:
         self.heard_at: Callable[[], float] = lambda: float("-inf")
         self.served_at: Callable[[], float] = lambda: float("-inf")
         self.is_busy: Callable[[], bool] = lambda: False
-        self.kept = False
+        self.is_kept: Callable[[], bool] = lambda: False
         self.shaking = True
 
 
@@ -168,7 +168,7 @@ class Admission:
         greediest = max(self._addresses.values(), key=lambda address: len(address.seats))
         if len(greediest.seats) <= len(newcomer.seats) + 1:
             return False
-        movable = [seat for seat in greediest.seats if not seat.kept]
+        movable = [seat for seat in greediest.seats if not seat.is_kept()]
         if not movable:
             return False
         self._displace(min(movable, key=lambda seat: seat.heard_at()))
@@ -180,7 +180,7 @@ class Admission:
             (seat.served_at(), seat.admitted_at, id(seat), seat)
             for address in self._addresses.values()
             for seat in address.seats
-            if not seat.kept and max(seat.served_at(), seat.admitted_at) <= long_ago_s and not seat.is_busy()
+            if not seat.is_kept() and max(seat.served_at(), seat.admitted_at) <= long_ago_s and not seat.is_busy()
         ]
         if useless:
             self._displace(min(useless)[-1])

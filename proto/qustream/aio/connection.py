@@ -39,21 +39,14 @@ from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
 __all__ = ["Connection", "connect", "connect_unix"]
 
-# A peer that sends no whole message for so long is given up (at 600 KiB a message that asks for 10 KB/s); after a third of it
-# it is asked for a sign of life, so that one lost ping does not end a connection.
+# A peer without a whole message for so long is given up (600 KiB in it are 10 KB/s). It is pinged after a third: one ping may get lost.
 IDLE_MS = 60_000
 
 
 async def connect(
-    address: str,
-    *,
-    key: SigningKey,
-    hello: LocalHello,
-    expect: bytes | None = None,
-    timeout_ms: int = 10_000,
-    permit: Permit | None = None,
-    idle_ms: int = IDLE_MS,
-) -> Connection:
+    address: str, *, key: SigningKey, hello: LocalHello, expect: bytes | None = None, timeout_ms: int = 10_000,
+    permit: Permit | None = None, idle_ms: int = IDLE_MS,
+) -> Connection:  # fmt: skip
     """Connect to `host:port` or `[v6]:port` and prove both ends to each other. Enter the result with `async with`.
 
     `expect`: the id that must answer; it may then use every channel, unless `permit` says otherwise.
@@ -69,13 +62,8 @@ async def connect(
 
 
 async def connect_unix(
-    path: str,
-    *,
-    hello: LocalHello,
-    timeout_ms: int = 10_000,
-    permit: Permit | None = None,
-    idle_ms: int = IDLE_MS,
-) -> Connection:
+    path: str, *, hello: LocalHello, timeout_ms: int = 10_000, permit: Permit | None = None, idle_ms: int = IDLE_MS,
+) -> Connection:  # fmt: skip
     """Connect to the Unix socket at `path`. Errors: as `connect`."""
     with Deadline(timeout_ms, "no connection within the deadline"):
         sock = await dial(parse_address(f"unix:{path}"))
@@ -95,10 +83,14 @@ class Connection:
     def __init__(self, link: Link, early: list[Event], peer: Peer, *, idle_ms: int = IDLE_MS) -> None:
         self.peer = peer
         self.peer_uid = link.peer_uid
+        self.remote = link.remote  # where the other end is, as `host:port`; empty on a Unix socket
+        self.round_trip_ms = link.round_trip_ms
         self.end_code = ""  # why the connection ended; empty before that, and after a goodbye without a reason
         self.heard_at = trio.current_time()  # when the peer last completed a message, pings included
         self.served_at = float("-inf")  # when it was last given what it asked for
         self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
+        self.paced_read_bytes = PACED_READ_BYTES  # what one read takes where there is a pace
+        self.is_kept: bool | None = None  # whether a listener keeps its place for it, come who may; None: if it is licensed
         self._link = link
         self._engine = link.engine
         self._early = early
@@ -153,6 +145,16 @@ class Connection:
             self._end(fault("E-PEER-LIMIT", "the peer does not take what is sent on consensus"))
             self._check_alive()
         return sent
+
+    def post(self, body: bytes) -> bool:
+        """Queue a gossip message without waiting. False: dropped, or the connection is over."""
+        try:
+            return self._trouble is None and self._engine.send(Channel.GOSSIP, body)
+        except QuStreamError as error:
+            self._end(error)
+            return False
+        finally:
+            wake(self._something_to_send)
 
     async def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None]) -> None:
         """Queue the message that `parts` make together on request or bulk, without a copy; waits for room. Errors: as `send`.
@@ -311,7 +313,7 @@ class Connection:
     async def _read_until_closed(self) -> None:
         while self._trouble is None:
             heard, work = self._engine.heard, self._engine.work
-            most_bytes = SHARED_READ_BYTES if self.pace is None else PACED_READ_BYTES
+            most_bytes = SHARED_READ_BYTES if self.pace is None else self.paced_read_bytes
             events, quiet = await self._read(most_bytes)
             if self._engine.has_output:
                 wake(self._something_to_send)

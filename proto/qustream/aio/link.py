@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from qustream.errors import QuStreamError, fault
-from qustream.transport.address import Address
+from qustream.transport.address import Address, show_address
 from qustream.transport.engine import Closed, Engine, Event, PlainEngine
 from qustream.transport.greeting import Peer
 from qustream.transport.limits import COALESCE_BYTES, SHARED_READ_BYTES
@@ -25,6 +25,8 @@ GOODBYE_S = 1.0
 UNIX_BUFFER_BYTES = 2 * COALESCE_BYTES
 # Parts that one system call takes: IOV_MAX of Linux.
 PARTS_MAX = 1024
+# Of Linux' `struct tcp_info` (tcp(7)): as much as holds `tcpi_rtt`, in microseconds, which stands behind eight bytes and fifteen numbers.
+TCP_INFO_BYTES, TCP_INFO_RTT_AT = 72, 68
 # What is read and thrown away meanwhile.
 GOODBYE_READ_MAX_BYTES = 4 * 1024 * 1024
 # All connections of one event loop read into the same buffer: between the read and its use nobody else runs.
@@ -70,6 +72,7 @@ class Link:
     def __init__(self, sock: socket.socket, engine: Engine | PlainEngine, *, stall_s: float) -> None:
         sock.setblocking(False)
         self.peer_uid: int | None = None
+        self.remote = _remote(sock)
         if sock.family == socket.AF_UNIX:
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             self.peer_uid = struct.unpack("3i", credentials)[1]
@@ -164,6 +167,14 @@ class Link:
             return
         raise fault("E-PEER-CLOSED", "the peer does not read")
 
+    def round_trip_ms(self) -> int:
+        """The smoothed round trip of the connection; -1 if the system does not say."""
+        try:
+            facts = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+        except OSError:  # a Unix socket, or closed meanwhile
+            return -1
+        return round(struct.unpack_from("=I", facts, TCP_INFO_RTT_AT)[0] / 1000) if len(facts) == TCP_INFO_BYTES else -1
+
     def _abandon(self) -> None:
         """Nothing more goes out: whoever lent us a buffer gets it back."""
         self._out.clear()
@@ -211,6 +222,16 @@ class Link:
             await wait(self._socket)  # type: ignore[misc]
         except trio.ClosedResourceError:
             raise fault("E-PEER-CLOSED", "the connection was closed meanwhile") from None
+
+
+def _remote(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return ""
+    try:
+        host, port = sock.getpeername()[:2]
+    except OSError:  # gone before we looked
+        return ""
+    return show_address(host, port)
 
 
 def _raise_if_closed(events: list[Event]) -> None:

@@ -276,7 +276,7 @@ async def _run_handler(connection: Connection, seat: Seat, house: _House) -> Non
     seat.heard_at = lambda: connection.heard_at
     seat.served_at = lambda: connection.served_at
     seat.is_busy = lambda: connection.open_requests > 0
-    seat.kept = connection.is_licensed
+    seat.is_kept = lambda: connection.is_licensed if connection.is_kept is None else connection.is_kept
     if not connection.is_licensed:
         connection.pace = house.admission.work(seat)
     house.stats.open += 1

@@ -94,7 +94,7 @@ def test_a_flood_from_many_addresses_gives_way_to_whoever_uses_a_place() -> None
     served.served_at = lambda: 1.0
     busy = seated(house.come("asker", 0.0))
     busy.is_busy = lambda: True
-    seated(house.come("node", 0.0)).kept = True
+    seated(house.come("node", 0.0)).is_kept = lambda: True
     for number, key in enumerate("xyz"):
         seated(house.come(key, number / 10, heard_at=float(number)))
     assert house.come("early", 1.9) == "connections"  # every one of them may still be about to ask
@@ -123,7 +123,7 @@ def test_who_was_never_served_goes_before_who_was() -> None:
 def test_licensed_peers_keep_their_places() -> None:
     house = House()
     for _ in range(5):
-        seated(house.come("nodes")).kept = True
+        seated(house.come("nodes")).is_kept = lambda: True
     seated(house.come("b"))
     assert house.come("c") == "connections"
     assert house.displaced == []
