@@ -26,8 +26,8 @@ TOPIC_LIMITS: dict[Topic, TopicLimits] = {
     Topic.BLOCK: TopicLimits(128 * KIB, 4, 32),
     # Two signed votes and two proposals.
     Topic.EVIDENCE: TopicLimits(32 * KIB, 4, 32),
-    # Every node's record once an epoch, and all of them when a node joins.
-    Topic.ADDRESS: TopicLimits(KIB, 50, 5000),
+    # Every node's record once an epoch, and all of them when a node joins; a hybrid signature and eight names have 4.5 KiB.
+    Topic.ADDRESS: TopicLimits(5 * KIB, 50, 5000),
     # What a node has to say to everybody, by hand or by the hour.
     Topic.ANNOUNCEMENT: TopicLimits(16 * KIB, 4, 32),
 }
