@@ -72,6 +72,7 @@ MODULES = (
     "wire.feed",
     "wire.gossip",
     "wire.peers",
+    "wire.bulk",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()

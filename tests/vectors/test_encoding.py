@@ -15,14 +15,14 @@ from qustream.errors import QuStreamError
 from qustream.identity import enrolment
 from qustream.model import base, entropy, keys, network
 from qustream.model.base import Noun
-from qustream.wire import feed, gossip, hello, peers, rpc
+from qustream.wire import bulk, feed, gossip, hello, peers, rpc
 from qustream.wire import keys as wire_keys
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.hello import HELLO_MAX_BYTES
 from qustream.wire.rpc import BODY_MAX_BYTES
 
 VECTORS = json.loads((Path(__file__).parents[2] / "proto/vectors/encoding.json").read_text())
-MODULES = (base, keys, network, entropy, hello, rpc, wire_keys, feed, gossip, peers, enrolment)
+MODULES = (base, keys, network, entropy, hello, rpc, wire_keys, feed, gossip, peers, bulk, enrolment)
 KINDS = {
     name: value
     for module in MODULES
@@ -94,7 +94,11 @@ def test_tags_are_unique_and_those_of_the_vectors():
 
 
 def test_a_union_tells_messages_apart_by_their_tags():
-    for union in (rpc.RpcMessage, feed.FeedMessage, gossip.GossipMessage, peers.PeerAsk, wire_keys.RequestBody, wire_keys.KeysAnswer):
+    unions = (
+        rpc.RpcMessage, feed.FeedMessage, gossip.GossipMessage, peers.PeerAsk, bulk.BulkServed, bulk.BulkMessage,
+        wire_keys.RequestBody, wire_keys.KeysAnswer,
+    )  # fmt: skip
+    for union in unions:
         names = {kind.__name__ for kind in union.__args__}
         for vector in VECTORS["kinds"]:
             encoded = encode(noun_of(vector))
