@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.debian import program
+from support.lan import namespace
 
 # No test asserts on time: how long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
@@ -37,6 +38,11 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "promtool": lambda: program("promtool") is not None,
     "prometheus": lambda: program("prometheus") is not None,
     "alertmanager": lambda: program("alertmanager") is not None,
+    "netns": namespace.possible,
+    "nft": lambda: namespace.kernel_takes("nft", "-f", "-", text="table inet probe {\n}\n"),
+    "tbf": lambda: namespace.kernel_takes(
+        "tc", "qdisc", "add", "dev", "lo", "root", "tbf", *("rate", "1mbit", "burst", "3000", "limit", "9000")
+    ),
 }
 
 
