@@ -19,6 +19,7 @@ __all__ = ["Config", "QrngServerConfig", "load_config"]
 _ADDRESSES = Meta(min_length=1, max_length=8)  # as many as the registry has for a node
 _HELD_MAX_BLOCKS = 1_000_000  # 279 GB; more disks are more nodes
 UNIX = "unix:"
+TOLD_MAX_CHARS = 128  # what an address record has room for
 
 
 class QrngServerConfig(settings.Section, frozen=True):
@@ -53,6 +54,9 @@ class Config(settings.Section, frozen=True):
     connections: Annotated[int, Meta(ge=4, le=20_000)] = 512
     # An office behind one address, but no more than an eighth of the places.
     connections_per_address: Annotated[int, Meta(ge=1, le=20_000)] = 64
+    # Where the network's other nodes are told to find this one, where that is not what the network file says.
+    addresses: Annotated[tuple[str, ...], Meta(max_length=8)] = ()
+    peers: bool = True  # whether it is linked to other nodes
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -77,6 +81,8 @@ def _checked(config: Config, folder: Path) -> Config:
         _check_listen(f"listen[{number}]", address)
     if config.status_listen:
         _check_listen("status_listen", config.status_listen)
+    for number, address in enumerate(config.addresses):
+        _check_told(f"addresses[{number}]", address)
     _check_text("network_key", config.network_key, IdKind.NETWORK)
     servers = tuple(_checked_server(f"qrngd[{n}]", entry, folder) for n, entry in enumerate(config.qrngd))
     for number, entry in enumerate(servers):
@@ -106,6 +112,13 @@ def _check_listen(key: str, address: str) -> None:
         ipaddress.ip_address(_address(key, address).host)
     except ValueError:
         raise fault("E-CONFIG", f"{key}: {address!r}: a numeric address is needed, such as 0.0.0.0:7400") from None
+
+
+def _check_told(key: str, address: str) -> None:
+    """What others shall connect to (`proto/spec/peers.md`, §1)."""
+    where = _address(key, address)
+    if where.path or not where.port or len(address) > TOLD_MAX_CHARS or not address.isascii():
+        raise fault("E-CONFIG", f"{key}: {address!r}: host:port is needed, at most {TOLD_MAX_CHARS} characters of ASCII, the port not 0")
 
 
 def _address(key: str, address: str) -> Address:

@@ -38,6 +38,8 @@ keystore = "node.keystore"         # opened by the systemd credential `qnode`, p
 # held_blocks = 4096               # blocks kept for recipients; 279 KB each
 # connections = 512
 # connections_per_address = 64
+# addresses = ["node.example:7400"]  # where other nodes find this one, if the network file does not say it right
+# peers = true                     # links to other nodes
 # log_level = "info"
 
 {qrngd}"""

@@ -44,6 +44,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert config.network_key_id == bytes(32)
     assert [entry.server for entry in config.qrngd] == [b"a" * 32, b"b" * 32]
     assert config.qrngd[1].address == f"unix:{tmp_path / 'feed.sock'}"
+    assert (config.addresses, config.peers) == ((), True)
     assert (config.pool_units, config.held_blocks, config.connections, config.log_level) == (8, 4096, 512, "info")
 
 
@@ -60,6 +61,12 @@ def test_a_good_file(tmp_path: Path) -> None:
         ('chain = "test"', 'pool_units = 257\nchain = "test"', "pool_units: Expected `int` <= 256"),
         ('chain = "test"', 'held_blocks = 15\nchain = "test"', "held_blocks: "),
         ('chain = "test"', 'log_level = "loud"\nchain = "test"', "log_level: "),
+        ('chain = "test"', 'peers = 1\nchain = "test"', "peers: Expected `bool`"),
+        ('chain = "test"', 'addresses = ["a:1", "unix:/x"]\nchain = "test"', "addresses[1]: 'unix:/x': host:port is needed"),
+        ('chain = "test"', 'addresses = ["node.example:0"]\nchain = "test"', "addresses[0]: "),
+        ('chain = "test"', 'addresses = ["node.example"]\nchain = "test"', "addresses[0]: "),
+        ('chain = "test"', f'addresses = ["{"a" * 124}:7400"]\nchain = "test"', "addresses[0]: "),
+        ('chain = "test"', f'addresses = {["a:1"] * 9!r}\nchain = "test"', "addresses: "),
         ('chain = "test"', 'chain = "test', "not TOML: "),
         ('"127.1.0.1:7400", ', '"localhost:7400", ', "listen[0]: 'localhost:7400': a numeric address is needed"),
         ('"127.1.0.1:7400", ', '"127.1.0.1", ', "listen[0]: "),
@@ -83,6 +90,11 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, before: str, after: s
     assert caught.value.code == "E-CONFIG"
     assert caught.value.detail.startswith(f"{tmp_path / 'qnode.toml'}: ")
     assert said in caught.value.detail
+
+
+def test_others_may_be_told_other_addresses_than_the_node_listens_on(tmp_path: Path) -> None:
+    config = load(tmp_path, 'addresses = ["node.example:7400", "[2001:db8::1]:7400"]\npeers = false\n' + GOOD)
+    assert (config.addresses, config.peers) == (("node.example:7400", "[2001:db8::1]:7400"), False)
 
 
 def test_a_node_needs_a_qrng_server(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""Who answers a request: decided by the tag of its message, in one place; and the answers that nodes give each other as peers
+(`proto/spec/peers.md`, §6).
+
+What only known nodes may ask is refused to everybody else before it is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import trio
+
+from qnode.net.dialer import Dialer
+from qnode.net.session import Answer, Session
+from qustream.errors import QuStreamError, fault
+from qustream.model.base import Signed
+from qustream.transport.greeting import Peer
+from qustream.wire.codec import decode, encode
+from qustream.wire.peers import (
+    PEER_ASK_MAX_BYTES,
+    AddressAnswer,
+    AddressAsk,
+    DialBackAnswer,
+    DialBackAsk,
+    DialResult,
+    HeightHeard,
+    HeightTold,
+    LinkAccepted,
+    LinkOpen,
+    PeerAsk,
+)
+
+__all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota", "tag_of"]
+
+PEER_TAGS = range(70, 80)
+# All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
+PAGES_MAX, PAGES_MS = 128, 3_600_000
+# Dialling back costs a handshake for each of eight addresses.
+DIAL_BACKS_MAX, DIAL_BACKS_MS = 1, 60_000
+DIAL_BACKS_AT_ONCE_MAX = 2
+# Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §9).
+QUOTAS_MAX = 8192
+# A MessagePack array of up to fifteen elements begins with one of these.
+FIXARRAY, FIXARRAY_MAX = 0x90, 0x9F
+
+# Answers a request of somebody who need not be a node.
+AnyoneAnswer: TypeAlias = Callable[[Peer, bytes, int], Awaitable[bytes]]
+
+
+def tag_of(body: bytes) -> int:
+    """The tag of an encoded message, 0 for what cannot be one. Tags of requests are below 128, so they take one byte."""
+    return body[1] if len(body) > 1 and FIXARRAY < body[0] <= FIXARRAY_MAX and body[1] < 0x80 else 0
+
+
+class Desk:
+    """Every request of every connection comes here. `anyone`: answers what no route is for."""
+
+    def __init__(self, anyone: AnyoneAnswer) -> None:
+        self._anyone = anyone
+        self._routes: list[tuple[range, Answer]] = []
+
+    def route(self, tags: range, answer: Answer) -> None:
+        """Requests with these tags are for known nodes, and answered by `answer`."""
+        self._routes.append((tags, answer))
+
+    async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
+        """Answer a known node. Errors: the refusal."""
+        tag = tag_of(body)
+        for tags, answer in self._routes:
+            if tag in tags:
+                return await answer(session, body, deadline_ms)
+        return await self._anyone(session.connection.peer, body, deadline_ms)
+
+    async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
+        """Answer anybody else. Errors: the refusal."""
+        tag = tag_of(body)
+        if any(tag in tags for tags, _ in self._routes):
+            raise fault("E-PEER-UNLICENSED", "this is answered to active nodes of the network alone")
+        return await self._anyone(peer, body, deadline_ms)
+
+
+class Quota:
+    """So many within so long, for each peer. The peer longest not seen is forgotten first."""
+
+    def __init__(self, most: int, span_ms: int) -> None:
+        self._most, self._span_s = most, span_ms / 1000
+        self._since: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
+
+    def spend(self, peer: bytes) -> None:
+        """One more. Errors: `E-PEER-LIMIT`, with the time until there is one again."""
+        now_s = trio.current_time()
+        since_s, count = self._since.get(peer, (now_s, 0))
+        if now_s - since_s >= self._span_s:
+            since_s, count = now_s, 0
+        if count >= self._most:
+            left_ms = int((since_s + self._span_s - now_s) * 1000) + 1
+            raise fault("E-PEER-LIMIT", "asked too often", retry_after_ms=left_ms)
+        self._since[peer] = (since_s, count + 1)
+        self._since.move_to_end(peer)
+        if len(self._since) > QUOTAS_MAX:
+            self._since.popitem(last=False)
+
+
+class Host(Protocol):
+    """What the answers are about: this node, as its peers may know it."""
+
+    def link_asked(self, session: Session, ask: LinkOpen) -> None:
+        """Let the connection be a link. Errors: the refusal."""
+        ...
+
+    def records_after(self, node: bytes) -> Sequence[Signed]:
+        """The newest address records of the next nodes in order of id."""
+        ...
+
+    def addresses_of(self, node: bytes) -> Sequence[str]:
+        """Where the network says that this node is: its record's, else the registry's."""
+        ...
+
+    def height_told(self, session: Session, height: int) -> int:
+        """A peer's view has this height; ours."""
+        ...
+
+
+class PeerAnswers:
+    """Answers `PEER_TAGS`."""
+
+    def __init__(self, host: Host, dialer: Dialer) -> None:
+        self._host, self._dialer = host, dialer
+        self._pages = Quota(PAGES_MAX, PAGES_MS)
+        self._dial_backs = Quota(DIAL_BACKS_MAX, DIAL_BACKS_MS)
+        self._dialling_back = 0
+
+    async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
+        """Errors: the refusal."""
+        ask = decode(body, PeerAsk, max_bytes=PEER_ASK_MAX_BYTES)
+        match ask:
+            case LinkOpen():
+                self._host.link_asked(session, ask)
+                return encode(LinkAccepted(session.connection.remote))
+            case AddressAsk():
+                self._pages.spend(session.peer)
+                return encode(AddressAnswer(tuple(self._host.records_after(ask.after))))
+            case DialBackAsk():
+                return encode(DialBackAnswer(await self._dial_back(session.peer)))
+            case HeightTold():
+                return encode(HeightHeard(self._host.height_told(session, ask.height)))
+        raise AssertionError("every ask has its case")
+
+    async def _dial_back(self, peer: bytes) -> tuple[DialResult, ...]:
+        if self._dialling_back >= DIAL_BACKS_AT_ONCE_MAX:
+            raise fault("E-PEER-LIMIT", "others are being dialled back", retry_after_ms=DIAL_BACKS_MS)
+        self._dial_backs.spend(peer)
+        addresses = tuple(self._host.addresses_of(peer))
+        codes = ["E-DEADLINE"] * len(addresses)
+
+        async def knock(place: int) -> None:
+            try:
+                reached = await self._dialer.reach(peer, addresses[place : place + 1])
+                async with reached.connection:
+                    codes[place] = ""
+            except QuStreamError as error:
+                codes[place] = error.code
+
+        self._dialling_back += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                for place in range(len(addresses)):
+                    nursery.start_soon(knock, place)
+        finally:
+            self._dialling_back -= 1
+        return tuple(DialResult(address, code) for address, code in zip(addresses, codes, strict=True))

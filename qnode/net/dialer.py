@@ -1,0 +1,90 @@
+"""Reaching a node at one of its addresses (`proto/spec/peers.md`, §5)."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from qnode.net.session import NODE_CHANNELS
+from qustream.aio.connection import Connection, connect
+from qustream.aio.deadline import Deadline
+from qustream.errors import QuStreamError, fault
+from qustream.identity.signing import SigningKey
+from qustream.transport.address import Address, parse_address, show_address
+from qustream.transport.greeting import LocalHello
+
+__all__ = ["Dialer", "Reached"]
+
+# One address gets half of what the whole dial gets: a packet filter that swallows everything must not hide the next address.
+ADDRESS_MS, DIAL_MS = 5_000, 10_000
+# Numbers of one name that are tried.
+NUMBERS_MAX = 4
+# Names that are looked up at a time. A resolver that hangs holds its thread for half a minute, and shall hold no more than these.
+LOOKUPS_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A connection, not entered yet, and the address that led to it."""
+
+    connection: Connection
+    address: str
+
+
+class Dialer:
+    """Connects as this node. `hello`: what it says of itself now."""
+
+    def __init__(self, key: SigningKey, hello: Callable[[], LocalHello]) -> None:
+        self._key, self._hello = key, hello
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+
+    async def reach(self, peer: bytes, addresses: Sequence[str]) -> Reached:
+        """The first of `addresses` at which the node `peer` proves itself. Errors: of the last that was tried, `E-PEER-UNREACHABLE` if
+        there was none."""
+        trouble: QuStreamError = fault("E-PEER-UNREACHABLE", "the network has no address of this node")
+        ends_s = trio.current_time() + DIAL_MS / 1000
+        for address in addresses:
+            left_ms = round((ends_s - trio.current_time()) * 1000)
+            if left_ms <= 0:
+                break
+            try:
+                return Reached(await self._connect(peer, address, min(left_ms, ADDRESS_MS)), address)
+            except QuStreamError as error:
+                trouble = error
+        raise trouble
+
+    async def _connect(self, peer: bytes, address: str, timeout_ms: int) -> Connection:
+        where = parse_address(address)
+        if where.path:
+            raise fault("E-PEER-UNREACHABLE", "a path is no address of a node")
+        trouble: QuStreamError = fault("E-PEER-UNREACHABLE", f"{where.host} has no address")
+        with Deadline(timeout_ms, "no connection within the deadline"):
+            for number in await self._numbers(where):
+                try:
+                    return await connect(
+                        number, key=self._key, hello=self._hello(), expect=peer, timeout_ms=timeout_ms, permit=lambda _: NODE_CHANNELS
+                    )  # fmt: skip
+                except QuStreamError as error:
+                    trouble = error
+        raise trouble
+
+    async def _numbers(self, where: Address) -> list[str]:
+        try:
+            ipaddress.ip_address(where.host.partition("%")[0])
+            return [str(where)]
+        except ValueError:
+            pass
+        try:
+            found = await trio.to_thread.run_sync(_look_up, where, limiter=self._lookups, abandon_on_cancel=True)
+        except (OSError, UnicodeError) as error:  # the latter for what cannot be a host name at all, such as `a..b`
+            raise fault("E-PEER-UNREACHABLE", f"{where.host} does not resolve: {getattr(error, 'strerror', '')}") from None
+        return [show_address(host, where.port) for host in found[:NUMBERS_MAX]]
+
+
+def _look_up(where: Address) -> list[str]:
+    found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(target[0]) for _, _, _, _, target in found))

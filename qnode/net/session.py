@@ -1,0 +1,136 @@
+"""One connection with a known node: gossip in batches, requests both ways, bulk for whoever takes it (`proto/spec/peers.md`, §4).
+
+A session carries requests from its first moment, and gossip once it is a *link*. What a peer whose link we have asked for says before
+its acceptance has been heard is kept for a moment, within bounds: it counts us as told, and would not say it again. Of anybody else
+gossip is dropped until then.
+
+Nothing here waits on a peer: what is said to it is queued at once or dropped, what it says is handed on as it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import trio
+
+from qustream.aio.admission import Bucket
+from qustream.aio.connection import Connection
+from qustream.aio.rpc import serve_requests
+from qustream.errors import QuStreamError
+from qustream.transport.limits import PIECE_BYTES, Channel
+from qustream.wire.codec import decode
+from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipMessage
+from qustream.wire.peers import LinkReason
+
+__all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
+
+# What a known node may use. Consensus has nobody yet who would take it.
+NODE_CHANNELS = frozenset({Channel.REQUEST, Channel.GOSSIP, Channel.BULK})
+# Gossip heard before the acceptance of our link: what a round trip brings, and never much.
+EARLY_MAX, EARLY_MAX_BYTES = 64, 256 * 1024
+# TLS records and messages of one node: five times what the topics allow it, and a tenth of a core if they are all rubbish. What is above
+# is read more slowly.
+WORK_BURST, WORK_RATE_PER_S = 65_536, 16_384
+
+GossipTaker: TypeAlias = Callable[[bytes, Sequence[GossipMessage]], None]
+# Answers a request of a session's peer, who waits for so many ms; a `QuStreamError` is a refusal.
+Answer: TypeAlias = Callable[["Session", bytes, int], Awaitable[bytes]]
+# Takes what came together on the bulk channel. While it waits, the connection is not read.
+BulkTaker: TypeAlias = Callable[["Session", Sequence[bytes | bytearray]], Awaitable[None]]
+
+
+class Session:
+    """A connection that is entered. `number`: of this connection alone; `ours`: we opened it; `prefix`: of the address at its other end;
+    `reason`: why it is or wants to be a link; `opened_s`: of trio's clock."""
+
+    def __init__(self, number: int, connection: Connection, *, ours: bool, prefix: str = "") -> None:
+        self.number, self.connection, self.ours, self.prefix = number, connection, ours, prefix
+        self.peer = connection.peer.id
+        self.reason: LinkReason | None = None
+        self.is_link = False
+        self.opened_s = trio.current_time()
+        self.linked_s = 0.0
+        self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = self.dropped = 0
+        self._take: GossipTaker | None = None
+        self._early: list[GossipMessage] | None = None
+        self._early_bytes = 0
+        connection.is_kept = False  # its place is its own once it is a link
+        connection.pace = connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s)
+        connection.paced_read_bytes = PIECE_BYTES
+
+    def await_acceptance(self, reason: LinkReason) -> None:
+        """We ask for a link: gossip that comes from now on is kept until `begin`, or until `give_up`."""
+        self.reason = reason
+        self._early = []
+
+    def give_up(self) -> None:
+        """It has been refused."""
+        self._early = None
+
+    def begin(self, take: GossipTaker) -> None:
+        """It is a link from now on; what its peer says goes to `take`."""
+        self._take, self.is_link, self.linked_s = take, True, trio.current_time()
+        self.connection.is_kept = True
+
+    def release_early(self) -> None:
+        """Hand on what came before `begin`."""
+        early, self._early = self._early, None
+        if early and self._take is not None:
+            self._take(self.peer, early)
+
+    def say(self, body: bytes) -> bool:
+        """Queue encoded gossip without waiting. False: it was dropped, for the peer does not take it."""
+        if not self.connection.post(body):
+            self.dropped += 1
+            return False
+        self.messages_out += 1
+        self.bytes_out += len(body)
+        return True
+
+    async def call(self, body: bytes, deadline_ms: int, *, max_answer_bytes: int) -> bytes:
+        """Ask the peer. Errors: as `Connection.call`."""
+        return await self.connection.call(body, deadline_ms=deadline_ms, max_answer_bytes=max_answer_bytes)
+
+    def hang_up(self, code: str = "", detail: str = "") -> None:
+        """End it without waiting. It is no link any more."""
+        self.is_link, self._take, self._early = False, None, None
+        self.connection.close_soon(code, detail)
+
+    async def run(self, answer: Answer, take_bulk: BulkTaker | None) -> str:
+        """Take what the peer sends and asks until the connection is over; why it ended, empty if in order. It must be entered."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, take_bulk)
+            try:
+                await serve_requests(self.connection, partial(answer, self))
+            except* QuStreamError:
+                pass  # `end_code` says the same
+            nursery.cancel_scope.cancel()
+        return self.connection.end_code
+
+    async def _read(self, take_bulk: BulkTaker | None) -> None:
+        try:
+            while True:
+                batch = await self.connection.receive_many()
+                said = [body for channel, body in batch if channel is Channel.GOSSIP]
+                if said:
+                    self._hear(said)
+                if len(said) < len(batch) and take_bulk is not None:
+                    await take_bulk(self, [body for channel, body in batch if channel is Channel.BULK])
+        except QuStreamError as error:
+            self.connection.close_soon(error.code, error.detail)  # its peer broke a rule; nothing to say if it is over
+
+    def _hear(self, bodies: Sequence[bytes | bytearray]) -> None:
+        """Errors: `E-WIRE-…`, and nothing of what came together is taken."""
+        size = sum(map(len, bodies))
+        self.messages_in += len(bodies)
+        self.bytes_in += size
+        if self._take is not None:
+            self._take(self.peer, [decode(body, GossipMessage, max_bytes=GOSSIP_MAX_BYTES) for body in bodies])
+        elif self._early is not None and len(self._early) + len(bodies) <= EARLY_MAX and self._early_bytes + size <= EARLY_MAX_BYTES:
+            self._early_bytes += size
+            self._early += [decode(body, GossipMessage, max_bytes=GOSSIP_MAX_BYTES) for body in bodies]
+
+    def __repr__(self) -> str:
+        return f"<Session {self.number} {'>' if self.ours else '<'}{self.peer.hex()[:8]}{' link' if self.is_link else ''}>"
