@@ -57,6 +57,12 @@ CODES: dict[str, CodeRow] = {
         _U, "no connection could be made", "check that it runs, and that its address is right and can be reached"
     ),
     "E-DEADLINE": CodeRow(_U, "no answer within the deadline", "try again with a longer deadline"),
+    "E-NO-PEERS": CodeRow(
+        _U, "the node is linked to no other node", "it tries again by itself; see qnode peers, and this machine's way to the internet"
+    ),
+    "E-UNREACHABLE": CodeRow(
+        _O, "other nodes cannot connect to this node", "open its port in router and firewall, or correct its address"
+    ),
     # identity
     "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),
     "E-KEYSTORE-MODE": CodeRow(_O, "a secret file others can read", "chmod 600 the file"),

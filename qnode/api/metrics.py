@@ -1,7 +1,7 @@
 """The status snapshot as Prometheus metrics, in a registry of our own: a scrape shows exactly what `qnode status` shows.
 
-Names follow Prometheus' rules: base units, `_total` for counters. Labels are bounded: request kinds, codes of the error table and
-the QRNG servers of the configuration; nothing a peer sends becomes a label.
+Names follow Prometheus' rules: base units, `_total` for counters. Labels are bounded: request kinds, codes of the error table,
+topics of gossip, and the QRNG servers of the configuration; nothing a peer sends becomes a label.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from qnode.api.peer_metrics import peer_metrics
 from qnode.api.status import StatusSnapshot
 
 __all__ = ["CONTENT_TYPE", "MetricsPage"]
@@ -45,6 +46,7 @@ class _SnapshotCollector(Collector):
         yield condition
         yield from _supply(snapshot)
         yield from _requests(snapshot)
+        yield from peer_metrics(snapshot.network)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

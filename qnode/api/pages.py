@@ -1,4 +1,4 @@
-"""The read-only pages of a node: `/livez`, `/readyz`, `/v1/status`, `/metrics` (`proto/spec/node.md`)."""
+"""The read-only pages of a node: `/livez`, `/readyz`, `/v1/status`, `/v1/peers`, `/metrics` (`proto/spec/node.md`)."""
 
 from __future__ import annotations
 
@@ -28,5 +28,6 @@ def pages(snapshot: Callable[[], StatusSnapshot]) -> Mapping[str, Route]:
         "/livez": lambda: Answer(200, b'{"alive":true}', _JSON),
         "/readyz": readyz,
         "/v1/status": lambda: Answer(200, snapshot().to_json(), _JSON),
+        "/v1/peers": lambda: Answer(200, snapshot().peers_page().to_json(), _JSON),
         "/metrics": lambda: Answer(200, metrics.render(), CONTENT_TYPE),
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from qnode.api.spans import span_text
+from qustream.errors import CODES
 from qustream.wire.json_text import decode_json
 
 __all__ = [
@@ -21,7 +23,10 @@ __all__ = [
     "PeersPage",
     "PeersStatus",
     "TopicCounts",
+    "code_shown",
+    "reach_text",
     "shown",
+    "tried_text",
 ]
 
 # What a screen takes. The rest of a large network that is down is counted, not listed.
@@ -132,6 +137,11 @@ class PeersStatus(Struct, frozen=True):
     gossip: GossipCounts = GossipCounts()
     bulk: BulkCounts = BulkCounts()
 
+    def ways(self) -> dict[str, int]:
+        """Links by direction."""
+        out = sum(link.direction == "out" for link in self.links)
+        return {"out": out, "in": len(self.links) - out}
+
 
 class PeersPage(Struct, frozen=True):
     """The page `/v1/peers`: whose peers these are, and when."""
@@ -153,5 +163,24 @@ class PeersPage(Struct, frozen=True):
 
 def shown(text: str) -> str:
     """What somebody else chose, fit for a terminal: printable ASCII alone, and not endless."""
-    clean = "".join(c if " " < c <= "~" else "?" for c in text[: _SHOWN_MAX + 1])
+    clean = "".join(c if " " <= c <= "~" else "?" for c in text[: _SHOWN_MAX + 1])
     return clean if len(clean) <= _SHOWN_MAX else clean[:_SHOWN_MAX] + "..."
+
+
+def code_shown(code: str) -> str:
+    """A code of our table; anything else a peer may have made up."""
+    return code if code in CODES else "E-ANSWER-INVALID"
+
+
+def tried_text(tried: tuple[AddressTried, ...]) -> str:
+    """What came of each of our addresses."""
+    return "; ".join(f"{shown(each.address)} {code_shown(each.code) if each.code else 'reached'}" for each in tried)
+
+
+def reach_text(network: PeersStatus, now_ms: int) -> str:
+    """Whether others reach us, in words."""
+    if network.reach == "unreachable":
+        return "NOT reached"
+    if network.reached_ms:
+        return f"reached {span_text(now_ms - network.reached_ms)} ago"
+    return "reached" if network.reach == "reached" else "not known whether reached"

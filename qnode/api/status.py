@@ -10,7 +10,8 @@ from itertools import accumulate
 import msgspec
 from msgspec import Struct
 
-from qnode.api.peers import PeersStatus
+from qnode.api.peers import GossipCounts, PeersPage, PeersStatus, reach_text, shown
+from qnode.api.spans import span_text
 from qustream.errors import CODES
 from qustream.wire.json_text import decode_json
 
@@ -26,6 +27,10 @@ __all__ = [
     "status_line",
     "status_text",
 ]
+
+
+# A machine has an address of each kind; what more peers claim is in the JSON.
+SEEN_SHOWN_MAX = 2
 
 
 class Condition(Struct, frozen=True):
@@ -129,6 +134,10 @@ class StatusSnapshot(Struct, frozen=True):
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
 
+    def peers_page(self) -> PeersPage:
+        """The part about the network of peers, as a page of its own."""
+        return PeersPage(self.node, self.addresses, self.epoch, self.now_ms, self.network)
+
     @staticmethod
     def from_json(data: bytes) -> StatusSnapshot:
         """Raises ValueError when `data` is something else."""
@@ -138,7 +147,11 @@ class StatusSnapshot(Struct, frozen=True):
 def status_line(snapshot: StatusSnapshot) -> str:
     """One line, for systemd."""
     state = "ready" if snapshot.ready else "; ".join(f"{c.code} {c.detail}" for c in snapshot.conditions if c.stops)
-    return f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held"
+    ways = snapshot.network.ways()
+    return (
+        f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held; "
+        f"links {ways['out']} out, {ways['in']} in"
+    )
 
 
 def status_text(snapshot: StatusSnapshot) -> str:
@@ -149,7 +162,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"node        {snapshot.node} ({snapshot.node_class})",
         f"addresses   {', '.join(snapshot.addresses)}",
         f"network     {snapshot.chain}, version {snapshot.height} of the network file, epoch {snapshot.epoch}",
-        f"version     {snapshot.version}, up {_duration(up_ms)}, ready for {_duration(snapshot.ready_ms)} of it",
+        f"version     {snapshot.version}, up {span_text(up_ms)}, ready for {span_text(snapshot.ready_ms)} of it",
         f"state       {'ready' if snapshot.ready else 'NOT READY'}",
         f"randomness  {pool.units} of {pool.capacity} units in memory, {pool.taken} used, {pool.expired} thrown away unused",
         f"blocks      {held.blocks} of {held.capacity} held, {held.erased} erased, {held.marks} spent indices remembered",
@@ -157,14 +170,34 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"refused     {_counts(snapshot.refused)}",
         f"peers       {peers.open} connected, {peers.accepted} accepted, {peers.refused} turned away, "
         f"{peers.displaced} displaced, {peers.handshakes_failed} failed handshakes",
+        f"links       {_links(snapshot)}",
+        f"gossip      {_gossip(snapshot.network.gossip)}",
     ]
     for link in snapshot.links:
         why = f": {link.code} {link.reason}".rstrip() if link.code else ""
-        since = _duration(snapshot.now_ms - link.since_ms)
+        since = span_text(snapshot.now_ms - link.since_ms)
         lines.append(f"qrngd       {link.address} {link.server[:14]}… {link.state} for {since}{why}, {link.units} units")
     for found in snapshot.conditions:
         lines.append(f"{'STOPPED BY' if found.stops else 'condition '}  {found.code}: {found.detail}. Remedy: {found.remedy}.")
     return "\n".join(lines)
+
+
+def _links(snapshot: StatusSnapshot) -> str:
+    network = snapshot.network
+    ways = network.ways()
+    seen = ", ".join(shown(address) for address in network.seen_at[:SEEN_SHOWN_MAX])
+    return (
+        f"{ways['out']} out, {ways['in']} in, of {network.known} known nodes; {reach_text(network, snapshot.now_ms)}"
+        f"{f'; seen at {seen}' if seen else ''}"
+    )
+
+
+def _gossip(gossip: GossipCounts) -> str:
+    topics = gossip.topics.values()
+    return (
+        f"{sum(t.messages_in for t in topics)} messages in, {sum(t.messages_out for t in topics)} out, "
+        f"{gossip.duplicates} in vain, {gossip.dropped} dropped, {gossip.bad} bad"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -176,12 +209,3 @@ def _speed(durations: DurationStatus) -> str:
     if half is None:
         return ""
     return f"; half within {half} ms, 99 % " + (f"in more than {durations.bounds_ms[-1]} ms" if most is None else f"within {most} ms")
-
-
-def _duration(duration_ms: int) -> str:
-    minutes = max(0, duration_ms) // 60_000
-    if minutes < 1:
-        return f"{max(0, duration_ms) // 1000} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes // 1440} days"

@@ -1,4 +1,4 @@
-"""The command `qnode`: init, run, status, doctor, wait, id, restore."""
+"""The command `qnode`: init, run, status, peers, doctor, wait, id, restore."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from qnode.cli.doctor import doctor
 from qnode.cli.init import init
+from qnode.cli.peers import peers
 from qnode.cli.run import identity, restore, run
 from qnode.cli.status import status, wait
 from qustream.aio.journal import journal_prefix
@@ -22,7 +23,7 @@ def cli() -> None:
     """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
 
 
-for command in (init, run, status, doctor, wait, identity, restore):
+for command in (init, run, status, peers, doctor, wait, identity, restore):
     cli.add_command(command)
 
 

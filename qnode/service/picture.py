@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import trio
 
-from qnode.api.peers import PeersStatus
+from qnode.api.peers import PeersStatus, code_shown, tried_text
 from qnode.api.status import (
     Condition,
     DurationStatus,
@@ -73,11 +73,12 @@ class Picture:
         """How the node is, now."""
         parts, now_ms = self._parts, self._clock_ms()
         record = self.record()
-        epoch = self._epoch(now_ms)
+        epoch, network = self._epoch(now_ms), parts.network()
         conditions = (
             *self._network_conditions(record, now_ms),
             *(condition(s.code, f"{s.address}: {s.reason}") for link in parts.links if (s := link.status).code),
             *self._service_conditions(epoch, now_ms),
+            *_peer_conditions(network),
         )
         return StatusSnapshot(
             version=self._version,
@@ -99,7 +100,7 @@ class Picture:
             answered=dict(parts.counts.answered),
             refused=dict(parts.counts.refused),
             durations=DurationStatus(DURATION_BOUNDS_MS, tuple(parts.counts.durations), parts.counts.duration_sum_ms),
-            network=parts.network(),
+            network=network,
         )
 
     def record(self) -> NodeRecord | None:
@@ -157,6 +158,18 @@ class Picture:
             said = f"{status.state}{': ' + status.reason if status.reason else ''}"
             reasons.append(f"qrngd {to_text(IdKind.QRNG, status.server)[:14]}… at {status.address} is {said}")
         return "no attested randomness in memory; " + "; ".join(reasons)
+
+
+def _peer_conditions(network: PeersStatus) -> list[Condition]:
+    """Neither stops the node: who is connected is served."""
+    found = []
+    if network.lonely and network.known:
+        ended = ", ".join(f"{code_shown(code)} {count}" for code, count in sorted(network.dialled.items()) if code != "reached")
+        found.append(condition("E-NO-PEERS", f"none of {network.known} known nodes is linked; dials ended with: {ended or 'nothing yet'}"))
+    if network.reach == "unreachable":
+        why = tried_text(network.tried) or "no address of this node is known to others"
+        found.append(condition("E-UNREACHABLE", f"nodes that were asked to connect did not get through: {why}"))
+    return found
 
 
 def _held(store: Store) -> HeldStatus:

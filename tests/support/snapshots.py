@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from qnode.api.peers import PeersStatus
+from qnode.api.peers import AddressTried, BulkCounts, DialStatus, GossipCounts, PeerLink, PeersStatus, TopicCounts
 from qnode.api.status import (
     DurationStatus,
     HeldStatus,
@@ -17,7 +17,42 @@ from qnode.api.status import (
     condition,
 )
 
-__all__ = ["snapshot"]
+__all__ = ["NETWORK", "link", "snapshot"]
+
+
+def link(node: str, **changes: Any) -> PeerLink:
+    """A link out to `node`, chosen and in order, with `changes`."""
+    common = PeerLink(
+        node=node, operator="somebody", node_class="community", direction="out", reason="chosen", anchor=False, address="192.0.2.1:7400",
+        since_ms=9_000_000, rtt_ms=40, in_mesh=True, score=3, height=7, messages_in=10, messages_out=20, bytes_in=4_000, bytes_out=8_000,
+    )  # fmt: skip
+    return replace(common, **changes)
+
+
+NETWORK = PeersStatus(
+    known=41,
+    unreached=3,
+    wanted=2,
+    links=(
+        link("qn1bbbbbbbbbbbbbbbb", direction="in", reason="assigned", since_ms=9_400_000, address="192.0.2.9:50123", in_mesh=False),
+        link("qn1cccccccccccccccc", anchor=True),
+        link("qn1aaaaaaaaaaaaaaaa", reason="assigned", node_class="foundation", operator="a site", rtt_ms=-1),
+    ),
+    dials=(
+        DialStatus("qn1dddddddddddddddd", "away", "community", "assigned", 4, "E-PEER-UNREACHABLE", 10_040_000),
+        DialStatus("qn1eeeeeeeeeeeeeeee", "elsewhere", "community", "chosen", 0, "", 0),
+    ),
+    dialled={"reached": 12, "E-PEER-UNREACHABLE": 5},
+    refused={"E-PEER-LIMIT": 6},
+    greylisted=1,
+    reach="reached",
+    reached_ms=9_800_000,
+    tried=(AddressTried("192.0.2.7:7400", ""),),
+    seen_at=("192.0.2.7",),
+    height_max=8,
+    gossip=GossipCounts({"address": TopicCounts(30, 60, 12_000, 24_000)}, duplicates=9, dropped=2, bad=1, expelled=1),
+    bulk=BulkCounts(served=4, fetched=1, failed=2, bytes_in=3_000, bytes_out=9_000_000),
+)
 
 HEALTHY = StatusSnapshot(
     version="0.1.0",
@@ -39,7 +74,7 @@ HEALTHY = StatusSnapshot(
     answered={"key": 20, "collect": 6},
     refused={"E-GRANT-SPENT": 2},
     durations=DurationStatus((2, 5, 10), (0, 20, 5, 1), 130.5),
-    network=PeersStatus(),
+    network=NETWORK,
 )
 STOPPED = {
     "ready": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from support.snapshots import snapshot
 
 from qnode.api.status import DurationStatus, StatusSnapshot, condition, status_line, status_text
@@ -19,6 +20,8 @@ def test_one_screen_says_what_an_operator_asks() -> None:
     assert lines["blocks"] == "5 of 4096 held, 25 erased, 30 spent indices remembered"
     assert lines["answered"] == "collect 6, key 20; half within 5 ms, 99 % in more than 10 ms"
     assert lines["refused"] == "E-GRANT-SPENT 2"
+    assert lines["links"] == "2 out, 1 in, of 41 known nodes; reached 3 min ago; seen at 192.0.2.7"
+    assert lines["gossip"] == "30 messages in, 60 out, 9 in vain, 2 dropped, 1 bad"
     assert "live for 16 min, 29 units" in lines["qrngd"]
     assert len(text.splitlines()) <= 24
     assert max(len(line) for line in text.splitlines()) <= 120
@@ -32,8 +35,15 @@ def test_what_stops_the_node_stands_out_with_its_remedy() -> None:
     assert "condition   E-REGISTRY-VERSION: an older file." in text
 
 
+def test_where_peers_say_they_see_us_cannot_spoil_the_screen() -> None:
+    text = status_text(snapshot(network=replace(snapshot().network, seen_at=("\x1b[2J" + "z" * 300, "192.0.2.8", "192.0.2.9"))))
+    assert "\x1b" not in text
+    assert "192.0.2.9" not in text
+    assert max(len(line) for line in text.splitlines()) <= 200
+
+
 def test_the_line_for_systemd_is_one_line_and_names_only_what_stops() -> None:
-    assert status_line(snapshot()) == "ready; pool 8/8, 5 blocks held"
+    assert status_line(snapshot()) == "ready; pool 8/8, 5 blocks held; links 2 out, 1 in"
     line = status_line(snapshot(stopped=True))
     assert line.startswith("E-ENTROPY-SHORT no attested randomness")
     assert "E-REGISTRY-VERSION" not in line

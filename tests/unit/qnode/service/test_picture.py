@@ -9,6 +9,7 @@ import pytest
 import trio
 from support.keys_world import CHAIN, World
 
+from qnode.api.peers import AddressTried, PeersStatus
 from qnode.api.status import StatusSnapshot
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink, LinkStatus
@@ -33,7 +34,8 @@ class Scene:
             registry=self.world.registry, clock_ms=self.world.clock_ms, on_change=lambda: None,
         )  # fmt: skip
         self.counts, self.peers = RequestCounts(), ListenerStats()
-        parts = Parts(self.world.registry, self.store, self.pool, [self.link], self.counts, self.peers)
+        self.network = PeersStatus()
+        parts = Parts(self.world.registry, self.store, self.pool, [self.link], self.counts, self.peers, lambda: self.network)
         self.picture = Picture(self.world.node.id, CHAIN, parts, clock_ms=self.world.clock_ms)
         supply = self.pool.supply()
         supply.set_live(True)
@@ -158,3 +160,28 @@ def test_the_snapshot_survives_json_and_holds_nothing_of_peers(scene: Scene) -> 
     snapshot = scene.snapshot()
     assert StatusSnapshot.from_json(snapshot.to_json()) == snapshot
     assert (snapshot.peers.refused, snapshot.peers.handshakes_failed) == (3, 2)
+
+
+def test_a_node_without_links_says_so_and_serves_on(scene: Scene) -> None:
+    scene.network = PeersStatus(known=9, lonely=True, dialled={"E-PEER-UNREACHABLE": 12, "E-MADE-UP": 1, "reached": 3})
+    [found] = scene.snapshot().conditions
+    assert (found.code, found.stops, scene.snapshot().ready) == ("E-NO-PEERS", False, True)
+    assert found.detail == "none of 9 known nodes is linked; dials ended with: E-ANSWER-INVALID 1, E-PEER-UNREACHABLE 12"
+    assert scene.snapshot().network == scene.network
+
+
+def test_a_network_of_one_has_no_peers_to_miss(scene: Scene) -> None:
+    scene.network = PeersStatus(known=0, lonely=True)
+    assert scene.codes() == []
+
+
+def test_a_node_that_nobody_reaches_says_what_each_address_gave_and_serves_on(scene: Scene) -> None:
+    tried = (AddressTried("192.0.2.7:7400", "E-DEADLINE"), AddressTried("\x1b[2J", "E-MADE-UP"))
+    scene.network = PeersStatus(known=9, reach="unreachable", tried=tried)
+    [found] = scene.snapshot().conditions
+    assert (found.code, found.stops, scene.snapshot().ready) == ("E-UNREACHABLE", False, True)
+    assert found.detail.endswith("did not get through: 192.0.2.7:7400 E-DEADLINE; ?[2J E-ANSWER-INVALID")
+    scene.network = PeersStatus(known=9, reach="unreachable")
+    assert scene.snapshot().conditions[0].detail.endswith("no address of this node is known to others")
+    scene.network = PeersStatus(known=9, reach="unknown")
+    assert scene.codes() == []

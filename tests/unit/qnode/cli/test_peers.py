@@ -1,0 +1,42 @@
+"""`qnode peers` against pages that are right, wrong or absent."""
+
+from __future__ import annotations
+
+import click.testing
+import pytest
+from support.pages import pages
+from support.snapshots import snapshot
+
+from qnode.api.peers import PeersPage
+from qnode.api.peers_text import peers_text
+from qnode.cli import cli
+from qustream.errors import QuStreamError
+
+
+def peers(*arguments: str) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli, ["peers", *arguments])
+
+
+def test_the_table_and_the_page() -> None:
+    page = snapshot().peers_page()
+    with pages({"/v1/peers": (200, page.to_json())}) as address:
+        text, as_json = peers("--url", address), peers("--url", f"http://{address}/", "--json")
+    assert (text.exit_code, as_json.exit_code) == (0, 0)
+    assert text.output == peers_text(page) + "\n"
+    assert PeersPage.from_json(as_json.output.encode()) == page
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"error": "not found"}', b"\xff\xfe"])
+def test_what_is_not_a_node_is_called_so(body: bytes) -> None:
+    with pages({"/v1/peers": (404, body)}) as address:
+        error = peers("--url", address).exception
+    assert isinstance(error, QuStreamError)
+    assert error.code == "E-PEER-VERSION"
+
+
+def test_nobody_there() -> None:
+    with pages({}) as address:
+        pass
+    error = peers("--url", address).exception
+    assert isinstance(error, QuStreamError)
+    assert (error.code, error.exit_code) == ("E-PEER-UNREACHABLE", 75)
