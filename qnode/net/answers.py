@@ -35,6 +35,8 @@ from qustream.wire.peers import (
 __all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota", "tag_of"]
 
 PEER_TAGS = range(70, 80)
+# What nodes alone may ask of each other, whether this version of a node answers it or not.
+NODE_TAGS = range(70, 90)
 # All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
@@ -75,8 +77,7 @@ class Desk:
 
     async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
         """Answer anybody else. Errors: the refusal."""
-        tag = tag_of(body)
-        if any(tag in tags for tags, _ in self._routes):
+        if tag_of(body) in NODE_TAGS:
             raise fault("E-PEER-UNLICENSED", "this is answered to active nodes of the network alone")
         return await self._anyone(peer, body, deadline_ms)
 
@@ -110,7 +111,7 @@ class Host(Protocol):
         """Let the connection be a link. Errors: the refusal."""
         ...
 
-    def records_after(self, node: bytes) -> Sequence[Signed]:
+    async def records_after(self, node: bytes) -> Sequence[Signed]:
         """The newest address records of the next nodes in order of id."""
         ...
 
@@ -141,7 +142,7 @@ class PeerAnswers:
                 return encode(LinkAccepted(session.connection.remote))
             case AddressAsk():
                 self._pages.spend(session.peer)
-                return encode(AddressAnswer(tuple(self._host.records_after(ask.after))))
+                return encode(AddressAnswer(tuple(await self._host.records_after(ask.after))))
             case DialBackAsk():
                 return encode(DialBackAnswer(await self._dial_back(session.peer)))
             case HeightTold():

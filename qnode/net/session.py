@@ -48,6 +48,8 @@ class Session:
     def __init__(self, number: int, connection: Connection, *, ours: bool, prefix: str = "") -> None:
         self.number, self.connection, self.ours, self.prefix = number, connection, ours, prefix
         self.peer = connection.peer.id
+        self.address = connection.remote  # where it is connected to, or from
+        self.height = connection.peer.hello.height  # of the network as its peer sees it, as it says
         self.reason: LinkReason | None = None
         self.is_link = False
         self.opened_s = trio.current_time()

@@ -11,7 +11,7 @@ import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -30,6 +30,7 @@ from qnode.core.gossip_events import (
     Send,
     Ticked,
     Verdict,
+    Wake,
 )
 from qustream.wire.codec import encode
 from qustream.wire.gossip import GossipMessage, GossipPush, Topic
@@ -56,7 +57,7 @@ class TopicCount:
 
 class GossipService:
     """One node's gossip. `say`: queues encoded gossip for a linked peer, without waiting; False if it had to be dropped. `expel`: the link
-    is to be closed, and none made before a time of `now_ms`. `offset_ms`: what `now_ms` is at zero of trio's clock."""
+    is to be closed, and none made before a time of `clock_ms`, which never goes back and is trio's clock by default."""
 
     def __init__(
         self,
@@ -64,22 +65,19 @@ class GossipService:
         say: Callable[[bytes, bytes], bool],
         expel: Callable[[bytes, int], None],
         judges: Mapping[Topic, Judge],
-        offset_ms: int = 0,
+        clock_ms: Callable[[], int] | None = None,
     ) -> None:
         self.core = Gossip()
         self.topics = {topic: TopicCount() for topic in Topic}
         self.bad: Counter[Topic] = Counter()
         self.expelled = self.unsent = 0
-        self._say, self._expel, self._judges, self._offset_ms = say, expel, dict(judges), offset_ms
+        self._say, self._expel, self._judges = say, expel, dict(judges)
+        self._now_ms = clock_ms or _trio_ms
         self._waiting: deque[tuple[bytes, Topic, Awaitable[Verdict]]] = deque()
         self._judging = 0
         self._nursery: trio.Nursery | None = None
         self._wake_s = math.inf
         self._alarm: trio.CancelScope | None = None
-
-    def now_ms(self) -> int:
-        """The time as the core knows it: never goes back."""
-        return self._offset_ms + int(trio.current_time() * 1000)
 
     # -- what happens -----------------------------------------------------------------------------------------------------
 
@@ -97,7 +95,7 @@ class GossipService:
 
     def heard(self, peer: bytes, messages: Sequence[GossipMessage]) -> None:
         """Take what a linked peer said."""
-        now_ms, core = self.now_ms(), self.core
+        now_ms, core = self._now_ms(), self.core
         effects: list[Effect] = []
         for message in messages:
             if type(message) is GossipPush:
@@ -118,7 +116,8 @@ class GossipService:
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._wake)
-                self._begin_judging()
+                for _ in self._waiting:
+                    self._begin_judging()
                 task_status.started()
                 beat_s = trio.current_time()
                 while True:
@@ -139,7 +138,7 @@ class GossipService:
             self._step(Ticked(secrets.randbits(DRAW_BITS), is_heartbeat=False))
 
     def _step(self, event: Event) -> None:
-        now_ms = self.now_ms()
+        now_ms = self._now_ms()
         self._perform(step(self.core, event, now_ms), now_ms)
 
     def _perform(self, effects: list[Effect], now_ms: int) -> None:
@@ -163,7 +162,8 @@ class GossipService:
                 self.expelled += 1
                 self._expel(effect.peer, effect.until_ms)
             else:
-                self._set_alarm(effect)
+                assert isinstance(effect, Wake)
+                self._set_alarm(effect.at_ms - now_ms)
 
     def _send(self, effect: Send, body: bytes) -> None:
         message = effect.message
@@ -174,8 +174,8 @@ class GossipService:
             count.messages_out += 1
             count.bytes_out += len(message.body)
 
-    def _set_alarm(self, effect: Any) -> None:
-        self._wake_s = (effect.at_ms - self._offset_ms) / 1000
+    def _set_alarm(self, in_ms: int) -> None:
+        self._wake_s = trio.current_time() + in_ms / 1000
         if self._alarm is not None:
             self._alarm.deadline = self._wake_s
 
@@ -206,3 +206,7 @@ class GossipService:
                 self._step(Judged(name, verdict))
         finally:
             self._judging -= 1
+
+
+def _trio_ms() -> int:
+    return int(trio.current_time() * 1000)

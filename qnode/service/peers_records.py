@@ -1,0 +1,276 @@
+"""Where nodes say they are: judging, keeping, saying and asking for address records (`proto/spec/peers.md`, §1 and §6).
+
+What costs nothing is checked first. Signatures are verified in a worker thread, all that have gathered by then in one visit. Records go
+to the disk a few seconds later, in batches: what a crash loses is asked for again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import trio
+
+from qnode.core.gossip_events import Verdict
+from qnode.core.peers_limits import AHEAD_MAX_MS, RECORD_EVERY_MS
+from qnode.net.answers import PAGES_MAX
+from qnode.net.hub import Hub
+from qnode.net.session import Session
+from qnode.service.gossip import GossipService
+from qnode.service.peers_known import KnownNodes
+from qustream.errors import PeerFault, QuStreamError, fault
+from qustream.identity.signing import SigningKey, verify
+from qustream.model.base import Signed
+from qustream.model.keys import PublicKey
+from qustream.model.network import AddressRecord
+from qustream.rules.peering import is_address
+from qustream.wire.codec import decode, encode
+from qustream.wire.gossip import Topic
+from qustream.wire.peers import RECORDS_MAX, AddressAnswer, AddressAsk
+
+__all__ = ["RecordKeeper", "Records"]
+
+# A signed record of eight names of 128 characters has 4.5 KiB.
+RECORD_MAX_BYTES = 5 * 1024
+# Verified in one visit to a thread: 64 × 0.4 ms, and then others have their turn.
+VERIFIED_AT_ONCE_MAX = 64
+FLUSH_S = 2.0  # between two writes to the disk
+# Records are asked for a page at a time, from so many links.
+ASKED_LINKS = 2
+ASK_MS = 20_000
+# Until a page that does not come is given up for good, and how long a start may take to bring links: an hour, then gossip has brought most.
+ASK_PAUSE_S, ASK_TRIES_MAX = 5.0, 720
+PAGE_MAX_BYTES = RECORDS_MAX * RECORD_MAX_BYTES + 64
+
+
+class RecordKeeper(Protocol):
+    """What of peers is on the disk. Every method may take as long as the disk does. Errors: `E-NODE-READONLY`, `E-DISK-FULL`."""
+
+    def records(self) -> Sequence[tuple[bytes, Signed]]: ...
+    def records_of(self, nodes: Sequence[bytes]) -> Mapping[bytes, Signed]: ...
+    def keep_records(self, records: Mapping[bytes, Signed]) -> None: ...
+    def issued_ms(self) -> int: ...
+    def keep_issued_ms(self, issued_ms: int) -> None: ...
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A signature that waits to be verified."""
+
+    key: PublicKey
+    signed: Signed
+    holds: bool | None = None
+
+
+def _verify_all(claims: Sequence[_Claim]) -> None:
+    for claim in claims:
+        claim.holds = verify(claim.key, "address", claim.signed.body, claim.signed.signature)
+
+
+class Signatures:
+    """Verifies in a worker thread whatever has gathered while it was busy."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Claim] = []
+        self._turn = trio.Lock()
+
+    async def hold(self, key: PublicKey, signed: Signed) -> bool:
+        """Whether the signature holds."""
+        claim = _Claim(key, signed)
+        self._waiting.append(claim)
+        async with self._turn:
+            while claim.holds is None:
+                batch, self._waiting = self._waiting[:VERIFIED_AT_ONCE_MAX], self._waiting[VERIFIED_AT_ONCE_MAX:]
+                await trio.to_thread.run_sync(_verify_all, batch)
+        return claim.holds
+
+
+class Records:
+    """The newest address record of every known node, our own among them. `addresses`: what the configuration says of our own; `clock_ms`:
+    the machine's clock; `learnt` hears of every record that counts."""
+
+    def __init__(
+        self, key: SigningKey, known: KnownNodes, keeper: RecordKeeper, addresses: Sequence[str], *, chain: str,
+        clock_ms: Callable[[], int], learnt: Callable[[bytes, int, tuple[str, ...]], None],
+    ) -> None:  # fmt: skip
+        self._key, self._known, self._keeper, self._addresses = key, known, keeper, tuple(addresses)
+        self._chain, self._clock_ms, self._learnt = chain, clock_ms, learnt
+        self._newest: dict[bytes, tuple[int, tuple[str, ...]]] = {}
+        self._unkept: dict[bytes, Signed] = {}
+        self._signatures = Signatures()
+        self._issued_ms = keeper.issued_ms()
+        self._asked: set[bytes] = set()
+        for node, signed in keeper.records():
+            record = decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES)
+            self._newest[node] = (record.issued_ms, record.addresses)
+
+    def begin(self) -> None:
+        """The network is known: tell what the disk had."""
+        for node, (issued_ms, addresses) in list(self._newest.items()):
+            if node in self._known:
+                self._learnt(node, issued_ms, addresses)
+
+    # -- what others say --------------------------------------------------------------------------------------------------
+
+    async def judge(self, body: bytes, _peer: bytes) -> Verdict:
+        """As a `Judge` of gossip."""
+        try:
+            signed = decode(body, Signed, max_bytes=RECORD_MAX_BYTES)
+        except QuStreamError:
+            return Verdict.BAD
+        return await self.take(signed)
+
+    async def take(self, signed: Signed) -> Verdict:
+        """Keep a record if it is good, and say what it is."""
+        try:
+            record = decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES)
+        except QuStreamError:
+            return Verdict.BAD
+        refused = self._refused(record)
+        if refused is not None:
+            return refused
+        known = self._known.get(record.node)
+        assert known is not None, "a record of nobody is useless"
+        if not await self._signatures.hold(known.key, signed):
+            return Verdict.BAD
+        refused = self._refused(record)  # a newer one may have come meanwhile
+        if refused is None:
+            self._keep(record, signed)
+        return refused or Verdict.GOOD
+
+    def _refused(self, record: AddressRecord) -> Verdict | None:
+        """What is wrong with a record as far as it costs nothing to find out."""
+        newest_ms, _ = self._newest.get(record.node, (0, ()))
+        if record.chain != self._chain or not all(map(is_address, record.addresses)):
+            return Verdict.BAD
+        is_early = record.issued_ms < max(self._known.records_from_ms, newest_ms + RECORD_EVERY_MS)
+        if record.node not in self._known or is_early or record.issued_ms > self._clock_ms() + AHEAD_MAX_MS:
+            return Verdict.USELESS
+        return None
+
+    def _keep(self, record: AddressRecord, signed: Signed) -> None:
+        self._newest[record.node] = (record.issued_ms, record.addresses)
+        self._unkept[record.node] = signed
+        self._learnt(record.node, record.issued_ms, record.addresses)
+
+    def addresses(self, node: bytes) -> Sequence[str]:
+        """Where the network says that a known node is: its record's, else the registry's."""
+        known = self._known.get(node)
+        issued_ms, addresses = self._newest.get(node, (-1, ()))
+        if issued_ms >= self._known.records_from_ms:
+            return addresses
+        return known.addresses if known is not None else ()
+
+    async def after(self, node: bytes) -> Sequence[Signed]:
+        """The newest records of the next `RECORDS_MAX` nodes in order of id."""
+        names = heapq.nsmallest(RECORDS_MAX, (name for name in self._newest if name > node and self._counts(name)))
+        kept = await trio.to_thread.run_sync(self._keeper.records_of, [name for name in names if name not in self._unkept])
+        return [signed for name in names if (signed := self._unkept.get(name) or kept.get(name)) is not None]
+
+    def _counts(self, node: bytes) -> bool:
+        return self._newest[node][0] >= self._known.records_from_ms and (node in self._known or node == self._key.id)
+
+    # -- what we say ------------------------------------------------------------------------------------------------------
+
+    def _to_say(self) -> tuple[str, ...]:
+        """The addresses that have to be said now; none if there is nothing to say (`proto/spec/peers.md`, §1)."""
+        own, now_ms = self._known.own, self._clock_ms()
+        if own is None:
+            return ()
+        addresses = self._addresses or own.addresses
+        said_ms, said = self._newest.get(self._key.id, (None, ()))
+        if said_ms is not None and abs(now_ms - said_ms) < RECORD_EVERY_MS:
+            return ()
+        if said_ms is None or said_ms < self._known.records_from_ms:
+            is_due = addresses != own.addresses
+        else:
+            is_due = addresses != said or (addresses != own.addresses and said_ms < self._known.epoch_began_ms)
+        return addresses if is_due else ()
+
+    async def _say(self, gossip: GossipService) -> None:
+        addresses = self._to_say()
+        if not addresses:
+            return
+        issued_ms = max(self._clock_ms(), self._issued_ms + 1)
+        record = AddressRecord(self._chain, self._key.id, issued_ms, addresses)
+
+        def make() -> Signed:
+            self._keeper.keep_issued_ms(issued_ms)  # before anybody hears it, so that it rises across a crash too
+            return self._key.sign_noun("address", record)
+
+        signed = await trio.to_thread.run_sync(make)
+        self._issued_ms = issued_ms
+        self._newest[self._key.id] = (issued_ms, addresses)
+        self._unkept[self._key.id] = signed
+        gossip.publish(Topic.ADDRESS, encode(signed))
+
+    # -- running ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, gossip: GossipService, hub: Hub) -> None:
+        """Say what is to be said, keep what is new, and ask for what was missed, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_all, hub)
+            while True:
+                await trio.sleep(FLUSH_S)
+                try:
+                    if hub.links:
+                        await self._say(gossip)
+                    await self._flush()
+                except QuStreamError:
+                    continue  # the store says so, as a condition; it is tried again
+
+    async def _flush(self) -> None:
+        if not self._unkept:
+            return
+        records = dict(self._unkept)
+        await trio.to_thread.run_sync(self._keeper.keep_records, records)
+        self._unkept = {node: signed for node, signed in self._unkept.items() if records.get(node) is not signed}
+
+    async def _ask_all(self, hub: Hub) -> None:
+        """After a start with records older than an epoch: all of them, from two links."""
+        newest_ms = max((issued_ms for node, (issued_ms, _) in self._newest.items() if node != self._key.id), default=0)
+        if newest_ms > self._clock_ms() - self._known.epoch_ms > 0:
+            return
+        for _ in range(ASK_TRIES_MAX):
+            await trio.sleep(ASK_PAUSE_S)
+            for link in list(hub.links):
+                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self._ask(link):
+                    self._asked.add(link.peer)
+            if len(self._asked) >= ASKED_LINKS:
+                return
+
+    async def _ask(self, link: Session) -> bool:
+        """All pages of one peer; False if it did not give them, and may be asked again."""
+        after = bytes(32)
+        try:
+            for _ in range(PAGES_MAX):
+                body = await link.call(encode(AddressAsk(after)), ASK_MS, max_answer_bytes=PAGE_MAX_BYTES)
+                page = decode(body, AddressAnswer, max_bytes=PAGE_MAX_BYTES).records
+                after = await self._take_page(page, after)
+                if len(page) < RECORDS_MAX:
+                    return True
+        except PeerFault:
+            return True  # what it says is of no use; others are asked, and gossip tells the rest
+        except QuStreamError:
+            return False
+        return True
+
+    async def _take_page(self, page: Sequence[Signed], after: bytes) -> bytes:
+        """Take records that stand in order, and return the last one's node. Errors: `E-ANSWER-INVALID`, `E-WIRE-…`."""
+        names = [decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES).node for signed in page]
+        if any(one >= other for one, other in pairwise([after, *names])):
+            raise fault("E-ANSWER-INVALID", "address records out of order")
+        verdicts: list[Verdict] = []
+
+        async def take(signed: Signed) -> None:
+            verdicts.append(await self.take(signed))
+
+        async with trio.open_nursery() as nursery:
+            for signed in page:
+                nursery.start_soon(take, signed)
+        if Verdict.BAD in verdicts:
+            raise fault("E-ANSWER-INVALID", "an address record that does not hold")
+        return names[-1] if names else after
