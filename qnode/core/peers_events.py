@@ -46,12 +46,14 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class NetworkChanged:
     """The registry, or the epoch, is another; also the first event of all. `nodes`: the active nodes by id, ourselves among them if we are
-    one. `seeds`: of the epochs before this, this and the next, by number. `meshed`: nodes that are all linked to each other."""
+    one. `seeds`: of the epochs before this, this and the next, by number. `meshed`: nodes that are all linked to each other.
+    `records_from_ms`: address records issued before this count no more."""
 
     epoch: int
     seeds: Mapping[int, bytes]
     nodes: Mapping[bytes, Known]
     meshed: frozenset[bytes] = frozenset()
+    records_from_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class AddressesLearnt:
 
 @dataclass(frozen=True, slots=True)
 class LinkMade:
-    """A dial has led to a connection, and the peer has accepted the link (a feeler: it was reached). `prefix`: of the address reached."""
+    """A dial has led to a connection, and the peer has accepted the link (a feeler: it was reached). `prefix`: of the address reached.
+    Answered by `Admit` or, of a feeler always, `HangUp` of this link."""
 
     link: int
     peer: bytes

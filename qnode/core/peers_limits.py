@@ -1,0 +1,74 @@
+"""Every bound and every time of the network of peers with its reason, in one place (`proto/spec/peers.md`)."""
+
+from __future__ import annotations
+
+from qustream.rules.peering import ASSIGNED_LINKS
+
+__all__ = ["ASSIGNED_LINKS"]
+
+SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
+
+# --- outbound
+# A graph in which everybody opens eight links at random holds together when a third of the nodes are silent; half are assigned.
+OUTBOUND_MAX = 8
+# As many as are assigned: a node that comes back is, before it has drawn anybody, where it was with half of its links.
+ANCHORS_MAX = 4
+# Who has stood for this long has survived a few epochs of gossip's judgement; who came in the last minutes of an attack has not.
+ANCHOR_AFTER_MS = 10 * MINUTE
+# Four chosen ones, so nobody is a neighbour by luck for more than four hours; and one link an hour costs nothing.
+ROTATE_MS = HOUR
+# When an epoch begins, all nodes have four new neighbours: they are dialled over a minute and not in one second.
+SPREAD_MS = MINUTE
+
+# --- inbound
+# Three times what a node opens: there is room in the whole network for everybody's eight even if two in three places are wasted.
+INBOUND_MAX = 24
+# One operator may run many nodes; more than two of them tell a node nothing the first did not.
+INBOUND_OPERATOR_MAX = 2
+# A third: whoever floods a node with connections cannot displace those who were there before.
+INBOUND_KEPT = 8
+# A newcomer displaces only where that makes the prefixes more even, or two prefixes would displace each other for ever.
+DISPLACE_LEAD = 2
+# Two connects that cross are at most one slow round trip apart; a node that was killed takes longer to start.
+REPLACE_AFTER_MS = 5 * SECOND
+# When all places are taken: others leave in minutes, and the refused one has other nodes to ask.
+PLACE_RETRY_MS = MINUTE
+
+# --- dialling
+# Enough that four dead ones do not hold up a start for more than ten seconds; few enough that nobody takes it for a scan.
+DIALS_MAX = 4
+# A restart takes seconds; a node that is down for days is asked twice an hour.
+BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 5 * SECOND, 30 * MINUTE
+# Assigned and meshed nodes are few. They alone lead out of a part of the network that was cut off and has filled its places within.
+BACKOFF_DUE_MAX_MS = 2 * MINUTE
+# A node without any link is cut off itself, and wants to be back within seconds.
+BACKOFF_ALONE_MAX_MS = 15 * SECOND
+# A link that has stood for so long was no accident.
+STOOD_MS = MINUTE
+# Thirty an hour: in a network of 4,732 each node is looked at by thirty others an hour.
+FEELER_MS, FEELER_AGAIN_MS = 2 * MINUTE, HOUR
+# A node that is not in the registry (any more) is refused everywhere; it asks now and then, for its own registry may be the old one.
+UNLISTED_DIAL_MS = 15 * SECOND
+# Draws before all are looked through: if one node in ten will do, a draw in thirty fails.
+SAMPLES = 32
+# Looking through all nodes takes milliseconds if there are thousands: where it was in vain, it is not repeated every second.
+SCAN_PAUSE_MS, SCAN_SMALL = 10 * SECOND, 256
+
+# --- whether we are reached, and alone
+REACHED_MS, DIAL_BACK_EVERY_MS = 10 * MINUTE, 5 * MINUTE
+# Our own record has to be everywhere before anybody can try what it says.
+DIAL_BACK_FIRST_MS = MINUTE
+# One node can be cut off or lie; two of different operators are enough to tell an operator to look.
+DIAL_BACK_PEERS = 2
+# Three attempts at reaching somebody.
+ALONE_AFTER_MS = 30 * SECOND
+
+# --- address records (§1)
+# Clocks of servers differ by seconds; two minutes are a clock that somebody should look at.
+AHEAD_MAX_MS = 2 * MINUTE
+# A record a minute is more than any address changes, and bounds what a node can make all others verify.
+RECORD_EVERY_MS = MINUTE
+# They are said once an epoch; three may be missed.
+RECORD_EPOCHS = 4
+# A record of eight addresses has 1.1 KB; the largest that decodes (128 characters of four bytes) 4.4 KB.
+RECORD_MAX_BYTES = 4_424
