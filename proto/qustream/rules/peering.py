@@ -81,10 +81,13 @@ def _parts(address: str) -> tuple[str, str]:
 
 
 def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IPv4 address in IPv6 form is the IPv4 address."""
     try:
-        return ipaddress.ip_address(host)
+        number = ipaddress.ip_address(host)
     except ValueError:
         return None
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
+    return mapped or number
 
 
 def is_address(text: str) -> bool:
@@ -96,7 +99,7 @@ def is_address(text: str) -> bool:
         return False
     number = _number(host)
     if number is not None:
-        return not number.is_unspecified and not number.is_multicast and ("[" in text) == (number.version == 6)
+        return not number.is_unspecified and not number.is_multicast and ("[" in text) == (":" in host)
     last = host.rstrip(".").rpartition(".")[2]
     return _NAME.fullmatch(host) is not None and "[" not in text and _LIKE_NUMBER.fullmatch(last) is None
 
@@ -106,7 +109,5 @@ def prefix(address: str) -> str:
     number = _number(_parts(address)[0].partition("%")[0])
     if number is None:
         return ""
-    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
-    number = mapped or number
     length = _PREFIX_V4 if number.version == 4 else _PREFIX_V6
     return str(ipaddress.ip_network((number, length), strict=False))
