@@ -28,6 +28,7 @@ from qnode.core.gossip_events import (
     Judged,
     LinkClosed,
     LinkOpened,
+    Misled,
     Published,
     Send,
     Ticked,
@@ -340,6 +341,10 @@ class Gossip:
         if link is not None:  # else it was expelled while this was on its way
             _HEARD[type(event.message)](self, link, event.message, now_ms)
 
+    def misled(self, event: Misled, now_ms: int) -> None:
+        if (link := self.links.get(event.peer)) is not None:
+            self._charge(link, limits.SCORE_BAD, now_ms)
+
     def take_effects(self) -> list[Effect]:
         """The effects of the last event, in order."""
         out, self._out = self._out, []
@@ -360,6 +365,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     Heard: Gossip.heard,
     Published: Gossip.published,
     Judged: Gossip.judged,
+    Misled: Gossip.misled,
     Ticked: Gossip.ticked,
 }
 

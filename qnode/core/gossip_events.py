@@ -77,6 +77,13 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Misled:
+    """A linked peer has told us, elsewhere than in gossip, what is not true. It counts as a bad message."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """A second has passed, or a `Wake` is due. `draw`: 64 random bits."""
 
@@ -84,7 +91,7 @@ class Ticked:
     is_heartbeat: bool = True
 
 
-Event: TypeAlias = LinkOpened | LinkClosed | DelayMeasured | Heard | Published | Judged | Ticked
+Event: TypeAlias = LinkOpened | LinkClosed | DelayMeasured | Heard | Published | Judged | Misled | Ticked
 
 # --------------------------------------------------------------------------------------------------------------- effects
 

@@ -26,6 +26,7 @@ from qnode.core.gossip_events import (
     Judged,
     LinkClosed,
     LinkOpened,
+    Misled,
     Published,
     Send,
     Ticked,
@@ -92,6 +93,10 @@ class GossipService:
     def measured(self, peer: bytes, delay_ms: int) -> None:
         """How far a linked peer is, one way."""
         self._step(DelayMeasured(peer, delay_ms))
+
+    def misled(self, peer: bytes) -> None:
+        """A linked peer has told us elsewhere what is not true: charged as for a bad message."""
+        self._step(Misled(peer))
 
     def heard(self, peer: bytes, messages: Sequence[GossipMessage]) -> None:
         """Take what a linked peer said."""

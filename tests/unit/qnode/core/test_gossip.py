@@ -18,6 +18,7 @@ from qnode.core.gossip_events import (
     Judged,
     LinkClosed,
     LinkOpened,
+    Misled,
     Published,
     Send,
     Ticked,
@@ -263,3 +264,14 @@ def test_more_links_than_there_is_room_for_are_turned_away() -> None:
     for number in range(limits.LINKS_MAX):
         node.does(LinkOpened(number.to_bytes(32, "big"), "", ours=False))
     assert node.does(LinkOpened(ALICE, "alice", ours=False)) == [Expel(ALICE, node.now_ms)]
+
+
+def test_what_is_not_true_elsewhere_counts_as_a_bad_message() -> None:
+    node = Node(ALICE, BOB)
+    assert node.does(Misled(ALICE)) == []
+    assert node.score(ALICE) == limits.SCORE_BAD
+    node.does(Misled(ALICE))
+    [expel] = [effect for effect in node.does(Misled(ALICE)) if isinstance(effect, Expel)]
+    assert expel.peer == ALICE
+    assert set(node.core.links) == {BOB}
+    assert node.does(Misled(CAROL)) == []
