@@ -37,7 +37,8 @@ SMALL_MAX_BYTES = 1024
 # Mesh: with eight, one in three may be silent and a graph of 4,732 still holds together (simulated); twelve bound what a node sends.
 MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12
 # Eight of our own and three times as many of others: whoever wants all places of a node needs that many operators and prefixes.
-LINKS_MAX = 32
+# Beside those, assigned ones have no place of their own to wait for: four of each of three epochs, and our own four when they come to us.
+LINKS_MAX = 64
 # A peer that was left out asks again after this; sooner is a nuisance, much later leaves a healed mesh thin.
 BACKOFF_MS = 30_000
 # A body on a 10 Mbit/s line and two round trips around the world take 0.7 s.
