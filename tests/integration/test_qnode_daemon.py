@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from support.node import PASSPHRASE, QNode, until
+from support.places import host
 from support.qrng_server import CHAIN, Server
 
 from qustream.errors import CODES, QuStreamError
@@ -119,7 +120,7 @@ def test_a_second_daemon_on_the_same_directory_is_refused(node: QNode) -> None:
 
 def keep_address(server: Server) -> None:
     """Let the server come back where it was."""
-    server.config.write_text(server.config.read_text().replace("127.9.0.1:0", server.address, 1))
+    server.config.write_text(server.config.read_text().replace(f"{host(9)}:0", server.address, 1))
 
 
 def misspell(node: QNode, before: str, after: str) -> None:
@@ -155,8 +156,8 @@ def test_what_an_operator_must_mend_is_one_line_and_exit_78(tmp_path: Path, dama
 
 
 def test_a_taken_address_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.8.0.2", 0)) as taken:
-        address = f"127.8.0.2:{taken.getsockname()[1]}"
+    with socket.create_server((host(8), 0)) as taken:
+        address = f"{host(8)}:{taken.getsockname()[1]}"
         for settings in ({"listen": [address]}, {"status_listen": address}):
             node = QNode(tmp_path / next(iter(settings)), others=[("127.0.0.1:1", bytes(32))], **settings)
             done = node.command("run")

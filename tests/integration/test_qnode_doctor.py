@@ -12,6 +12,7 @@ import pytest
 from support.daemon import until
 from support.network import Finished
 from support.node import QNode
+from support.places import host
 from support.qrng_server import Server
 
 from qustream.errors import CODES
@@ -20,7 +21,7 @@ from qustream.model.ids import IdKind, to_text
 
 pytestmark = pytest.mark.e2e
 KEY = SigningKey(b"n" * 32)
-HOST = "127.8.0.3"
+HOST = host(8)
 
 
 def free_ports(count: int) -> list[int]:
@@ -82,7 +83,7 @@ def test_everything_that_can_be_wrong_is_named_at_once(node: QNode) -> None:
     with socket.create_server((HOST, 0)) as taken:
         address = f"{HOST}:{taken.getsockname()[1]}"
         node.configure(
-            [("127.8.0.3:1", stranger.id)], listen=[address], status_listen="192.0.2.1:7480", held_blocks=1_000_000,
+            [(f"{HOST}:1", stranger.id)], listen=[address], status_listen="192.0.2.1:7480", held_blocks=1_000_000,
         )  # fmt: skip
         (node.folder / "credentials" / "qnode").write_text("wrong")
         done, found = examined(node)
@@ -90,7 +91,7 @@ def test_everything_that_can_be_wrong_is_named_at_once(node: QNode) -> None:
     assert found["disk space"] == "E-DISK-FULL"
     assert found[f"address {address}"] == "E-ADDRESS-IN-USE"
     assert found["status address 192.0.2.1:7480"] == "E-ADDRESS-IN-USE"
-    assert found["QRNG server 127.8.0.3:1"] == "E-SECRET-MISSING"
+    assert found[f"QRNG server {HOST}:1"] == "E-SECRET-MISSING"
     assert done.out.splitlines()[-1] == "5 of the checks failed"
 
 
@@ -126,7 +127,7 @@ def test_a_qrng_server_that_is_away_another_one_or_refuses(node: QNode, server: 
     node.configure([(server.address, server.key.id)])
     server.stop()
     assert examined(node)[1][name] == "E-PEER-UNREACHABLE"
-    text = server.config.read_text().replace("127.9.0.1:0", server.address, 1)
+    text = server.config.read_text().replace(f"{host(9)}:0", server.address, 1)
     server.config.write_text(text.replace(node.id, to_text(IdKind.NODE, SigningKey(b"z" * 32).id)))
     server.start()
     assert examined(node)[1][name] == "E-FEED-REFUSED"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.node import QNode
+from support.places import host
 from support.qrng_server import Server
 
 from qustream.identity.signing import SigningKey
@@ -13,7 +14,7 @@ from qustream.model.ids import IdKind, to_text
 
 pytestmark = pytest.mark.e2e
 KEY = SigningKey(b"n" * 32)
-FIXED = "127.9.7.1:17391"  # an address that outlives a server's end
+FIXED = f"{host(9)}:17391"  # an address that outlives a server's end
 
 
 def server_in(folder: Path, **settings: object) -> Server:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
+from support.places import host
 from support.qrng_server import PASSPHRASE, NodeEnd, Server, node_key
 
 from qustream.model.entropy import UNIT_BYTES
@@ -109,15 +110,15 @@ os.execv(rest[0], rest)
 
 
 async def activated(tmp_path: Path, *, alone: bool) -> None:
-    with socket.create_server(("127.9.0.1", 0)) as feed, socket.create_server(("127.9.0.1", 0)) as pages:
-        server = Server(tmp_path, allow=[NODE], listen=["127.9.0.1:1"], status_listen="127.9.0.1:2")  # not to be opened
+    with socket.create_server((host(9), 0)) as feed, socket.create_server((host(9), 0)) as pages:
+        server = Server(tmp_path, allow=[NODE], listen=[f"{host(9)}:1"], status_listen=f"{host(9)}:2")  # not to be opened
         # Descriptors well above those they become, so that none is overwritten on the way.
         high = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 50) for sock in (feed, pages)]
         server.command_line = [sys.executable, "-c", ACTIVATE, "--alone" if alone else "--here", ",".join(map(str, high))]
         server.start(pass_fds=high, NAMES="feed:pages")
         try:
-            assert server.addresses == [f"127.9.0.1:{feed.getsockname()[1]}"]
-            assert server.pages == f"127.9.0.1:{pages.getsockname()[1]}"
+            assert server.addresses == [f"{host(9)}:{feed.getsockname()[1]}"]
+            assert server.pages == f"{host(9)}:{pages.getsockname()[1]}"
             async with await NodeEnd.dial(server, NODE) as connection:
                 node = NodeEnd(server, NODE, connection)
                 await node.open(3)
@@ -171,8 +172,8 @@ async def test_strangers_who_use_up_all_descriptors_end_nothing(tmp_path: Path) 
 
 
 def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
-    with socket.create_server(("127.9.0.1", 0)) as taken:
-        server = Server(tmp_path, allow=[NODE], listen=[f"127.9.0.1:{taken.getsockname()[1]}"])
+    with socket.create_server((host(9), 0)) as taken:
+        server = Server(tmp_path, allow=[NODE], listen=[f"{host(9)}:{taken.getsockname()[1]}"])
         refused = qrngd("run", "--config", server.config, CREDENTIALS_DIRECTORY=server.environment["CREDENTIALS_DIRECTORY"])
     assert (refused.returncode, "E-ADDRESS-IN-USE" in refused.stderr) == (78, True)
 
@@ -194,7 +195,7 @@ def test_init_makes_what_run_needs(tmp_path: Path) -> None:
     (tmp_path / "passphrase").write_bytes(b"of this test")
     (tmp_path / "passphrase").chmod(0o600)
     home = tmp_path / "home"
-    made = qrngd("init", "--dir", home, "--device", "emulator", "--passphrase-file", tmp_path / "passphrase", "--listen", "127.9.0.1:0")
+    made = qrngd("init", "--dir", home, "--device", "emulator", "--passphrase-file", tmp_path / "passphrase", "--listen", f"{host(9)}:0")
     assert made.returncode == 0, made.stderr
     config = home / "qrngd.toml"
     assert "E-CONFIG" in qrngd("id", "--config", config).stderr  # nobody is allowed yet

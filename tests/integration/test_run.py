@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.network import ROOT, Network, run
+from support.places import free_base_port
 
 pytestmark = pytest.mark.e2e
 
@@ -62,15 +63,16 @@ def test_a_second_network_at_the_same_addresses_is_refused(network: Network, tmp
 
 def test_an_interrupted_up_leaves_no_half_of_a_network(tmp_path: Path) -> None:
     home = tmp_path / "net"
-    command = [ROOT / "scripts" / "testnet.py", "up", "--dir", home, "--base-port", "8300"]
-    started = subprocess.Popen(["env", "--default-signal=INT", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ends = time.monotonic() + 60
-        while not (home / "node1").exists():
-            assert started.poll() is None
-            assert time.monotonic() < ends, "testnet up makes nothing"
-            time.sleep(0.01)
-    finally:
-        started.send_signal(signal.SIGINT)
-    assert started.wait(timeout=60) == 1
+    with free_base_port() as port:
+        command = [ROOT / "scripts" / "testnet.py", "up", "--dir", home, "--base-port", str(port)]
+        started = subprocess.Popen(["env", "--default-signal=INT", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            ends = time.monotonic() + 60
+            while not (home / "node1").exists():
+                assert started.poll() is None
+                assert time.monotonic() < ends, "testnet up makes nothing"
+                time.sleep(0.01)
+        finally:
+            started.send_signal(signal.SIGINT)
+        assert started.wait(timeout=60) == 1
     assert not home.exists()

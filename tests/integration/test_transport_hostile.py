@@ -52,7 +52,6 @@ class House:
         self.address = f"127.0.0.1:{port}"
         self.stats = stats
         self.answered = 0
-        self.slowest_s = 0.0
 
     async def failed(self, code: str, times: int = 1) -> None:
         """Wait until the handshake failures of `code` have been counted."""
@@ -79,7 +78,7 @@ async def handler(connection: Connection) -> None:
 
 @asynccontextmanager
 async def house() -> AsyncIterator[House]:
-    """Serve, with one honest connection that asks all the time and must never fail."""
+    """Serve, with one honest connection that asks all the time: no answer may fail, and answers still come afterwards."""
     stats = ListenerStats()
     async with trio.open_nursery() as nursery:
         run = partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=handler, limits=LIMITS, stats=stats)
@@ -88,13 +87,12 @@ async def house() -> AsyncIterator[House]:
         stop = trio.CancelScope()
         nursery.start_soon(ask_all_the_time, made, stop)
         await made.until(lambda: made.answered > 0)
-        before = made.answered
         yield made
+        before = made.answered
         await made.until(lambda: made.answered > before)
         stop.cancel()
         await made.until(lambda: stats.open == 0)
         nursery.cancel_scope.cancel()
-    assert made.slowest_s < 2
 
 
 async def ask_all_the_time(made: House, stop: trio.CancelScope) -> None:
@@ -102,9 +100,7 @@ async def ask_all_the_time(made: House, stop: trio.CancelScope) -> None:
         with stop:
             while True:
                 body = made.answered.to_bytes(4, "big")
-                began = trio.current_time()
                 assert await bob.call(body, deadline_ms=5000) == body[::-1]
-                made.slowest_s = max(made.slowest_s, trio.current_time() - began)
                 made.answered += 1
                 await trio.sleep(0.002)
 
@@ -156,19 +152,18 @@ async def test_what_is_not_tls_is_closed_at_once(words: bytes) -> None:
     async with house() as made:
 
         def speak() -> None:
-            began = time.monotonic()
             with open_tcp(made) as sock:
                 try:
                     sock.sendall(words)
                     sock.shutdown(socket.SHUT_WR)
                     while sock.recv(4096):
                         pass
-                except OSError:
+                except ConnectionError:
                     pass  # a reset is a close
-            assert time.monotonic() - began < 2
 
         await in_thread(speak)
         await made.until(lambda: sum(made.stats.handshakes_failed.values()) == 1)
+        # Not E-DEADLINE: it did not wait for more.
         assert set(made.stats.handshakes_failed) <= {"E-TLS-HANDSHAKE", "E-PEER-CLOSED", "E-WIRE-OVERSIZE"}
 
 

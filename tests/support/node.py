@@ -12,6 +12,7 @@ from typing import Any
 
 from support.daemon import DaemonProcess, until
 from support.network import Finished
+from support.places import host
 from support.qrng_server import CHAIN, Server
 
 from qnode.api.status import StatusSnapshot
@@ -74,8 +75,8 @@ class QNode(DaemonProcess):
             "network_key": self.writer.network_key_text,
             "data_dir": "data",
             "keystore": "node.keystore",
-            "listen": ["127.8.0.1:0"],
-            "status_listen": "127.8.0.1:0",
+            "listen": [f"{host(8)}:0"],
+            "status_listen": f"{host(8)}:0",
             "held_blocks": 64,
         } | settings
         lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]

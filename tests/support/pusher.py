@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 from support.daemon import STOP_S, until
 from support.debian import HOME, program
 from support.network import BIN
+from support.places import free_port, host
 
 __all__ = ["Alertmanager", "Prometheus", "Pusher"]
 
@@ -89,18 +89,12 @@ class Pusher(_Program):
         return [line for line in found if line["event"] == event]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class Alertmanager(_Program):
     """Alertmanager on loopback, which tells nobody; it may be stopped and started again."""
 
     def __init__(self, folder: Path, config: str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n") -> None:
         super().__init__(folder, "alertmanager")
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{host(7)}:{free_port(7)}"
         (folder / "alertmanager.yml").write_text(config)
 
     def start(self) -> None:
@@ -133,7 +127,7 @@ class Prometheus(_Program):
 
     def __init__(self, folder: Path, config: str) -> None:
         super().__init__(folder, "prometheus")
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{host(7)}:{free_port(7)}"
         (folder / "prometheus.yml").write_text(config)
 
     @contextmanager

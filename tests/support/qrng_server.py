@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 from support.daemon import PATIENCE_S, DaemonProcess
+from support.places import host
 
 from qrngd.cli.options import CREDENTIAL, KEYSTORE_KIND
 from qrngd.datadir import IDENTITY_FILE, DataDirectory
@@ -47,7 +48,7 @@ class Server(DaemonProcess):
         DataDirectory.create(self.data_dir)
         # The cheapest parameters a keystore may have: these tests are not about it.
         keystore.write(self.data_dir / IDENTITY_FILE, KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
-        values = {"listen": ["127.9.0.1:0"], "status_listen": "127.9.0.1:0", "stock_units": 2} | settings
+        values = {"listen": [f"{host(9)}:0"], "status_listen": f"{host(9)}:0", "stock_units": 2} | settings
         lines = [f'chain = "{CHAIN}"', 'data_dir = "data"', *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
         lines += [f'[[allow]]\nid = "{to_text(IdKind.NODE, key.id)}"' for key in allow or []]
         self.config.write_text("\n".join([*lines, "[[device]]", device, ""]))

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import trio
 from support.network import BIN
+from support.places import host
 from support.qrng_server import CHAIN, NodeEnd, Server, node_key
 
 from qrngd.emulation.maker import Maker
@@ -123,7 +124,7 @@ class Soak:
             f'device_authority = "{Maker(MAKER_SEED).authority.public.hex()}"',
         ]
         (folder / "server").mkdir()
-        listening = {"listen": ["127.9.8.1:17421"], "stock_units": 8}
+        listening = {"listen": [f"{host(9)}:17421"], "stock_units": 8}
         self.server = Server(folder / "server", allow=[*HONEST, SLOW, GREEDY], device="\n[[device]]\n".join(devices), **listening)
         self._seen: set[bytes] = set()
         self._wanted: dict[tuple[bytes, int], set[bytes]] = {}
