@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qnode.core.peers_events import Known, NetworkChanged
-from qnode.core.peers_limits import RECORD_EPOCHS
+from qnode.core.peers_records import records_from_ms
 from qustream.errors import QuStreamError
 from qustream.model.network import NodeClass, NodeRecord
 from qustream.registry import Registry
@@ -23,7 +23,7 @@ class KnownNodes:
         self.epoch_began_ms = self.epoch_ms = self.records_from_ms = 0
         self.own: NodeRecord | None = None
 
-    def __contains__(self, node: bytes) -> bool:
+    def __contains__(self, node: object) -> bool:
         return node in self._nodes
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class KnownNodes:
             self.own = self._nodes.pop(self._node, None)
             self._height = height
         self.epoch, self.epoch_began_ms, self.epoch_ms = epoch.number, epoch.boundary_ms, epoch.length_ms
-        self.records_from_ms = max(0, epoch.boundary_ms - RECORD_EPOCHS * epoch.length_ms)
+        self.records_from_ms = records_from_ms(epoch.boundary_ms, epoch.length_ms)
         numbers = range(max(0, epoch.number - 1), epoch.number + 2)
         listed = dict(self._nodes)
         if self.own is not None:

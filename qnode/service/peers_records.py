@@ -16,17 +16,17 @@ import trio
 
 from qnode.core.gossip_events import Verdict
 from qnode.core.peers_limits import AHEAD_MAX_MS, RECORD_EVERY_MS
+from qnode.core.peers_records import check_record
 from qnode.net.answers import PAGES_MAX
 from qnode.net.hub import Hub
 from qnode.net.session import Session
 from qnode.service.gossip import GossipService
 from qnode.service.peers_known import KnownNodes
-from qustream.errors import PeerFault, QuStreamError, fault
+from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey, verify
 from qustream.model.base import Signed
 from qustream.model.keys import PublicKey
 from qustream.model.network import AddressRecord
-from qustream.rules.peering import is_address
 from qustream.wire.codec import decode, encode
 from qustream.wire.gossip import Topic
 from qustream.wire.peers import RECORDS_MAX, AddressAnswer, AddressAsk
@@ -129,27 +129,38 @@ class Records:
             record = decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES)
         except QuStreamError:
             return Verdict.BAD
-        refused = self._refused(record)
-        if refused is not None:
-            return refused
+        if record.node == self._key.id:
+            return await self._take_own(record, signed)
+        verdict = self._check(record)
+        if verdict is not Verdict.GOOD:
+            return verdict
         known = self._known.get(record.node)
         assert known is not None, "a record of nobody is useless"
         if not await self._signatures.hold(known.key, signed):
             return Verdict.BAD
-        refused = self._refused(record)  # a newer one may have come meanwhile
-        if refused is None:
+        verdict = self._check(record)  # a newer one may have come meanwhile
+        if verdict is Verdict.GOOD:
             self._keep(record, signed)
-        return refused or Verdict.GOOD
+        return verdict
 
-    def _refused(self, record: AddressRecord) -> Verdict | None:
-        """What is wrong with a record as far as it costs nothing to find out."""
-        newest_ms, _ = self._newest.get(record.node, (0, ()))
-        if record.chain != self._chain or not all(map(is_address, record.addresses)):
-            return Verdict.BAD
-        is_early = record.issued_ms < max(self._known.records_from_ms, newest_ms + RECORD_EVERY_MS)
-        if record.node not in self._known or is_early or record.issued_ms > self._clock_ms() + AHEAD_MAX_MS:
-            return Verdict.USELESS
-        return None
+    async def _take_own(self, record: AddressRecord, signed: Signed) -> Verdict:
+        """What comes back to us is of no use, but for one thing: if it is newer than what we remember, our disk is an old copy, and nobody
+        would take what we say until our time has passed that of the record."""
+        if self._issued_ms < record.issued_ms <= self._clock_ms() + AHEAD_MAX_MS and record.chain == self._chain:
+            if not await self._signatures.hold(self._key.public, signed):
+                return Verdict.BAD
+            if record.issued_ms > self._issued_ms:
+                self._issued_ms = record.issued_ms
+                self._newest[self._key.id] = (record.issued_ms, record.addresses)
+                self._unkept[self._key.id] = signed
+        return Verdict.USELESS
+
+    def _check(self, record: AddressRecord) -> Verdict:
+        """What a record is as far as it costs nothing to find out."""
+        newest_ms, _ = self._newest.get(record.node, (None, ()))
+        return check_record(
+            record, self._known, newest_ms, chain=self._chain, now_ms=self._clock_ms(), from_ms=self._known.records_from_ms
+        )  # fmt: skip
 
     def _keep(self, record: AddressRecord, signed: Signed) -> None:
         self._newest[record.node] = (record.issued_ms, record.addresses)
@@ -194,7 +205,7 @@ class Records:
         addresses = self._to_say()
         if not addresses:
             return
-        issued_ms = max(self._clock_ms(), self._issued_ms + 1)
+        issued_ms = max(self._clock_ms(), self._issued_ms + RECORD_EVERY_MS)
         record = AddressRecord(self._chain, self._key.id, issued_ms, addresses)
 
         def make() -> Signed:
@@ -212,7 +223,7 @@ class Records:
     async def run(self, gossip: GossipService, hub: Hub) -> None:
         """Say what is to be said, keep what is new, and ask for what was missed, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_all, hub)
+            nursery.start_soon(self._ask_all, hub, gossip)
             while True:
                 await trio.sleep(FLUSH_S)
                 try:
@@ -229,7 +240,7 @@ class Records:
         await trio.to_thread.run_sync(self._keeper.keep_records, records)
         self._unkept = {node: signed for node, signed in self._unkept.items() if records.get(node) is not signed}
 
-    async def _ask_all(self, hub: Hub) -> None:
+    async def _ask_all(self, hub: Hub, gossip: GossipService) -> None:
         """After a start with records older than an epoch: all of them, from two links."""
         newest_ms = max((issued_ms for node, (issued_ms, _) in self._newest.items() if node != self._key.id), default=0)
         if newest_ms > self._clock_ms() - self._known.epoch_ms > 0:
@@ -237,25 +248,27 @@ class Records:
         for _ in range(ASK_TRIES_MAX):
             await trio.sleep(ASK_PAUSE_S)
             for link in list(hub.links):
-                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self._ask(link):
+                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self._ask(link, gossip):
                     self._asked.add(link.peer)
             if len(self._asked) >= ASKED_LINKS:
                 return
 
-    async def _ask(self, link: Session) -> bool:
+    async def _ask(self, link: Session, gossip: GossipService) -> bool:
         """All pages of one peer; False if it did not give them, and may be asked again."""
         after = bytes(32)
-        try:
-            for _ in range(PAGES_MAX):
+        for _ in range(PAGES_MAX):
+            try:
                 body = await link.call(encode(AddressAsk(after)), ASK_MS, max_answer_bytes=PAGE_MAX_BYTES)
+            except QuStreamError:
+                return False
+            try:
                 page = decode(body, AddressAnswer, max_bytes=PAGE_MAX_BYTES).records
                 after = await self._take_page(page, after)
-                if len(page) < RECORDS_MAX:
-                    return True
-        except PeerFault:
-            return True  # what it says is of no use; others are asked, and gossip tells the rest
-        except QuStreamError:
-            return False
+            except QuStreamError:
+                gossip.misled(link.peer)
+                return True  # it is not asked again: others are, and gossip tells the rest
+            if len(page) < RECORDS_MAX:
+                return True
         return True
 
     async def _take_page(self, page: Sequence[Signed], after: bytes) -> bytes:
