@@ -29,7 +29,7 @@ STARVED_MS = 20_000
 
 # Asks of one peer that are worked on at a time: its window, and one that it gave up.
 SERVED_PEER_MAX_ASKS = 4
-# And of all: 32 MiB of pieces at most are in memory, one an ask and those in the channels' queues.
+# And of all: 16 MiB of pieces in memory, and what fits into the channels' queues.
 SERVED_MAX_ASKS = 16
 # Pieces of one peer in an hour: 1 GiB, sixteen of the largest network files, or the largest object once.
 SERVED_PEER_PIECES = 4_096
