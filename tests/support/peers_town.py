@@ -155,10 +155,11 @@ class Town:
         self.skew_ms = 0
         self.authority = SigningKey(os.urandom(32))
         self.writer = NetworkFileWriter.create(
-            folder / "network.toml", CHAIN, self.authority, genesis_ms=self.clock_ms() - 10 * EPOCH_MS, epoch_length_ms=EPOCH_MS, seed=bytes(32)
+            folder / "network.toml", CHAIN, self.authority,
+            genesis_ms=self.clock_ms() - 10 * EPOCH_MS, epoch_length_ms=EPOCH_MS, seed=bytes(32),
         )  # fmt: skip
         self.nodes = [TownNode(self, number + 1, operator) for number, operator in enumerate(operators)]
-        for node in self.nodes:
+        for node in self.nodes:  # a licence runs one node
             self.writer.add_node(NodeRecord(node.key.public, NodeClass.COMMUNITY, node.operator, node.id[:16], (node.listen,), 1, True))
         self.registry = NetworkFileRegistry(folder / "network.toml", self.authority.public)
         self.write()

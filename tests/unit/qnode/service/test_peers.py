@@ -1,12 +1,55 @@
-"""Peer services of several nodes in one process: links by themselves, records, requests, striking off, coming back."""
+"""Peer services of several nodes in one process: links by themselves, striking off, coming back, requests beside, hostile peers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from support.peers_town import town, until
+import pytest
+import trio
+from support.peers_town import CHAIN, TownNode, town, until
 
-from qustream.wire.gossip import Topic
+from qnode.net.session import NODE_CHANNELS
+from qnode.service.gossip import Verdict
+from qustream.aio.connection import Connection, connect
+from qustream.errors import QuStreamError
+from qustream.identity.signing import SigningKey
+from qustream.transport.greeting import LocalHello
+from qustream.transport.limits import Channel
+from qustream.wire.codec import Message, decode, encode
+from qustream.wire.gossip import GossipGraft, GossipPush, Topic
+from qustream.wire.hello import Role
+from qustream.wire.peers import (
+    AddressAnswer,
+    AddressAsk,
+    DialBackAnswer,
+    DialBackAsk,
+    HeightHeard,
+    HeightTold,
+    LinkAccepted,
+    LinkOpen,
+    LinkReason,
+)
+
+STRANGER = SigningKey(b"stranger" * 4)
+HELLO = LocalHello(CHAIN, (Role.NODE,))
+
+
+async def dial(node: TownNode, key: SigningKey) -> Connection:
+    return await connect(node.listen, key=key, hello=HELLO, expect=node.id, permit=lambda _: NODE_CHANNELS)
+
+
+async def ask(connection: Connection, message: Message) -> bytes:
+    return await connection.call(encode(message), deadline_ms=20_000)
+
+
+async def refusal(connection: Connection, message: Message) -> str:
+    with pytest.raises(QuStreamError) as caught:
+        await ask(connection, message)
+    return caught.value.code
+
+
+def chosen() -> LinkOpen:
+    return LinkOpen(LinkReason.CHOSEN, 0)
 
 
 async def test_nodes_link_up_by_themselves(tmp_path: Path) -> None:
@@ -16,3 +59,186 @@ async def test_nodes_link_up_by_themselves(tmp_path: Path) -> None:
         for node in t.nodes:
             views = node.service.network.links
             assert {view.peer for view in views} == {other.id for other in t.nodes} - {node.id}
+            assert all(view.rtt_ms >= 0 and view.address.startswith("127.") and view.height == 1 for view in views)
+            assert not node.service.network.is_lonely
+            assert node.service.network.reach in ("reached", "unknown")
+        await until(lambda: sum(link.ours for node in t.nodes for link in node.service.network.links) == 6, "one link a pair")
+        await until(lambda: all(len(node.service.hub) == 3 for node in t.nodes), "no second connection stays")
+
+
+async def test_one_link_a_pair_though_both_dial(tmp_path: Path) -> None:
+    """Two nodes that start together dial each other at once; one link stays, and both agree which."""
+    async with town(tmp_path, 2) as t:
+        await t.start()
+        await t.linked()
+        one, other = t.nodes
+        await until(lambda: [len(node.service.hub) for node in t.nodes] == [1, 1], "no second connection stays")
+        assert [link.ours for link in one.service.hub.links] != [link.ours for link in other.service.hub.links]
+
+
+async def test_what_one_says_all_hear_once(tmp_path: Path) -> None:
+    async with town(tmp_path, 4) as t:
+        heard: list[tuple[int, bytes]] = []
+        for number, node in enumerate(t.nodes):
+            node.judges[Topic.ANNOUNCEMENT] = lambda body, _, number=number: heard.append((number, body)) or Verdict.GOOD  # type: ignore[misc]
+        await t.start()
+        await t.linked()
+        bodies = [bytes([number]) * (100 + 2000 * (number % 2)) for number in range(20)]
+        for body in bodies:
+            t.nodes[0].service.gossip.publish(Topic.ANNOUNCEMENT, body)
+        await until(lambda: len(heard) == 60)
+        assert sorted(heard) == sorted((number, body) for number in (1, 2, 3) for body in bodies)
+        topic = t.nodes[1].service.network.topics[Topic.ANNOUNCEMENT]
+        assert topic.messages_in >= 20
+        assert topic.bad == t.nodes[1].service.network.bad == 0
+
+
+async def test_who_was_killed_is_linked_again(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as t:
+        await t.start()
+        await t.linked()
+        await t.nodes[2].stop()
+        await until(lambda: t.nodes[2].id not in t.nodes[0].links | t.nodes[1].links)
+        await t.nodes[2].start()
+        await t.linked()
+
+
+async def test_who_is_struck_off_is_hung_up_and_refused(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as t:
+        await t.start()
+        await t.linked()
+        gone = t.nodes[2]
+        async with await dial(t.nodes[0], gone.key) as beside:  # a connection that is no link goes as well
+            await until(lambda: len(t.nodes[0].service.hub) == 3)
+            t.writer.set_node_active(gone.id, False)
+            t.write()
+            for node in t.nodes[:2]:
+                node.service.network_changed()
+            assert gone.id not in t.nodes[0].links | t.nodes[1].links
+            assert (await beside.wait_closed()).code == "E-PEER-UNLICENSED"
+        async with await dial(t.nodes[0], gone.key) as connection:
+            assert await refusal(connection, chosen()) == "E-PEER-UNLICENSED"
+        assert t.nodes[1].id in t.nodes[0].links
+
+
+async def test_strangers_are_answered_as_devices_and_refused_as_nodes(tmp_path: Path) -> None:
+    async with town(tmp_path, 1) as t:
+        await t.start()
+        async with await dial(t.nodes[0], STRANGER) as connection:
+            assert await connection.call(b"a key, please", deadline_ms=5000) == b"answer to a key, please"
+            for message in (chosen(), AddressAsk(bytes(32)), DialBackAsk(), HeightTold(1)):
+                assert await refusal(connection, message) == "E-PEER-UNLICENSED"
+            await connection.send(Channel.GOSSIP, encode(GossipGraft()))
+            assert (await connection.wait_closed()).code == "E-PEER-UNLICENSED"
+        assert len(t.nodes[0].service.hub) == 0
+
+
+async def test_a_known_node_may_ask_without_being_linked(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start(t.nodes[0])
+        async with await dial(t.nodes[0], t.nodes[1].key) as connection:
+            assert await connection.call(b"a key, please", deadline_ms=5000) == b"answer to a key, please"
+            assert decode(await ask(connection, HeightTold(1)), HeightHeard, max_bytes=99).height == 1
+            assert decode(await ask(connection, AddressAsk(bytes(32))), AddressAnswer, max_bytes=99).records == ()
+            assert t.nodes[1].id not in t.nodes[0].links
+
+
+async def test_gossip_before_a_link_is_dropped_and_after_it_heard(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        t.nodes[0].told = t.nodes[1].told = ()
+        await t.start(t.nodes[0])
+        async with await dial(t.nodes[0], t.nodes[1].key) as connection:
+            await connection.send(Channel.GOSSIP, encode(GossipGraft()))
+            await connection.call(b"that one is through", deadline_ms=5000)
+            assert not t.nodes[0].service.gossip.core.mesh
+            accepted = decode(await ask(connection, chosen()), LinkAccepted, max_bytes=999)
+            assert accepted.seen.startswith("127.0.0.1:")
+            assert t.nodes[0].links == {t.nodes[1].id}
+            await connection.send(Channel.GOSSIP, encode(GossipGraft()))
+            await until(lambda: t.nodes[0].service.gossip.core.mesh)
+            assert decode(await ask(connection, chosen()), LinkAccepted, max_bytes=999) == accepted  # again: it is one
+        await until(lambda: not t.nodes[0].links)
+
+
+async def test_a_peer_that_is_not_understood_is_cut_off(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start(t.nodes[0])
+        async with await dial(t.nodes[0], t.nodes[1].key) as connection:
+            await ask(connection, chosen())
+            await connection.send(Channel.GOSSIP, b"\xc1")
+            assert (await connection.wait_closed()).code == "E-WIRE-MALFORMED"
+        await until(lambda: t.nodes[0].service.network.ended["E-WIRE-MALFORMED"] == 1)
+        assert not t.nodes[0].links
+
+
+async def test_one_node_gets_four_connections_and_its_link_is_not_displaced_by_others(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start(t.nodes[0])
+        hub = t.nodes[0].service.hub
+        async with await dial(t.nodes[0], t.nodes[1].key) as link:
+            await ask(link, chosen())
+            async with await dial(t.nodes[0], t.nodes[1].key) as first:
+                await until(lambda: len(hub) == 2)
+                async with await dial(t.nodes[0], t.nodes[1].key), await dial(t.nodes[0], t.nodes[1].key):
+                    await until(lambda: len(hub) == 4)
+                    async with await dial(t.nodes[0], t.nodes[1].key):
+                        assert (await first.wait_closed()).code == "E-PEER-LIMIT"
+                        assert len(hub) == 4
+                        assert t.nodes[0].links == {t.nodes[1].id}
+
+
+async def test_a_flood_of_bad_records_costs_the_link(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start(t.nodes[0])
+        async with await dial(t.nodes[0], t.nodes[1].key) as connection:
+            await ask(connection, chosen())
+            with trio.fail_after(10):
+                for number in range(3):
+                    await connection.send(Channel.GOSSIP, encode(GossipPush(Topic.ADDRESS, bytes([0xC1, number]))))
+                assert (await connection.wait_closed()).code == "E-PEER-LIMIT"
+        network = t.nodes[0].service.network
+        assert (network.bad, network.expelled, network.greylisted) == (3, 1, 1)
+        async with await dial(t.nodes[0], t.nodes[1].key) as connection:
+            assert await refusal(connection, chosen()) == "E-PEER-LIMIT"
+        assert network.refused["E-PEER-LIMIT"] == 1
+
+
+async def test_dialling_back_says_what_came_of_each_address_and_is_not_for_the_asking(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        one, other = t.nodes
+        t.writer.set_node_addresses(other.id, (other.listen, "127.0.0.1:1"))
+        t.write()
+        await t.start()
+        await t.linked()
+        async with await dial(one, other.key) as connection:
+            answer = decode(await ask(connection, DialBackAsk()), DialBackAnswer, max_bytes=9999)
+            assert [(result.address, result.code) for result in answer.results] == [
+                (other.listen, ""),
+                ("127.0.0.1:1", "E-PEER-UNREACHABLE"),
+            ]
+            assert await refusal(connection, DialBackAsk()) == "E-PEER-LIMIT"
+
+
+async def test_a_height_is_told_to_all_links(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start()
+        await t.linked()
+        heard: list[int] = []
+        t.nodes[1].service.height_heard = lambda _session, height: heard.append(height)
+        t.writer.set_node_addresses(t.nodes[0].id, (t.nodes[0].listen,))
+        t.write()
+        t.nodes[0].service.network_changed()
+        await until(lambda: 2 in heard)
+        assert next(iter(t.nodes[1].service.hub.links)).height == 2
+
+
+async def test_an_asker_is_not_made_a_link_on_a_connection_that_we_opened(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start()
+        await t.linked()
+        acceptor = next(node for node in t.nodes if not next(iter(node.service.hub.links)).ours)
+        session = next(iter(acceptor.service.hub.links))
+        with pytest.raises(QuStreamError) as caught:
+            await session.call(encode(chosen()), 5000, max_answer_bytes=999)
+        assert caught.value.code == "E-FRAME-ORDER"
+        await t.linked()
