@@ -17,14 +17,18 @@ import trio
 from qnode.api.pages import pages
 from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
+from qnode.net.answers import Desk
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
+from qnode.service.forgetful import ForgetfulKeeper
 from qnode.service.keys import KeyService
+from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.picture import Parts, Picture
 from qnode.service.pool import Pool
 from qnode.service.watch import NetworkWatch, known_height, remember_height
 from qnode.store import Store
 from qnode.store.history import first_start_done, require_history
+from qnode.store.peers import PeerStore
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve
@@ -49,6 +53,8 @@ DRAIN_S = 5.0  # answers in flight at SIGTERM get this long
 DRAIN_LOOK_S = 0.02  # how often it is looked whether they are out
 LINK_LOG_S = 10.0  # one line a QRNG server in this time; the status always shows the newest state
 
+PEERS_FOLDER = "peers"  # in the data directory
+
 NEWS_S = 0.2  # between two looks, however much changes
 # What anybody who may ask can bring about by asking; never worth a log line.
 BY_DEMAND = frozenset({"E-ENTROPY-SHORT", "E-NODE-FULL"})
@@ -62,7 +68,9 @@ def now_ms() -> int:
 class Daemon:
     """One node. Everything it needs is handed in open; `serve()` runs it."""
 
-    def __init__(self, config: Config, key: SigningKey, registry: NetworkFileRegistry, store: Store) -> None:
+    def __init__(
+        self, config: Config, key: SigningKey, registry: NetworkFileRegistry, store: Store, keeper: PeerKeeper | None = None
+    ) -> None:  # fmt: skip
         self._config, self._key, self._registry, self._store = config, key, registry, store
         self._log = logger("qnode")
         self._counts = RequestCounts()
@@ -75,11 +83,18 @@ class Daemon:
         self._watch = NetworkWatch(
             registry, config.network_file, config.data_dir, clock_ms=now_ms, on_change=self._network_changed
         )  # fmt: skip
+        self._desk = Desk(self._answer)
+        self._peers = self._peer_service(keeper or ForgetfulKeeper()) if config.peers else None
         self._stats = ListenerStats()
         self._connections: set[Connection] = set()
         self._picture = Picture(
             key.id, config.chain, Parts(registry, store, self._pool, self._links, self._counts, self._stats), clock_ms=now_ms
         )
+
+    def _peer_service(self, keeper: PeerKeeper) -> PeerService:
+        return PeerService(
+            self._key, self._registry, self._desk, keeper, hello=self._hello, clock_ms=now_ms, addresses=self._config.addresses
+        )  # fmt: skip
 
     def _link(self, address: str, server: bytes) -> FeedLink:
         return FeedLink(
@@ -106,6 +121,8 @@ class Daemon:
                 async with trio.open_nursery() as nursery:
                     for task in (self._watch.run, self._sweep, *(link.run for link in self._links)):
                         nursery.start_soon(task)
+                    if self._peers is not None:
+                        await nursery.start(self._peers.run)
                     for sock in status:
                         nursery.start_soon(serve_http, [trio.SocketListener(trio.socket.from_stdlib_socket(sock))], pages(self.snapshot))
                     await nursery.start(self._listen, listening)
@@ -125,7 +142,8 @@ class Daemon:
             connections_per_address=min(self._config.connections, self._config.connections_per_address),
         )
         await serve(
-            sockets, key=self._key, hello=self._hello, handler=self._talk, limits=limits, stats=self._stats, task_status=task_status
+            sockets, key=self._key, hello=self._hello, handler=self._talk, limits=limits, stats=self._stats, task_status=task_status,
+            permit=self._peers.permit if self._peers is not None else None,
         )  # fmt: skip
 
     async def _sweep(self) -> None:
@@ -195,6 +213,8 @@ class Daemon:
         self._pool.drop(lambda unit: unit.server in struck_off, now_ms())
         for link in self._links:
             link.retry()
+        if self._peers is not None:
+            self._peers.network_changed()
         self._tell()
 
     def _is_active(self, server: bytes) -> bool:
@@ -208,15 +228,19 @@ class Daemon:
     def _hello(self) -> LocalHello:
         """Tells others to come back where the network says this node is, which need not be where it listens."""
         record = self._picture.record()
-        return LocalHello(self._config.chain, (Role.NODE,), record.addresses if record else (), self._registry.height)
+        addresses = self._config.addresses or (record.addresses if record else ())
+        return LocalHello(self._config.chain, (Role.NODE,), addresses, self._registry.height)
 
     async def _talk(self, connection: Connection) -> None:
         async def answer(body: bytes, deadline_ms: int) -> bytes:
-            return await self._answer(connection.peer, body, deadline_ms)
+            return await self._desk.answer_stranger(connection.peer, body, deadline_ms)
 
         self._connections.add(connection)
         try:
-            await serve_requests(connection, answer)
+            if self._peers is not None and connection.peer.id in self._peers.known:
+                await self._peers.talk(connection)
+            else:
+                await serve_requests(connection, answer)
         finally:
             self._connections.discard(connection)
 
@@ -260,8 +284,21 @@ def open_store(config: Config, key: SigningKey, *, restored_in_epoch: int | None
 
 def run(config: Config, key: SigningKey) -> None:
     """Open everything and run the node until it is told to stop. Errors: of `open_store` and `open_registry`, `E-ADDRESS-IN-USE`."""
-    with open_store(config, key) as store:
+    with open_store(config, key) as store, ExitStack() as opened:
         registry = open_registry(config)
         if registry.height > known_height(config.data_dir, config.chain):
             remember_height(config.data_dir, config.chain, registry.height)
-        trio.run(Daemon(config, key, registry, store).serve, strict_exception_groups=True)
+        keeper = _open_keeper(config, opened) if config.peers else None
+        trio.run(Daemon(config, key, registry, store, keeper).serve, strict_exception_groups=True)
+
+
+def _open_keeper(config: Config, opened: ExitStack) -> PeerStore | None:
+    """What the disk knows of peers. It is a convenience: without it the node asks its peers again."""
+    try:
+        keeper = opened.enter_context(PeerStore.open(config.data_dir / PEERS_FOLDER))
+    except QuStreamError as error:
+        logger("qnode").warning("peers are not remembered", code=error.code, detail=error.detail)
+        return None
+    if keeper.lost:
+        logger("qnode").warning("what was known of peers is lost, and asked for again", reason=keeper.lost)
+    return keeper

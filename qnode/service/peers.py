@@ -79,7 +79,7 @@ class PeerKeeper(RecordKeeper, Protocol):
     """What of peers is on the disk."""
 
     def anchors(self) -> tuple[bytes, ...]: ...
-    def keep_anchors(self, anchors: tuple[bytes, ...]) -> None: ...
+    def keep_anchors(self, anchors: Sequence[bytes]) -> None: ...
 
 
 class PeerService:
@@ -169,6 +169,8 @@ class PeerService:
                 self.hub.hang_up(session, "E-PEER-UNLICENSED", "the network does not list this node as active any more")
         if is_first:
             self.records.begin()
+        if self._nursery is not None:
+            self._nursery.start_soon(self.records.forget_others)
         return True
 
     async def _measure(self) -> None:

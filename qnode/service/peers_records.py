@@ -7,7 +7,7 @@ to the disk a few seconds later, in batches: what a crash loses is asked for aga
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -54,6 +54,7 @@ class RecordKeeper(Protocol):
     def keep_records(self, records: Mapping[bytes, Signed]) -> None: ...
     def issued_ms(self) -> int: ...
     def keep_issued_ms(self, issued_ms: int) -> None: ...
+    def forget_others(self, known: Container[bytes]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -112,6 +113,15 @@ class Records:
         for node, (issued_ms, addresses) in list(self._newest.items()):
             if node in self._known:
                 self._learnt(node, issued_ms, addresses)
+
+    async def forget_others(self) -> None:
+        """The network is another: let go of those who are not known any more."""
+        self._newest = {node: newest for node, newest in self._newest.items() if node in self._known or node == self._key.id}
+        self._unkept = {node: signed for node, signed in self._unkept.items() if node in self._newest}
+        try:
+            await trio.to_thread.run_sync(self._keeper.forget_others, set(self._newest))
+        except QuStreamError:
+            return  # the next change of the network does it
 
     # -- what others say --------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import trio
 from support.places import WORKER
 
 from qnode.net.answers import Desk
+from qnode.service.forgetful import ForgetfulKeeper
 from qnode.service.gossip import Judge
 from qnode.service.peers import PeerService
 from qustream.aio.connection import Connection
@@ -24,14 +24,13 @@ from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, 
 from qustream.aio.rpc import serve_requests
 from qustream.errors import fault
 from qustream.identity.signing import SigningKey
-from qustream.model.base import Signed
 from qustream.model.network import NodeClass, NodeRecord
 from qustream.registry import NetworkFileRegistry, NetworkFileWriter
 from qustream.transport.greeting import LocalHello, Peer
 from qustream.wire.gossip import Topic
 from qustream.wire.hello import Role
 
-__all__ = ["CHAIN", "MemoryKeeper", "Town", "TownNode", "until"]
+__all__ = ["CHAIN", "Town", "TownNode", "until"]
 
 CHAIN = "town"
 EPOCH_MS = 3 * 86_400_000
@@ -49,43 +48,13 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
     raise AssertionError(f"in vain: {what or condition}")
 
 
-@dataclass
-class MemoryKeeper:
-    """What the disk would have."""
-
-    kept_anchors: tuple[bytes, ...] = ()
-    kept: dict[bytes, Signed] = field(default_factory=dict)
-    issued: int = 0
-
-    def anchors(self) -> tuple[bytes, ...]:
-        return self.kept_anchors
-
-    def keep_anchors(self, anchors: tuple[bytes, ...]) -> None:
-        self.kept_anchors = anchors
-
-    def records(self) -> Sequence[tuple[bytes, Signed]]:
-        return list(self.kept.items())
-
-    def records_of(self, nodes: Sequence[bytes]) -> Mapping[bytes, Signed]:
-        return {node: self.kept[node] for node in nodes if node in self.kept}
-
-    def keep_records(self, records: Mapping[bytes, Signed]) -> None:
-        self.kept.update(records)
-
-    def issued_ms(self) -> int:
-        return self.issued
-
-    def keep_issued_ms(self, issued_ms: int) -> None:
-        self.issued = issued_ms
-
-
 class TownNode:
     """One node; `start` and `stop` it as often as wanted, it keeps its address and what its disk has."""
 
     def __init__(self, town: Town, number: int, operator: str) -> None:
         self.town, self.key, self.operator = town, SigningKey(number.to_bytes(32, "big")), operator
         self.listen = f"127.{FIRST_NET + number}.{WORKER}.1:0"
-        self.keeper = MemoryKeeper()
+        self.keeper = ForgetfulKeeper()
         self.told: tuple[str, ...] = ()
         self.judges: dict[Topic, Judge] = {}
         self.limits = ListenerLimits()
