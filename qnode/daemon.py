@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import trio
 
 from qnode.api.pages import pages
+from qnode.api.peers import BulkCounts, PeersStatus
 from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.net.answers import Desk
@@ -23,6 +24,7 @@ from qnode.service.feed import FeedLink
 from qnode.service.forgetful import ForgetfulKeeper
 from qnode.service.keys import KeyService
 from qnode.service.peers import PeerKeeper, PeerService
+from qnode.service.peers_status import peers_status
 from qnode.service.picture import Parts, Picture
 from qnode.service.pool import Pool
 from qnode.service.watch import NetworkWatch, known_height, remember_height
@@ -87,14 +89,16 @@ class Daemon:
         self._peers = self._peer_service(keeper or ForgetfulKeeper()) if config.peers else None
         self._stats = ListenerStats()
         self._connections: set[Connection] = set()
-        self._picture = Picture(
-            key.id, config.chain, Parts(registry, store, self._pool, self._links, self._counts, self._stats), clock_ms=now_ms
-        )
+        parts = Parts(registry, store, self._pool, self._links, self._counts, self._stats, self._peers_status)
+        self._picture = Picture(key.id, config.chain, parts, clock_ms=now_ms)
 
     def _peer_service(self, keeper: PeerKeeper) -> PeerService:
         return PeerService(
             self._key, self._registry, self._desk, keeper, hello=self._hello, clock_ms=now_ms, addresses=self._config.addresses
         )  # fmt: skip
+
+    def _peers_status(self) -> PeersStatus:
+        return peers_status(self._peers.network, self._peers.known, BulkCounts()) if self._peers is not None else PeersStatus()
 
     def _link(self, address: str, server: bytes) -> FeedLink:
         return FeedLink(
