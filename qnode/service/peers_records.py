@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -232,16 +233,18 @@ class Records:
 
     async def run(self, gossip: GossipService, hub: Hub) -> None:
         """Say what is to be said, keep what is new, and ask for what was missed, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_all, hub, gossip)
-            while True:
-                await trio.sleep(FLUSH_S)
-                try:
-                    if hub.links:
-                        await self._say(gossip)
-                    await self._flush()
-                except QuStreamError:
-                    continue  # the store says so, as a condition; it is tried again
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ask_all, hub, gossip)
+                while True:
+                    await trio.sleep(FLUSH_S)
+                    with suppress(QuStreamError):  # a full disk is the store's to tell; it is tried again
+                        if hub.links:
+                            await self._say(gossip)
+                        await self._flush()
+        finally:
+            with suppress(QuStreamError):
+                self._keeper.keep_records(self._unkept)
 
     async def _flush(self) -> None:
         if not self._unkept:
