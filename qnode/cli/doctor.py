@@ -1,7 +1,7 @@
 """`qnode doctor`: everything a node needs, tried one by one before it runs, or beside it.
 
 Beside a running node nothing is disturbed: what only one process may have (the data directory, the addresses, the feed of a
-QRNG server) is then judged by what the running node says.
+QRNG server, the links to other nodes) is then judged by what the running node says.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Finding(NamedTuple):
 @click.command()
 @config_option
 def doctor(config_path: Path) -> None:
-    """Check configuration, keys, clock, disk, network file, addresses and QRNG servers. Exit 1 when something is wrong."""
+    """Check configuration, keys, clock, disk, network file, addresses, QRNG servers, other nodes, and whether they reach this one. Exit 1
+    when something is wrong."""
     failures = 0
     for name, trouble, note in _findings(config_path):
         failures += trouble is not None
@@ -111,8 +112,22 @@ class _Examination:
             yield _tried(f"status address {address}", lambda: self._status_listen(address))
         for entry in self._config.qrngd:
             yield _tried(f"QRNG server {entry.address}", lambda entry=entry: self._server(entry))  # type: ignore[misc]
+        if network.trouble is None and self._key is not None:
+            yield from self._peers(self._key)
         if self._running is not None:
             yield _tried("running node", self._readiness)
+
+    def _peers(self, key: SigningKey) -> Iterator[Finding]:
+        # The event loop is loaded for these checks alone.
+        from qnode.cli.doctor_peers import PeerSurvey, peers_of, reach_of
+
+        if (running := self._running) is not None:
+            yield _tried("peers", lambda: peers_of(running.network))
+            yield _tried("reachable", lambda: reach_of(running.network, running.now_ms))
+            return
+        survey = PeerSurvey(key, self._registry, chain=self._config.chain, listen=self._config.listen)
+        yield _tried("peers", survey.peers)
+        yield _tried("reachable", survey.reachable)
 
     # -- this machine ---------------------------------------------------------------------------------------------------
 
