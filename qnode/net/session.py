@@ -48,6 +48,7 @@ class Session:
     def __init__(self, number: int, connection: Connection, *, ours: bool, prefix: str = "") -> None:
         self.number, self.connection, self.ours, self.prefix = number, connection, ours, prefix
         self.peer = connection.peer.id
+        self._post = connection.post
         self.address = connection.remote  # where it is connected to, or from
         self.height = connection.peer.hello.height  # of the network as its peer sees it, as it says
         self.reason: LinkReason | None = None
@@ -84,7 +85,7 @@ class Session:
 
     def say(self, body: bytes) -> bool:
         """Queue encoded gossip without waiting. False: it was dropped, for the peer does not take it."""
-        if not self.connection.post(body):
+        if not self._post(body):
             self.dropped += 1
             return False
         self.messages_out += 1

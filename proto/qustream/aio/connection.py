@@ -359,14 +359,13 @@ class Connection:
 
     async def _take_all(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, Closed):
+            if isinstance(event, Received):
+                if event.channel is Channel.REQUEST:
+                    await self._take_rpc(event.body)
+                elif not self._inbox.add(event.channel, event.body):
+                    await self._inbox.put(event.channel, event.body)
+            elif isinstance(event, Closed):
                 self._closed_by(event)
-            elif not isinstance(event, Received):
-                continue
-            elif event.channel is Channel.REQUEST:
-                await self._take_rpc(event.body)
-            else:
-                await self._inbox.put(event.channel, event.body)
 
     async def _take_rpc(self, body: bytes | bytearray) -> None:
         message = read_rpc(body)

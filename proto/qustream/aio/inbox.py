@@ -29,13 +29,19 @@ class Inbox:
         self.arrived = trio.lowlevel.ParkingLot()
         self.has_room = trio.lowlevel.ParkingLot()
 
-    async def put(self, channel: Channel, body: bytes | bytearray) -> None:
-        """Store a message; waits for room."""
-        while self.size_bytes >= INBOX_MAX_BYTES or len(self.messages) >= INBOX_MAX_MESSAGES:
-            await self.has_room.park()
+    def add(self, channel: Channel, body: bytes | bytearray) -> bool:
+        """Store a message; False if there is no room."""
+        if self.size_bytes >= INBOX_MAX_BYTES or len(self.messages) >= INBOX_MAX_MESSAGES:
+            return False
         self.messages.append((channel, body))
         self.size_bytes += len(body)
         wake(self.arrived)
+        return True
+
+    async def put(self, channel: Channel, body: bytes | bytearray) -> None:
+        """Store a message; waits for room."""
+        while not self.add(channel, body):
+            await self.has_room.park()
 
     def take(self) -> tuple[Channel, bytes | bytearray]:
         """The oldest message. There must be one."""

@@ -166,10 +166,14 @@ class _Outgoing:
     """A message that waits, or what is left of it, where its sender keeps it."""
 
     __slots__ = ("frames", "on_taken", "size")
+    frames: Iterator[tuple[list[bytes | memoryview], int, int]]  # each with its size and how many bytes of the message come after it
 
     def __init__(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None] | None) -> None:
-        self.size = sum(map(len, parts))
-        self.frames = _frames_of_parts(channel, parts, self.size)
+        self.size = size = sum(map(len, parts))
+        if size <= PIECE_BYTES:  # most messages
+            self.frames = iter((([_header(size, channel, False), *parts], HEADER_BYTES + size, 0),))
+        else:
+            self.frames = _frames_of_parts(channel, parts, size)
         self.on_taken = on_taken
 
 
@@ -251,9 +255,10 @@ class SendQueues:
     def put(self, channel: Channel, *parts: bytes | memoryview, on_taken: Callable[[], None] | None = None) -> None:
         """Queue the message that `parts` make together, for which `has_room` holds."""
         message = _Outgoing(channel, parts, on_taken)
-        assert 0 < message.size <= CHANNEL_LIMITS[channel].message_max_bytes
-        assert self.has_room(channel, message.size)
-        self._queues[channel].put(message)
+        queue = self._queues[channel]
+        assert 0 < message.size <= queue.limits.message_max_bytes
+        assert queue.has_room(message.size)
+        queue.put(message)
 
     def take(self, budget_bytes: int) -> list[bytes | memoryview]:
         """Frames of about `budget_bytes` (a piece more at most), the most urgent channel first, in parts; none if nothing waits."""
