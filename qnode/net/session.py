@@ -10,7 +10,6 @@ Nothing here waits on a peer: what is said to it is queued at once or dropped, w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -21,7 +20,7 @@ from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError
 from qustream.transport.limits import PIECE_BYTES, Channel
 from qustream.wire.codec import decode
-from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipMessage
+from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipAnnounce, GossipMessage, GossipPull
 from qustream.wire.peers import LinkReason
 
 __all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
@@ -30,9 +29,10 @@ __all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
 NODE_CHANNELS = frozenset({Channel.REQUEST, Channel.GOSSIP, Channel.BULK})
 # Gossip heard before the acceptance of our link: what a round trip brings, and never much.
 EARLY_MAX, EARLY_MAX_BYTES = 64, 256 * 1024
-# TLS records and messages of one node: five times what the topics allow it, and a tenth of a core if they are all rubbish. What is above
-# is read more slowly.
+# TLS records and messages of one node: four times what the topics allow it, and a tenth of a core if they are all rubbish. What is above
+# is read more slowly. A request counts 16 more, for it starts a task and may look at the disk; news and pulls of 64 ids count 16 more.
 WORK_BURST, WORK_RATE_PER_S = 65_536, 16_384
+REQUEST_WORK, IDS_PER_WORK = 16, 4
 
 GossipTaker: TypeAlias = Callable[[bytes, Sequence[GossipMessage]], None]
 # Answers a request of a session's peer, who waits for so many ms; a `QuStreamError` is a refusal.
@@ -60,7 +60,7 @@ class Session:
         self._early: list[GossipMessage] | None = None
         self._early_bytes = 0
         connection.is_kept = False  # its place is its own once it is a link
-        connection.pace = connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s)
+        self._pace = connection.pace = connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s)
         connection.paced_read_bytes = PIECE_BYTES
 
     def await_acceptance(self, reason: LinkReason) -> None:
@@ -103,10 +103,15 @@ class Session:
 
     async def run(self, answer: Answer, take_bulk: BulkTaker | None) -> str:
         """Take what the peer sends and asks until the connection is over; why it ended, empty if in order. It must be entered."""
+
+        async def answer_paced(body: bytes, deadline_ms: int) -> bytes:
+            self._pace.spend(REQUEST_WORK, trio.current_time())
+            return await answer(self, body, deadline_ms)
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, take_bulk)
             try:
-                await serve_requests(self.connection, partial(answer, self))
+                await serve_requests(self.connection, answer_paced)
             except* QuStreamError:
                 pass  # `end_code` says the same
             nursery.cancel_scope.cancel()
@@ -130,10 +135,19 @@ class Session:
         self.messages_in += len(bodies)
         self.bytes_in += size
         if self._take is not None:
-            self._take(self.peer, [decode(body, GossipMessage, max_bytes=GOSSIP_MAX_BYTES) for body in bodies])
+            messages = [decode(body, GossipMessage, max_bytes=GOSSIP_MAX_BYTES) for body in bodies]
+            self._pace.spend(sum(map(_ids, messages)) // IDS_PER_WORK, trio.current_time())
+            self._take(self.peer, messages)
         elif self._early is not None and len(self._early) + len(bodies) <= EARLY_MAX and self._early_bytes + size <= EARLY_MAX_BYTES:
             self._early_bytes += size
             self._early += [decode(body, GossipMessage, max_bytes=GOSSIP_MAX_BYTES) for body in bodies]
 
     def __repr__(self) -> str:
         return f"<Session {self.number} {'>' if self.ours else '<'}{self.peer.hex()[:8]}{' link' if self.is_link else ''}>"
+
+
+def _ids(message: GossipMessage) -> int:
+    """How many messages it speaks of."""
+    if isinstance(message, GossipAnnounce):
+        return len(message.entries)
+    return len(message.ids) if isinstance(message, GossipPull) else 0
