@@ -35,6 +35,7 @@ PASSPHRASE = b"a passphrase for tests only"
 EPOCH_MS = 3 * 86_400_000
 # Links are dialled again after some seconds, twice as many each time: what comes about does so in a quarter of this.
 PATIENCE_S = 90.0
+STARTS_AT_ONCE = 2
 # Nobody's machine has one: these nodes get no randomness, so they serve no keys, and are peers all the same.
 QRNGD = "127.0.0.1:9"
 
@@ -142,8 +143,8 @@ class Nodes:
         return self.writer.version
 
     def start(self, names: Collection[str] = ()) -> None:
-        """Start these, all by default, at one time."""
-        with ThreadPoolExecutor(len(self.nodes)) as threads:
+        """Start these, all by default, a few at a time: more would only take longer each."""
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as threads:
             list(threads.map(lambda name: self.nodes[name].start(), names or self.nodes))
 
     def linked(self, name: str) -> set[str]:

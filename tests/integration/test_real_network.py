@@ -1,0 +1,186 @@
+"""Nodes on hosts of their own, far from each other: how they find each other, and what comes of it when the network between them fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import combinations
+
+import pytest
+from support.lan.hosts import Lan
+from support.lan.nodes import PORT, Nodes
+from support.lan.probe import Probe
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("netns", "nft")]
+
+# Each host in a prefix of its own. Eve has no IPv4, Fay no IPv6 and a packet filter before her, and Gil is cut off until a test heals it.
+HOSTS = {
+    "ann": ["45.1.0.1", "2a01:1::1"],
+    "ben": ["45.2.0.1", "2a01:2::1"],
+    "cat": ["45.3.0.1", "2a01:3::1"],
+    "dan": ["45.4.0.1", "2a01:4::1"],
+    "eve": ["2a01:5::1"],
+    "fay": ["45.6.0.1"],
+    "gil": ["45.7.0.1", "2a01:7::1"],
+    "town": ["45.99.0.1", "2a01:99::1"],
+}
+NODES = [name for name in HOSTS if name != "town"]
+OPEN = ["ann", "ben", "cat", "dan", "eve"]  # whoever anybody reaches
+HERALDS = [f"herald{number}" for number in range(9)]  # peers that tests play, in town; each says one thing
+NO_WAY_IN = "table inet filter {\n chain in {\n type filter hook input priority 0\n iif != lo tcp flags & (syn | ack) == syn drop\n }\n}\n"
+_draw = random.Random("distances")
+DISTANCES_MS = {pair: _draw.randint(2, 60) for pair in combinations(HOSTS, 2)}  # one way
+PATIENCE_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with Lan(HOSTS, seed="real network") as lan, Nodes(tmp_path_factory.mktemp("nodes"), lan, NODES) as nodes:
+        for name in HERALDS:
+            nodes.license(name, [f"45.99.0.1:{PORT}"])
+        nodes.publish()
+        for (one, other), distance_ms in DISTANCES_MS.items():
+            lan.change([one], [other], delay_ms=distance_ms, jitter_ms=4)
+        lan["fay"].nft(NO_WAY_IN)
+        lan.partition([name for name in HOSTS if name != "gil"])
+        nodes.start()
+        yield nodes
+
+
+def comes_to(nodes: Nodes, herald: str, by: str, names: list[str]) -> None:
+    """What the herald says to one node comes to all of these."""
+    probe = Probe(herald, nodes.lan["town"])
+    record = probe.publish(nodes[by], f"45.99.0.1:{PORT + 1}")
+    assert not probe.await_record([nodes[name] for name in names], probe.key.id, record.addresses, PATIENCE_S)
+
+
+def test_nodes_find_each_other(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    nodes.until(lambda: nodes.linked("fay") >= {"ann", "ben", "cat", "dan"}, lambda: nodes.linked("fay"))
+    assert "eve" not in nodes.linked("fay")  # there is no way from one to the other
+    assert all(link.address.startswith("[") for link in nodes["eve"].network().links)
+    assert all(link.direction == "out" for link in nodes["fay"].network().links)
+    assert not nodes.linked("gil")
+    # As far as they are: twice the way, whatever the machine adds to it.
+    names = {node.id: name for name, node in nodes.nodes.items()}
+    nodes.until(lambda: all(link.rtt_ms >= 0 for link in nodes["ann"].network().links))
+    for link in nodes["ann"].network().links:
+        assert link.rtt_ms >= 2 * DISTANCES_MS["ann", names[link.node]] - 1
+
+
+def test_what_one_says_comes_to_all(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    comes_to(nodes, "herald0", "ben", OPEN)
+    assert nodes["eve"].network().gossip.topics["address"].messages_in > 0
+
+
+def test_gossip_passes_a_line_that_loses_much_one_way(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    since = {link.node: link.since_ms for link in nodes["ann"].network().links}
+    nodes.lan.change(["ann"], OPEN, back=False, loss=0.3)
+    try:
+        comes_to(nodes, "herald1", "ann", OPEN)
+        comes_to(nodes, "herald2", "eve", OPEN)
+    finally:
+        nodes.lan.change(["ann"], OPEN, back=False, loss=0.0)
+    assert nodes.lan.counts("ann", "ben")["lost"] > 0
+    after = {link.node: link.since_ms for link in nodes["ann"].network().links}
+    assert {name: after.get(name) for name in since if name in nodes.nodes} == {name: since[name] for name in since if name in nodes.nodes}
+
+
+def test_a_node_on_a_slow_line_holds_up_nobody(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    lan = nodes.lan
+    lan.change(["dan"], rate_mbit=1.0, queue_bytes=20_000)
+    try:
+        with lan["town"].socket() as flood:  # and what there is of it is taken by somebody else
+            for _ in range(200):
+                flood.sendto(bytes(1400), (lan["dan"].address, 9))
+            comes_to(nodes, "herald3", "cat", ["ann", "ben", "cat", "eve"])
+        assert lan.counts("town", "dan")["overflowed"] > 0
+        comes_to(nodes, "herald4", "dan", OPEN)
+    finally:
+        lan.change(["dan"], rate_mbit=0.0)
+
+
+def test_halves_that_are_cut_from_each_other_come_together_again(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    lan, ours, theirs = nodes.lan, ["ann", "ben", "fay"], ["cat", "dan", "eve"]
+    for side, other in ((ours, theirs), (theirs, ours)):
+        for name in side:
+            lan[name].nft(("" if name != "fay" else NO_WAY_IN) + reject([a for each in other for a in HOSTS[each]]))
+    # Whoever says something across notices; what a herald says to one half, everybody there says to everybody.
+    comes_to(nodes, "herald5", "ann", ["ann", "ben"])
+    comes_to(nodes, "herald8", "cat", theirs)
+    nodes.until(lambda: not any(other in nodes.linked(name) for name in ours for other in theirs))
+    nodes.until(lambda: not any(other in nodes.linked(name) for name in theirs for other in ours))
+    assert nodes.linked("ann") & set(NODES) == {"ben", "fay"}
+    for name in (*ours, *theirs):
+        lan[name].flush()
+    lan["fay"].nft(NO_WAY_IN)
+    nodes.until_linked(OPEN)
+    comes_to(nodes, "herald6", "dan", OPEN)
+
+
+def reject(addresses: list[str]) -> str:
+    """A packet filter that ends every connection to these at the next word."""
+    rules = "".join(f" ip{'6' if ':' in each else ''} daddr {each} meta l4proto tcp reject with tcp reset\n" for each in addresses)
+    return f"table inet halves {{\n chain out {{\n type filter hook output priority 0\n{rules} }}\n}}\n"
+
+
+def test_whoever_is_cut_off_knows_it_and_comes_back(nodes: Nodes) -> None:
+    nodes.until(lambda: "E-NO-PEERS" in nodes["gil"].codes())
+    assert "E-NO-PEERS" not in nodes["ann"].codes()
+    nodes.lan.heal()
+    nodes.until_linked([*OPEN, "gil"])
+    nodes.until(lambda: "E-NO-PEERS" not in nodes["gil"].codes())
+
+
+def test_a_node_that_moved_is_found_where_it_says(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    cat, lan = nodes["cat"], nodes.lan
+    cat.stop()
+    lan.move("cat", ["45.33.0.1", "2a01:33::1"])
+    cat.configure(addresses=list(cat.public_addresses))
+    # It comes to Ann alone. The others come to it, because Ann passes on what it says; the registry still has the old addresses.
+    lan["cat"].nft(no_way_out_but(HOSTS["ann"]))
+    cat.start()
+    others = [nodes[name] for name in OPEN if name != "cat"]
+    assert not Probe("herald7", lan["town"]).await_record(others, cat.key.id, cat.public_addresses, PATIENCE_S)
+    nodes.until_linked(OPEN)
+    lan["cat"].flush()
+    ours = {link.node for link in cat.network().links if link.direction == "out"}
+    assert ours <= {nodes["ann"].id}
+    assert all(link.direction == "in" for link in cat.network().links if link.node == nodes["eve"].id)
+
+
+def no_way_out_but(addresses: list[str]) -> str:
+    rules = "".join(f" ip{'6' if ':' in each else ''} daddr {each} accept\n" for each in addresses)
+    drop = " oif != lo tcp flags & (syn | ack) == syn drop\n"
+    return f"table inet filter {{\n chain out {{\n type filter hook output priority 0\n{rules}{drop} }}\n}}\n"
+
+
+def test_a_node_that_was_killed_comes_back(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    dan = nodes["dan"]
+    disk = dan.data_dir / "peers" / "data.mdb"
+    before_ns = disk.stat().st_mtime_ns
+    comes_to(nodes, "herald7", "dan", OPEN)
+    nodes.until(lambda: disk.stat().st_mtime_ns > before_ns)
+    dan.kill()
+    dan.start()
+    probe = Probe("herald7", nodes.lan["town"])
+    assert probe.key.id in probe.records(dan)  # it knows what it was told before
+    nodes.until_linked(OPEN)
+
+
+def test_whoever_nobody_reaches_is_told_so(nodes: Nodes) -> None:
+    fay = nodes["fay"]
+    nodes.until(lambda: "E-UNREACHABLE" in fay.codes())
+    assert fay.network().reach == "unreachable"
+    assert {each.address for each in fay.network().tried} == {f"45.6.0.1:{PORT}"}
+    assert nodes.linked("fay") >= {"ann", "ben"}
+    assert "E-UNREACHABLE" not in nodes["ann"].codes()
+    nodes.lan["fay"].flush()
+    Probe("herald0", nodes.lan["town"]).link(fay)  # somebody comes in
+    nodes.until(lambda: "E-UNREACHABLE" not in fay.codes())
