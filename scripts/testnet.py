@@ -7,6 +7,7 @@ Node i listens on 127.i.0.1. Typical use:
     scripts/testnet.py up                      3 foundation and 3 community nodes, the emulator as device
     scripts/testnet.py enrol ~/.qustream       make a user known to the network
     scripts/testnet.py grant ~/.qustream       give that user 1,024 requests
+    scripts/testnet.py peers                   who is linked to whom
     scripts/testnet.py kill node2              kill -9, as a power cut would
     scripts/testnet.py restart node2
     scripts/testnet.py down

@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
 from localnet import devices, network, processes
 from localnet.layout import Layout
+from localnet.peers import peers_table
 from localnet.processes import Failed
+from qnode.api.peers import PeersPage
 from qustream.errors import QuStreamError
 from qustream.model.ids import IdKind, from_text
 
@@ -21,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT_DIRECTORY = ROOT / ".testnet"
 SEEN_SECONDS = 15.0  # nodes look at the network file once a second
 READY_SECONDS = 60.0  # the emulator makes a node ready in about two; a slow device gets its own ETA on top
+START_SECONDS = 5.0  # on top for each daemon: one takes about a second of a core to start, and a busy machine gives it a fifth of one
 
 
 def directory_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -62,7 +66,7 @@ def make(layout: Layout) -> None:
 
 def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None:
     """Wait until these nodes are ready; say what they wait for when it takes long."""
-    patience = READY_SECONDS + layout.patience_seconds(units=len(names))
+    patience = READY_SECONDS + START_SECONDS * len(names) + layout.patience_seconds(units=len(names))
     started = said = time.monotonic()
     left = list(names)
     while left:
@@ -146,6 +150,18 @@ def status(directory: Path) -> None:
         state = "ready" if code == 200 else "stopped" if not number else f"not ready: {answer.get('reasons') or answer or 'no answer'}"
         kind = "qrng" if name == "qrngd" else "foundation" if layout.is_foundation(name) else "community"
         click.echo(f"{name:8} {kind:10} {layout.listen(name):20} pid {number or '-':<8} {state}")
+
+
+@cli.command()
+@directory_option
+def peers(directory: Path) -> None:
+    """Who is linked to whom: a line a node. For one node alone: qnode peers --url."""
+    layout = load(directory)
+    pages: dict[str, PeersPage | None] = {}
+    for name in layout.node_names:
+        code, answer = processes.probe(layout, name, "/v1/peers") if processes.pid(layout, name) else (0, {})
+        pages[name] = msgspec.convert(answer, PeersPage) if code == 200 else None
+    click.echo(peers_table(pages))
 
 
 @cli.command()
