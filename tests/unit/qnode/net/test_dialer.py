@@ -1,0 +1,110 @@
+"""Reaching a node: addresses in turn, the right node or none, names, bounds."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+from support.session_pair import ALICE, BOB, HELLO
+
+from qnode.net import dialer as module
+from qnode.net.dialer import Dialer
+from qnode.net.session import NODE_CHANNELS
+from qustream.aio.connection import Connection
+from qustream.aio.listener import serve
+from qustream.errors import QuStreamError
+
+NOBODY = "127.0.0.1:1"
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[str]:
+    """Bob's address."""
+    handler: Callable[[Connection], Awaitable[None]] = lambda connection: connection.wait_closed()  # type: ignore[assignment,return-value]  # noqa: E731
+    async with trio.open_nursery() as nursery:
+        [address] = await nursery.start(
+            partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=handler, permit=lambda _: NODE_CHANNELS)
+        )
+        yield address
+        nursery.cancel_scope.cancel()
+
+
+async def code_of(addresses: list[str], peer: bytes = BOB.id) -> str:
+    with pytest.raises(QuStreamError) as caught:
+        await Dialer(ALICE, lambda: HELLO).reach(peer, addresses)
+    return caught.value.code
+
+
+async def test_the_first_address_that_answers_is_taken() -> None:
+    async with listening() as address:
+        reached = await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [NOBODY, "unix:/nowhere", "not an address", address, NOBODY])
+        async with reached.connection as connection:
+            assert reached.address == connection.remote == address
+            assert connection.peer.id == BOB.id
+            assert connection.is_licensed
+
+
+async def test_a_name_is_looked_up() -> None:
+    async with listening() as address:
+        named = f"localhost:{address.rpartition(':')[2]}"
+        reached = await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [named])
+        async with reached.connection as connection:
+            assert (reached.address, connection.remote) == (named, address)
+
+
+async def test_who_is_somebody_else_is_not_taken() -> None:
+    async with listening() as address:
+        assert await code_of([address], ALICE.id) == "E-PEER-IDENTITY"
+
+
+@pytest.mark.parametrize("addresses", [[], [NOBODY], ["unix:/run/somebody"], ["a..b:1"], ["no.such.name.invalid:1"], ["%%%"]])
+async def test_what_leads_nowhere_is_unreachable(addresses: list[str]) -> None:
+    assert await code_of(addresses) == "E-PEER-UNREACHABLE"
+
+
+async def test_silence_costs_one_address_its_time_and_the_dial_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes the connection and says nothing does not hide the address behind his; together they have a bound as well."""
+    monkeypatch.setattr(module, "ADDRESS_MS", 300)
+    monkeypatch.setattr(module, "DIAL_MS", 900)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with listening() as address:
+            reached = await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [mute, address])
+            async with reached.connection:
+                assert reached.address == address
+        assert await code_of([mute] * 50) == "E-DEADLINE"
+
+
+async def test_lookups_that_hang_hold_no_more_than_their_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ADDRESS_MS", 200)
+    monkeypatch.setattr(module, "DIAL_MS", 400)
+    release = trio.Event()
+    asked = 0
+
+    def hangs(_where: object) -> list[str]:
+        nonlocal asked
+        asked += 1
+        trio.from_thread.run(release.wait, trio_token=token)
+        return []
+
+    token = trio.lowlevel.current_trio_token()
+    monkeypatch.setattr(module, "_look_up", hangs)
+    dialer = Dialer(ALICE, lambda: HELLO)
+
+    async def dial(number: int) -> None:
+        with pytest.raises(QuStreamError):
+            await dialer.reach(BOB.id, [f"name{number}.example:1"])
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * module.LOOKUPS_MAX):
+            nursery.start_soon(dial, number)
+    assert asked == module.LOOKUPS_MAX
+    async with listening() as address:  # a number needs no lookup
+        reached = await dialer.reach(BOB.id, [address])
+        async with reached.connection:
+            assert reached.address == address
+    release.set()
