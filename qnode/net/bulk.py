@@ -224,21 +224,28 @@ class _Fetching:
 
     async def run(self, holders: Sequence[Session]) -> Path:
         try:
-            async with trio.open_nursery() as self._nursery:
-                if self._core.manifest is not None:
-                    await self._look_at_disk(self._core.manifest)
-                for session in holders:
-                    self.join(session)
-                self._nursery.start_soon(self._tick)
-                await self._over.wait()
-                self._nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    await self._until_over(holders)
+                finally:
+                    self._nursery = None  # before it takes no more tasks: pieces may come until the last moment
+                    nursery.cancel_scope.cancel()
             if self._trouble is not None:
                 raise self._trouble
             return await self._in_thread(partial(self._keeper.finish, self._name))
         finally:
-            self._nursery = None
             with trio.CancelScope(shield=True):
                 await self._in_thread(partial(self._keeper.leave, self._name))
+
+    async def _until_over(self, holders: Sequence[Session]) -> None:
+        assert self._nursery is not None
+        if self._core.manifest is not None:
+            await self._look_at_disk(self._core.manifest)
+        for session in holders:
+            self.join(session)
+        self._nursery.start_soon(self._tick)
+        await self._over.wait()
 
     def join(self, session: Session) -> None:
         present = self._sessions.get(session.peer)
