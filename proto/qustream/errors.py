@@ -117,7 +117,7 @@ CODES: dict[str, CodeRow] = {
     "E-CHAIN-STALE": CodeRow(
         _U, "the node's view of the network is too old", "ask another node; operator: see the network file and the clock"
     ),
-    "E-NOT-HELD": CodeRow(_P, "the node holds no such block", "it expired, was revoked, or was collected"),
+    "E-NOT-HELD": CodeRow(_P, "the node holds no such block or object", "it expired, was revoked, was collected, or never was here"),
     "E-NOT-SENDER": CodeRow(_P, "only its sender can revoke an envelope", "ask the sender to revoke it"),
     "E-NOT-RECIPIENT": CodeRow(_P, "this user is not named as a recipient", "ask the sender to name you"),
     "E-NODE-FULL": CodeRow(_U, "the node has no room for another block", "ask another node"),
