@@ -101,14 +101,13 @@ class GossipService:
     def heard(self, peer: bytes, messages: Sequence[GossipMessage]) -> None:
         """Take what a linked peer said."""
         now_ms, core = self._now_ms(), self.core
-        effects: list[Effect] = []
         for message in messages:
             if type(message) is GossipPush:
                 count = self.topics[message.topic]
                 count.messages_in += 1
                 count.bytes_in += len(message.body)
-            effects += step(core, Heard(peer, message), now_ms)
-        self._perform(effects, now_ms)
+            if effects := step(core, Heard(peer, message), now_ms):  # at once: who is expelled for it is not heard any further
+                self._perform(effects, now_ms)
 
     def publish(self, topic: Topic, body: bytes) -> None:
         """Say something to all nodes. It must be good, new, and no longer than its topic allows."""

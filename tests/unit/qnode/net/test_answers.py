@@ -1,0 +1,92 @@
+"""Who answers which request, and how often."""
+
+from __future__ import annotations
+
+import pytest
+import trio.testing
+from support.session_pair import facing
+
+from qnode.net import answers as module
+from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota, tag_of
+from qnode.net.session import Session
+from qustream.errors import QuStreamError
+from qustream.transport.greeting import Peer
+from qustream.wire.codec import encode
+from qustream.wire.keys import DeviceRequest
+from qustream.wire.peers import AddressAsk, DialBackAsk, HeightTold, LinkOpen, LinkReason
+
+ASKS = (LinkOpen(LinkReason.CHOSEN, 5), AddressAsk(bytes(32)), DialBackAsk(), HeightTold(9))
+
+
+async def anyone(_peer: Peer, body: bytes, _deadline_ms: int) -> bytes:
+    return b"anyone: " + body
+
+
+async def peers(_session: Session, body: bytes, deadline_ms: int) -> bytes:
+    return b"peers: %d" % deadline_ms + body
+
+
+def test_a_tag_is_read_without_decoding() -> None:
+    assert [tag_of(encode(ask)) for ask in ASKS] == [70, 72, 74, 76]
+    assert tag_of(encode(DeviceRequest(b"", bytes(3373), b""))) == 25
+    assert all(tag_of(encode(ask)) in PEER_TAGS for ask in ASKS)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x92", b"\x90\x46", b"\xc1\x46", b"\xdc\x00\x46", b"\x91\xcc\x46", b"\xff\xff"])
+def test_what_is_no_message_has_no_tag(body: bytes) -> None:
+    assert tag_of(body) not in NODE_TAGS
+
+
+async def test_the_desk_sends_each_request_to_who_answers_it() -> None:
+    async with facing() as (alice, _):
+        [session] = alice.sessions
+        desk = Desk(anyone)
+        desk.route(PEER_TAGS, peers)
+        for ask in ASKS:
+            assert await desk.answer(session, encode(ask), 7) == b"peers: 7" + encode(ask)
+        assert await desk.answer(session, b"a key", 7) == b"anyone: a key"
+        assert await desk.answer_stranger(session.connection.peer, b"a key", 7) == b"anyone: a key"
+
+
+async def test_strangers_are_refused_what_is_for_nodes_whether_it_is_answered_or_not() -> None:
+    async with facing() as (alice, _):
+        peer = alice.sessions[0].connection.peer
+        for desk in (Desk(anyone), Desk(anyone)):
+            for tag in NODE_TAGS:
+                with pytest.raises(QuStreamError) as caught:
+                    await desk.answer_stranger(peer, bytes([0x92, tag, 0]), 7)
+                assert caught.value.code == "E-PEER-UNLICENSED"
+            desk.route(PEER_TAGS, peers)
+
+
+async def test_a_quota_is_each_peers_own_and_comes_back(autojump_clock: trio.testing.MockClock) -> None:
+    quota = Quota(2, 60_000)
+    quota.spend(b"a")
+    await trio.sleep(10)
+    quota.spend(b"a")
+    quota.spend(b"b")
+    with pytest.raises(QuStreamError) as caught:
+        quota.spend(b"a")
+    assert caught.value.code == "E-PEER-LIMIT"
+    assert 49_000 < (caught.value.retry_after_ms or 0) <= 50_001
+    await trio.sleep(51)
+    quota.spend(b"a")
+
+
+async def test_quotas_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUOTAS_MAX", 10)
+    quota = Quota(1, 60_000)
+    for number in range(100):
+        quota.spend(bytes([number]))
+    assert len(quota._since) == 10
+    with pytest.raises(QuStreamError):
+        quota.spend(bytes([99]))
+
+
+async def test_a_peer_ask_that_is_none_is_refused() -> None:
+    async with facing() as (alice, _):
+        answers = module.PeerAnswers(None, None)  # type: ignore[arg-type]
+        for body in (b"\x91\x47", b"\x92\x46\x09", bytes([0x91, 70]) + bytes(100)):
+            with pytest.raises(QuStreamError) as caught:
+                await answers.answer(alice.sessions[0], body, 7)
+            assert caught.value.code.startswith("E-WIRE-")
