@@ -8,70 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.circle import Circle
 from support.network import Network
-from support.node import EPOCH_MS, QNode, until
+from support.node import until
 from support.places import free_port, host
-from support.qrng_server import CHAIN
 
 from qnode.api.peers import PeersPage
-from qustream.identity.signing import SigningKey, open_signed
-from qustream.model.network import AddressRecord, NodeClass, NodeRecord
-from qustream.registry import NetworkFileWriter
-from qustream.transport.blocking import connect
-from qustream.transport.greeting import LocalHello
-from qustream.wire.codec import Message, decode, encode
-from qustream.wire.hello import Role
-from qustream.wire.peers import AddressAnswer, AddressAsk
 
 pytestmark = pytest.mark.e2e
-NOBODY = [("127.0.0.1:9", bytes(32))]
-KEEPER = SigningKey(b"k" * 32)
-
-
-class Circle:
-    """Daemons that share one network file; each has a /16 and an operator of its own."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.writer = NetworkFileWriter.create(
-            folder / "network.toml", CHAIN, KEEPER, genesis_ms=1_700_000_000_000, epoch_length_ms=EPOCH_MS, seed=bytes(32)
-        )
-        self.nodes = [QNode(folder / f"node{number}", key=SigningKey(bytes([number + 1]) * 32)) for number in range(count)]
-        self.listen = [f"{host(30 + number)}:{free_port(30 + number)}" for number in range(count)]
-        for number, node in enumerate(self.nodes):
-            record = NodeRecord(
-                node.key.public, NodeClass.COMMUNITY, f"operator-{number}", bytes([number + 1]) * 16, (self.listen[number],), 1, True
-            )
-            self.writer.add_node(record)
-            self.configure(number)
-        self.writer.write()
-
-    def configure(self, number: int, **settings: object) -> None:
-        values = {"network_file": str(self.writer.path), "network_key": self.writer.network_key_text, "listen": [self.listen[number]]}
-        self.nodes[number].configure(NOBODY, **(values | settings))
-
-    def links(self, node: QNode) -> set[str]:
-        page = PeersPage.from_json(node.page("/v1/peers")[1])
-        return {link.node for link in page.network.links}
-
-    def until_linked(self, *nodes: QNode) -> None:
-        wanted = {node.id for node in nodes}
-        until(lambda: all(self.links(node) >= wanted - {node.id} for node in nodes), patience_s=60)
-
-    def ask(self, number: int, message: Message, key: SigningKey) -> bytes:
-        """Ask the node as another one."""
-        hello = LocalHello(CHAIN, (Role.NODE,))
-        with connect(self.listen[number], key=key, hello=hello, expect=self.nodes[number].key.id, timeout_ms=10_000) as connection:
-            return connection.call(encode(message), deadline_ms=10_000)
-
-    def records(self, number: int, key: SigningKey) -> dict[bytes, tuple[str, ...]]:
-        """The address records that the node has."""
-        answer = decode(self.ask(number, AddressAsk(bytes(32)), key), AddressAnswer, max_bytes=1 << 19)
-        keys = {node.key.id: node.key.public for node in self.nodes}
-        found = {}
-        for signed in answer.records:
-            node = decode(signed.body, AddressRecord, max_bytes=9999).node
-            found[node] = open_signed(signed, AddressRecord, keys[node], "address").addresses
-        return found
 
 
 @pytest.fixture
