@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -63,14 +65,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = f"{Path(str(item.path)).relative_to(LIST.parent)}::{getattr(item, 'originalname', item.name)}"
         found.add(name)
         if sorted(listed.get(name, {}).get("needs", [])) != sorted(wants):
-            raise pytest.UsageError(f"{name} needs {wants}, but tests/conditional.toml does not say so")
+            _disagree(config, f"{name} needs {wants}, but tests/conditional.toml does not say so")
         missing = [w for w in wants if not NEEDS[w]()]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: {listed[name]['reason']}"))
     whole = not config.getoption("keyword") and len(config.args) == 1 and Path(config.args[0]).name == "tests"
     gone = set(listed) - found
     if whole and gone:
-        raise pytest.UsageError(f"tests/conditional.toml lists tests that are gone: {sorted(gone)}")
+        _disagree(config, f"tests/conditional.toml lists tests that are gone: {sorted(gone)}")
+
+
+def _disagree(config: pytest.Config, what: str) -> NoReturn:
+    """End the run. A worker of pytest-xdist, which collects everything as well, would take its reason along: it says it first."""
+    if hasattr(config, "workerinput"):
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(what, file=sys.stderr)
+    raise pytest.UsageError(what)
 
 
 @pytest.hookimpl(hookwrapper=True)
