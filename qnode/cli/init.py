@@ -32,7 +32,7 @@ keystore = "node.keystore"         # opened by the systemd credential `qnode`, p
 # passphrase_file = "passphrase"   # only where there are no credentials; mode 0600
 
 {listen:<34} # where devices connect; the network must list an address that leads here
-{status_listen:<34} # /livez /readyz /v1/status /metrics; keep it on a private address
+{status_listen:<34} # /livez /readyz /v1/status /v1/peers /metrics; keep it on a private address
 
 # pool_units = 8                   # units kept in memory
 # held_blocks = 4096               # blocks kept for recipients; 279 KB each
