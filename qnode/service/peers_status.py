@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from qnode.api.peers import DIALS_SHOWN_MAX, AddressTried, BulkCounts, DialStatus, GossipCounts, PeerLink, PeersStatus, TopicCounts
 from qnode.core.peers import Wanted
@@ -15,6 +16,9 @@ from qustream.model.network import NodeClass
 from qustream.transport.address import parse_address
 
 __all__ = ["peers_status"]
+
+# As many as the network has nodes. The picture is made every second, and a text takes a third of a millisecond.
+TEXTS_MAX = 8192
 
 
 def peers_status(network: Network, known: KnownNodes, bulk: BulkCounts) -> PeersStatus:
@@ -40,9 +44,14 @@ def peers_status(network: Network, known: KnownNodes, bulk: BulkCounts) -> Peers
     )
 
 
+@lru_cache(maxsize=TEXTS_MAX)
+def _text(node: bytes) -> str:
+    return to_text(IdKind.NODE, node)
+
+
 def _link(link: LinkView) -> PeerLink:
     return PeerLink(
-        node=to_text(IdKind.NODE, link.peer),
+        node=_text(link.peer),
         operator=link.record.operator,
         node_class=NodeClass(link.record.node_class).name.lower(),
         direction="out" if link.ours else "in",
@@ -66,7 +75,7 @@ def _dial(wanted: Wanted, known: KnownNodes) -> DialStatus | None:
     if record is None:
         return None  # it was struck off just now
     return DialStatus(
-        node=to_text(IdKind.NODE, wanted.peer),
+        node=_text(wanted.peer),
         operator=record.operator,
         node_class=NodeClass(record.node_class).name.lower(),
         purpose=str(wanted.purpose),
