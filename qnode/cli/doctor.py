@@ -125,7 +125,8 @@ class _Examination:
             yield _tried("peers", lambda: peers_of(running.network))
             yield _tried("reachable", lambda: reach_of(running.network, running.now_ms))
             return
-        survey = PeerSurvey(key, self._registry, chain=self._config.chain, listen=self._config.listen)
+        config = self._config
+        survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses)
         yield _tried("peers", survey.peers)
         yield _tried("reachable", survey.reachable)
 

@@ -62,10 +62,14 @@ def peers_of(network: PeersStatus) -> str:
 
 
 class PeerSurvey:
-    """Both checks of a node that does not run. The network is asked once, when the first of them is made; at most twenty seconds."""
+    """Both checks of a node that does not run. The network is asked once, when the first of them is made; at most twenty seconds.
 
-    def __init__(self, key: SigningKey, registry: NetworkFileRegistry, *, chain: str, listen: Sequence[str]) -> None:
-        self._survey = _Survey(key, registry, chain, listen)
+    `told`: where the configuration says that other nodes find this one, if it says so."""
+
+    def __init__(
+        self, key: SigningKey, registry: NetworkFileRegistry, *, chain: str, listen: Sequence[str], told: Sequence[str] = ()
+    ) -> None:  # fmt: skip
+        self._survey, self._told = _Survey(key, registry, chain, listen), told
 
     @cached_property
     def _found(self) -> _Survey:
@@ -90,10 +94,16 @@ class PeerSurvey:
         if not found.told:
             why = f" ({_codes(found.silent)})" if found.silent else ""
             return f"not known: no other node could be asked to connect{why}"
-        words = _by_address(found.told)
-        if not any(not result.code for results in found.told for result in results):
-            raise fault("E-UNREACHABLE", words or "no address of this node is known to others")
-        return words
+        words = _by_address(found.told) or "no address of this node is known to others"
+        tried = {result.address for results in found.told for result in results}
+        new = ", ".join(address for address in self._told if address not in tried)
+        if new:
+            words += f"; not tried: {new}, of which others hear when the node runs"
+        if any(not result.code for results in found.told for result in results):
+            return words
+        if new:
+            return f"not known: {words}"
+        raise fault("E-UNREACHABLE", words)
 
 
 class _Survey:

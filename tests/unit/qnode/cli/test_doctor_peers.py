@@ -123,6 +123,20 @@ async def test_one_address_of_two_is_enough(tmp_path: Path) -> None:
     assert said == f"{node.listen} reached by 3 of 3; {host}:1 reached by 0 of 3 (E-PEER-UNREACHABLE 3)"
 
 
+async def test_an_address_that_nobody_has_heard_of_yet_is_neither_good_nor_bad(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as t:
+        node, *others = t.nodes
+        host = node.listen.rpartition(":")[0]
+        t.writer.set_node_addresses(node.id, (f"{host}:1",))
+        t.write()
+        await t.start(*others)
+        examined = PeerSurvey(node.key, t.registry, chain="town", listen=[node.listen], told=[node.listen, f"{host}:1"])
+        said = await inside(examined.reachable)
+    assert said == (
+        f"not known: {host}:1 reached by 0 of 2 (E-PEER-UNREACHABLE 2); not tried: {node.listen}, of which others hear when the node runs"
+    )
+
+
 async def test_an_address_that_is_taken_is_said_to_be_and_peers_are_tried_all_the_same(tmp_path: Path) -> None:
     async with town(tmp_path, 3) as t:
         node, *others = t.nodes
