@@ -22,7 +22,7 @@ from qustream.wire.codec import Message
 
 SPEC = Path(__file__).resolve().parent.parent / "proto/spec"
 # Where the kinds are that travel between parties, in the order of the table.
-MESSAGE_MODULES = ("wire.hello", "wire.rpc", "wire.keys", "wire.feed", "wire.gossip", "wire.peers", "wire.bulk")
+MESSAGE_MODULES = ("wire.hello", "wire.rpc", "wire.keys", "wire.feed", "wire.gossip", "wire.peers", "wire.bulk", "wire.consensus")
 NOUN_MODULES = (
     "model.base",
     "model.keys",
@@ -31,6 +31,7 @@ NOUN_MODULES = (
     "wire.keys",
     "wire.gossip",
     "wire.peers",
+    "wire.consensus",
     "identity.enrolment",
 )
 POWERS = {(1 << bits) - 1: f"2^{bits} − 1" for bits in (16, 32, 63)} | {1 << 20: "2^20"}

@@ -48,6 +48,9 @@ HEALTH = [1 << 20, 2048, 1, 11, 40, 512, [40, 60]]
 CONDITIONING = ["aes-256-cbc-mac", 32, 16, 987]
 TIMES = [1_700_000_000_000, 1_700_000_002_000, 1_700_000_600_000]
 ATTESTATION = ["qustream-test", fill(0x5E, 32), 9, DEVICE, HEALTH, CONDITIONING, *TIMES, fill(0x40, 32), 256]
+VOTE_SIGNATURE = fill(0x56, 2420)
+PLACE = [3, 7, 40, fill(0x93, 32), 6, 1_700_000_000_000, 36]  # rotation to what is executed
+CHAIN_HEADER = ["qustream-test", *PLACE, fill(0x94, 32), fill(0x95, 32), 2, fill(0x96, 32), fill(0x00, 32), 1]
 ALERT = ["E-DEVICE-UNKNOWN", fill(0xD1, 32), 1_700_000_000_000, 3]
 
 # (kind, tag or none, fields)
@@ -107,6 +110,16 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("ProbeTold", 88, [33_554_432, 16_777_216, 1_500_000]),
     ("ProbeTold", 88, [0, 0, 0]),
     ("ProbeData", 89, [fill(0x89, 262_144)]),
+    ("Statement", None, ["qustream-test", 3, 7, 2, fill(0x90, 32)]),
+    ("ChainHeader", None, CHAIN_HEADER),
+    ("Proposal", 90, [CHAIN_HEADER, [fill(0x91, 32), fill(0x92, 32)], VOTE_SIGNATURE]),
+    ("Proposal", 90, [CHAIN_HEADER, [], VOTE_SIGNATURE]),
+    *[("Vote", 91, [3, 7, kind, fill(0x90, 32), 99, VOTE_SIGNATURE]) for kind in (2, 3, 4)],
+    ("Certificate", 92, [3, 7, 2, fill(0x90, 32), fill(0xE0, 1), [VOTE_SIGNATURE] * 3]),
+    ("Certificate", 92, [3, 7, 4, fill(0x90, 32), fill(0xFF, 13), [VOTE_SIGNATURE] * 100]),
+    ("Want", None, [7, 3, fill(0x00, 32)]),
+    ("ConsensusAsk", 93, [3, 9, 5, [[7, 3, fill(0x00, 32)], [6, 1, fill(0x90, 32)]]]),
+    ("ConsensusAsk", 93, [3, 9, 5, []]),
     ("FeedOpen", 40, [fill(0x0A, 32), 8]),
     *[("FeedCredit", 41, [units]) for units in (1, 4096)],
     ("FeedHealth", 42, ["live", "", "1024 samples passed"]),

@@ -73,6 +73,7 @@ MODULES = (
     "wire.gossip",
     "wire.peers",
     "wire.bulk",
+    "wire.consensus",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()

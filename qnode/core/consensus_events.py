@@ -1,0 +1,251 @@
+"""What happens to consensus, and what follows from it (`proto/spec/consensus.md`): plain data, recorded and replayed as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from qnode.core.consensus_limits import DELTA_MS, IDLE_MS, INTERVAL_MS
+from qustream.wire.consensus import Certificate, ChainHeader, ConsensusMessage, Kind, Proposal, Statement, Vote
+
+__all__ = [
+    "Accuse", "Base", "BlockBuilt", "Broadcast", "Build", "Effect", "Event", "Final", "Finalise", "Heard", "Judge", "Judged", "Keep",
+    "OwnVotes", "Persist", "RotationBegan", "RotationOver", "SendEnd", "SendKept", "SendTo", "Sign", "SignState", "Signed", "Ticked",
+    "Verified", "Verify", "Wake",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVotes:
+    """What a validator has signed in one view: digests, empty for nothing."""
+
+    proposed: bytes = b""
+    notarised: bytes = b""
+    skipped: bool = False
+    finalised: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SignState:
+    """Everything a validator must not forget, for one rotation: its votes above the last final view."""
+
+    rotation: int = 0
+    final_view: int = 0
+    votes: Mapping[int, OwnVotes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The block a rotation stands on."""
+
+    digest: bytes
+    height: int
+    time_ms: int
+    executed: int
+
+
+# ---------------------------------------------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class RotationBegan:
+    """The base is final. `weights`: of the validators, by number; `leads`: who leads views 1, 2, …, again and again; `edge_ms`: the first
+    block not earlier than this ends the rotation; `me`: our number, None if we only look on; `had`: what we signed before a restart; the
+    rest are parameters of the chain."""
+
+    chain: str
+    rotation: int
+    weights: tuple[int, ...]
+    leads: tuple[int, ...]
+    base: Base
+    edge_ms: int
+    me: int | None
+    had: SignState = SignState()
+    delta_ms: int = DELTA_MS
+    interval_ms: int = INTERVAL_MS
+    idle_ms: int = IDLE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A peer said something; its form has been checked, nothing else. `peer`: whom to answer."""
+
+    peer: bytes
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The answer to a `Verify`."""
+
+    message: Proposal | Vote | Certificate
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The answer to a `Judge`, whenever it can be given."""
+
+    digest: bytes
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBuilt:
+    """The answer to a `Build`, when its time has come."""
+
+    header: ChainHeader
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The answer to a `Sign`."""
+
+    statement: Statement
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """A `Wake` is due. `draw`: 64 random bits."""
+
+    draw: int
+
+
+Event: TypeAlias = RotationBegan | Heard | Verified | Judged | BlockBuilt | Signed | Ticked
+
+# --------------------------------------------------------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Check the signatures of a message under the vote keys of its rotation; the answer comes as `Verified`."""
+
+    message: Proposal | Vote | Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Say whether a block is valid (§4, V3 to V7; the rest has been checked). No answer while that cannot be told yet."""
+
+    digest: bytes
+    header: ChainHeader
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Make the block of `view` on `parent`: with transactions from `from_ms` on, as soon as there are any; at `until_ms` in any case."""
+
+    view: int
+    parent: bytes
+    parent_view: int
+    height: int
+    from_ms: int
+    until_ms: int
+    must_be_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """On disk before anything that follows in this list, or comes of it, leaves this machine."""
+
+    state: SignState
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Sign with the vote key; the answer comes as `Signed`."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send to all other validators."""
+
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SendTo:
+    """Send to one: a validator by number, or a peer by its id."""
+
+    to: int | bytes
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Put a certificate or a verified block on disk, to be sent to who misses it."""
+
+    message: Certificate | Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class SendKept:
+    """Send a peer what was kept: a certificate by rotation, view and kind, or a block by its digest."""
+
+    to: bytes
+    rotation: int
+    view: int
+    kind: Kind
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendEnd:
+    """Send a peer the finalisation that ended an earlier rotation."""
+
+    to: bytes
+    rotation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A final block."""
+
+    digest: bytes
+    header: ChainHeader
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalise:
+    """These are final, in this order. `view`: of the finalisation that says so."""
+
+    blocks: tuple[Final, ...]
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class RotationOver:
+    """The boundary block is final (it was the last of a `Finalise`); nothing more is done until `RotationBegan`. `view`, `digest`: of the
+    finalisation that says so, which has to be kept for ever."""
+
+    base: Base
+    view: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """Two statements of one validator that nobody signs who obeys the rules, with their signatures."""
+
+    validator: int
+    first: tuple[Statement, bytes]
+    second: tuple[Statement, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Send a `Ticked` at `at_ms`."""
+
+    at_ms: int
+
+
+Effect: TypeAlias = (
+    Verify | Judge | Build | Persist | Sign | Broadcast | SendTo | Keep | SendKept | SendEnd | Finalise | RotationOver | Accuse | Wake
+)

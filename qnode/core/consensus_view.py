@@ -1,0 +1,106 @@
+"""What is known of one view: blocks, verified votes, certificates, our own votes (`proto/spec/consensus.md`, §2, §3 and §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qnode.core.consensus_events import OwnVotes
+from qnode.core.consensus_limits import DIGESTS_MAX
+from qustream.wire.consensus import NO_DIGEST, Certificate, Kind, Proposal
+
+__all__ = ["View", "certificate", "contradicts", "voters_of"]
+
+_BITS = 8
+
+
+def contradicts(kind: Kind, digest: bytes, other: Kind, other_digest: bytes) -> bool:
+    """Whether nobody who obeys the rules signs both in one view (§7)."""
+    if kind is other:
+        return digest != other_digest
+    kinds = {kind, other}
+    return kinds == {Kind.SKIP, Kind.FINAL} or (kinds == {Kind.NOTAR, Kind.FINAL} and digest != other_digest)
+
+
+def certificate(rotation: int, view: int, kind: Kind, digest: bytes, votes: Sequence[tuple[int, bytes]]) -> Certificate:
+    """Of these votes: (validator, signature), in any order."""
+    ordered = sorted(votes)
+    bits = bytearray(ordered[-1][0] // _BITS + 1)
+    for validator, _ in ordered:
+        bits[validator // _BITS] |= 0x80 >> validator % _BITS
+    return Certificate(rotation, view, kind, digest, bytes(bits), tuple(signature for _, signature in ordered))
+
+
+def voters_of(message: Certificate) -> list[int]:
+    """The validators whose bits are set, in order."""
+    return [_BITS * place + bit for place, byte in enumerate(message.voters) for bit in range(_BITS) if byte & 0x80 >> bit]
+
+
+class View:
+    """One view. `notarised`, `final`: digests, empty without the certificate; `skipped`: there is a skip certificate; `own`: what we have
+    signed; `is_judged`: of each block that was, whether it is valid."""
+
+    __slots__ = ("final", "is_judged", "judging", "notarised", "number", "own", "proposals", "skipped", "votes", "weights")
+
+    def __init__(self, number: int, own: OwnVotes) -> None:
+        self.number = number
+        self.own = own
+        self.notarised = self.final = b""
+        self.skipped = False
+        self.proposals: dict[bytes, Proposal] = {}
+        self.is_judged: dict[bytes, bool] = {}
+        self.judging: set[bytes] = set()
+        self.votes: dict[tuple[Kind, bytes], dict[int, bytes]] = {}
+        self.weights: dict[tuple[Kind, bytes], int] = {}
+
+    def has_certificate(self, kind: Kind, digest: bytes) -> bool:
+        """Of this very thing."""
+        if kind is Kind.SKIP:
+            return self.skipped
+        return (self.notarised if kind is Kind.NOTAR else self.final) == digest
+
+    def certified(self, kind: Kind) -> bytes:
+        """The digest for which there is a certificate of `kind`; zeros for a skip; empty if there is none."""
+        if kind is Kind.SKIP:
+            return NO_DIGEST if self.skipped else b""
+        return self.notarised if kind is Kind.NOTAR else self.final
+
+    def certify(self, kind: Kind, digest: bytes) -> None:
+        """There is a certificate. The first of a kind counts: a second is of more than a third of liars."""
+        if kind is Kind.SKIP:
+            self.skipped = True
+        elif kind is Kind.NOTAR:
+            self.notarised = self.notarised or digest
+        else:
+            self.final = self.final or digest
+            self.notarised = self.notarised or digest
+
+    def voted(self, validator: int) -> Iterator[tuple[Kind, bytes, bytes]]:
+        """What this validator has signed here as far as we know: kind, digest, signature."""
+        for (kind, digest), votes in self.votes.items():
+            if validator in votes:
+                yield kind, digest, votes[validator]
+
+    def matters(self, kind: Kind, digest: bytes, validator: int) -> bool:
+        """Whether a vote that claims to be of this validator is worth its verification."""
+        said = list(self.voted(validator))
+        if any((kind, digest) == (other, other_digest) for other, other_digest, _ in said):
+            return False
+        if sum(kind is other for other, _, _ in said) >= DIGESTS_MAX:
+            return False
+        if not self.has_certificate(kind, digest):
+            return True
+        return any(contradicts(kind, digest, other, other_digest) for other, other_digest, _ in said)
+
+    def add(self, kind: Kind, digest: bytes, vote: tuple[int, bytes], weight: int) -> list[tuple[Kind, bytes, bytes]]:
+        """Take a verified vote (validator, signature); what it contradicts: kind, digest, signature."""
+        validator, signature = vote
+        said = list(self.voted(validator))
+        if sum(kind is other for other, _, _ in said) >= DIGESTS_MAX or any((kind, digest) == each[:2] for each in said):
+            return []
+        self.votes.setdefault((kind, digest), {})[validator] = signature
+        self.weights[kind, digest] = self.weights.get((kind, digest), 0) + weight
+        return [each for each in said if contradicts(kind, digest, each[0], each[1])]
+
+    def __repr__(self) -> str:
+        marks = "".join(mark for mark, there in (("n", self.notarised), ("s", self.skipped), ("f", self.final)) if there)
+        return f"<View {self.number} {marks or '-'}>"

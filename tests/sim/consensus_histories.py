@@ -1,0 +1,166 @@
+"""One random history of a validator set, all of it from a seed: weights, who is evil and how, what the lines do, who crashes when.
+
+PYTHONPATH=tests python -m sim.consensus_histories --seed 17      see one again
+scripts/soak consensus --seeds 1000                               many
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from qnode.core.consensus_view import contradicts, voters_of
+from qustream.wire.consensus import Certificate, Kind
+from sim.byzantine.validators import EVIL, Conspirator
+from sim.consensus_world import Breach, ConsensusWorld
+from sim.wires import Faults
+
+__all__ = ["History", "named", "play", "play_unsafe"]
+
+TROUBLE_MS, CALM_MS = 15_000, 20_000
+# After the last fault: what the slowest timers take (10 s, twice), a second to hear of it, and five views.
+BACK_MS = 30_000
+
+
+@dataclass
+class History:
+    """What a run was and did. `stuck`: honest validators that made nothing final once all was well again."""
+
+    seed: int
+    weights: tuple[int, ...] = ()
+    evil: list[str] = field(default_factory=list)
+    height: int = 0
+    rotations: int = 0
+    crashes: int = 0
+    events: int = 0
+    stuck: list[int] = field(default_factory=list)
+    accused: list[int] = field(default_factory=list)
+    forks: int = 0
+
+
+def _world(seed: int, chance: random.Random, *, evil_share: float) -> ConsensusWorld:
+    count = chance.randrange(4, 11)
+    weights = [1 if chance.random() < 0.5 else chance.randrange(1, 8) for _ in range(count)]
+    evil: dict[int, type] = {}
+    for number in chance.sample(range(count), count):
+        if (sum(weights[each] for each in evil) + weights[number]) < evil_share * sum(weights):
+            evil[number] = chance.choice(EVIL if evil_share <= 1 / 3 else (Conspirator,))
+    if evil_share <= 1 / 3 and chance.random() < 0.3:
+        evil.clear()
+    world = ConsensusWorld(
+        seed=seed, weights=weights, evil=evil, rotation_ms=chance.choice((9_000, 3_600_000)), interval_ms=chance.choice((200, 1_000))
+    )  # fmt: skip
+    world.is_loaded = chance.random() < 0.8
+    return world
+
+
+def play(seed: int) -> History:
+    """Fewer than a third are evil. Raises `Breach` for what must never be; the rest is in the history."""
+    chance = random.Random(seed)
+    world = _world(seed, chance, evil_share=1 / 3)
+    world.replay = f"PYTHONPATH=tests python -m sim.consensus_histories --seed {seed}"
+    history = History(seed, world.weights, [f"{node.number} {type(node).__name__}" for node in world.validators if not node.honest])
+    _trouble(world, chance, history)
+    world.run_ms(BACK_MS)
+    before = {node.number: len(node.disk.chain) for node in world.honest}
+    world.run_ms(CALM_MS)
+    history.stuck = [node.number for node in world.honest if len(node.disk.chain) < before[node.number] + 3]
+    _told(world, history)
+    return history
+
+
+def _trouble(world: ConsensusWorld, chance: random.Random, history: History) -> None:
+    world.run_ms(2_000)
+    world.wires.faults = Faults(lost=chance.choice((0, 0, 50, 250)), doubled=chance.choice((0, 100)), reordered=chance.choice((0, 300)))
+    ends_ms = world.clock.now_ms + TROUBLE_MS
+    while world.clock.now_ms < ends_ms:
+        world.run_ms(chance.randrange(200, 3_000))
+        act = chance.random()
+        if act < 0.2:
+            side = {node.number for node in world.validators if chance.random() < 0.5}
+            world.wires.faults.cut = lambda a, b, side=side: (a in side) != (b in side)
+        elif act < 0.4:
+            world.wires.faults.cut = lambda _a, _b: False
+        elif act < 0.6:
+            node = chance.choice(world.honest)
+            if node.is_up:
+                node.crash()
+                history.crashes += 1
+        else:
+            for node in world.honest:
+                if not node.is_up:
+                    node.restart()
+    world.wires.faults = Faults()
+    for node in world.honest:
+        if not node.is_up:
+            node.restart()
+
+
+def play_unsafe(seed: int) -> History:
+    """More than a third of the weight conspires: forks happen, and then the certificates name the guilty."""
+    chance = random.Random(seed)
+    world = _world(seed, chance, evil_share=0.6)
+    world.safe = False
+    history = History(seed, world.weights, [f"{node.number} {type(node).__name__}" for node in world.validators if not node.honest])
+    world.wires.faults.cut = lambda a, b: a % 2 != b % 2 and world.validators[a].honest and world.validators[b].honest
+    world.run_ms(30_000)
+    _told(world, history)
+    history.accused = sorted(named(world))
+    return history
+
+
+def named(world: ConsensusWorld) -> set[int]:
+    """Whom the certificates of all honest validators together contradict."""
+    said: dict[tuple[int, int], dict[int, set[tuple[Kind, bytes]]]] = {}
+    for node in world.honest:
+        for message in node.disk.kept.values():
+            if isinstance(message, Certificate):
+                in_view = said.setdefault((message.rotation, message.view), {})
+                for voter in voters_of(message):
+                    in_view.setdefault(voter, set()).add((message.kind, message.digest))
+    return {
+        voter
+        for in_view in said.values()
+        for voter, statements in in_view.items()
+        if any(contradicts(*one, *other) for one, other in combinations(sorted(statements), 2))
+    }
+
+
+def _told(world: ConsensusWorld, history: History) -> None:
+    history.height, history.events, history.forks = world.height, world.clock.events, len(world.forks)
+    history.rotations = max(node.disk.rotation for node in world.honest)
+    history.accused = sorted({number for node in world.honest for number in node.accused})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, help="one, told in full")
+    parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        print(play(arguments.seed))
+        return
+    started, events, bad, heights, rotations = time.monotonic(), 0, 0, 0, 0
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        try:
+            history = play(seed)
+        except Breach as breach:
+            bad += 1
+            print(breach)
+            continue
+        events, heights, rotations = events + history.events, heights + history.height, rotations + history.rotations
+        if history.stuck:
+            bad += 1
+            print(history)
+    seconds = time.monotonic() - started
+    print(f"{arguments.seeds} seeds, {bad} bad, {heights} blocks, {rotations} rotations, {events} events, {events / seconds:.0f}/s")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
