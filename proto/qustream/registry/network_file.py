@@ -2,13 +2,17 @@
 
 `refresh` reads the file again; lookups answer from the newest good view. A file that is torn, unsigned, foreign, older or
 malformed never replaces a good view: that one stays, grows old (`age_ms`), and `trouble` says why.
+
+Whoever hears of newer files elsewhere keeps them in a second place (`kept`, `follow`): then the newer of the two is in use. The first one
+must still be good, if only an older one, for the view to count as confirmed; nobody but its owner ever writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +30,9 @@ from qustream.registry.view import NetworkView
 
 __all__ = ["NetworkFileRegistry"]
 
+# Files known to be good and not the newest: the two places, and what was there before.
+PASSED_MAX = 4
+
 
 @dataclass(frozen=True, slots=True)
 class _Current:
@@ -42,21 +49,33 @@ class NetworkFileRegistry(Registry):
     Before the first good file every question raises `E-CHAIN-STALE`.
     """
 
-    def __init__(self, path: Path, network_key: bytes | str | PublicKey, *, chain: str | None = None, height_min: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        network_key: bytes | str | PublicKey,
+        *,
+        chain: str | None = None,
+        height_min: int = 0,
+        kept: Path | None = None,
+    ) -> None:
         """`network_key`: the pinned key, its 32-byte id, or that id's text (`qnet1…`; errors: `E-ID-TEXT`).
 
         `chain`: the chain id the file must have, if the caller knows one; otherwise the first good file settles it.
         `height_min`: the version this caller has seen in an earlier life; nothing older is accepted.
+        `kept`: where a newer file may be, that came another way.
         """
         if isinstance(network_key, str):
             network_key = from_text(network_key, IdKind.NETWORK)
         self._key = network_key.id if isinstance(network_key, PublicKey) else network_key
-        self._path = path
+        self._path, self._kept = path, kept
         self._chain = chain
         self._height_min = height_min
         self._refreshing = threading.Lock()
         self._state: _Current | None = None
         self._accepted = b""
+        self._accepted_from = path
+        self._passed: deque[bytes] = deque(maxlen=PASSED_MAX)
+        self._kept_refused = b""
         self._refused: tuple[bytes, QuStreamError] | None = None
         self._trouble: QuStreamError | None = None
 
@@ -64,6 +83,13 @@ class NetworkFileRegistry(Registry):
     def trouble(self) -> QuStreamError | None:
         """Why the newest refresh did not confirm the view; None if it did."""
         return self._trouble
+
+    @property
+    def file_in_use(self) -> tuple[Path, bytes]:
+        """Where the file in use was read, and the SHA-256 it had. Errors: `E-CHAIN-STALE`."""
+        with self._refreshing:
+            assert self._current is not None
+            return self._accepted_from, self._accepted
 
     def load(self, now_ms: int) -> None:
         """The first refresh of a program that cannot go on without. Errors: `E-FILE`, `E-REGISTRY-…`."""
@@ -77,43 +103,96 @@ class NetworkFileRegistry(Registry):
         Blocking: 15 MB of an unchanged file take some 20 ms, of a changed one some seconds.
         """
         with self._refreshing:
+            before = self._accepted
             try:
-                return self._refresh(now_ms)
+                self._refresh(now_ms)
+                self._trouble = None
             except QuStreamError as error:
                 self._trouble = error
-                return False
+            return self._accepted != before
 
-    def _refresh(self, now_ms: int) -> bool:
+    def follow(self, data: bytes, now_ms: int, keep: Callable[[bytes], None]) -> None:
+        """Take over a newer file that came another way: judge it, let `keep` put it at `kept`, use it.
+
+        Blocking, as `refresh`. Errors: `E-REGISTRY-…`, `E-CHAIN-STALE` without any view, and those of `keep`; then nothing has changed.
+        """
+        with self._refreshing:
+            assert self._kept is not None, "a second place is needed"
+            current = self._current
+            contents = self._judged(current.view, data)
+            keep(data)
+            self._take_over(contents, hashlib.sha256(data).digest(), self._kept, now_ms)
+
+    def _refresh(self, now_ms: int) -> None:
+        kept_is_used = self._kept_is_used(now_ms)
         data = files.read(self._path, FILE_MAX_BYTES, private=False)
         digest = hashlib.sha256(data).digest()
         if self._refused and self._refused[0] == digest:
             raise self._refused[1]
-        before = self._state
-        changed = before is None or digest != self._accepted
-        if before and not changed:
-            self._state = replace(before, confirmed_ms=now_ms)
-        else:
-            self._state = self._followed(before, data, digest, now_ms)
-            self._accepted = digest
-        self._trouble = self._refused = None
-        return changed
-
-    def _followed(self, before: _Current | None, data: bytes, digest: bytes, now_ms: int) -> _Current:
+        if self._state and (digest == self._accepted or (kept_is_used and digest in self._passed)):
+            self._state = replace(self._state, confirmed_ms=now_ms)
+            self._refused = None
+            return
         try:
-            contents = self._judged(before.view if before else None, data)
+            self._judge_own(data, digest, kept_is_used, now_ms)
         except QuStreamError as error:
             self._refused = (digest, error)
             raise
-        view = NetworkView(contents)
+
+    def _kept_is_used(self, now_ms: int) -> bool:
+        """Whether the file in the second place is the one in use, perhaps from now on. Nothing good there is nobody's trouble: it comes
+        again."""
+        if self._kept is None:
+            return False
+        try:
+            data = files.read(self._kept, FILE_MAX_BYTES, private=False)
+        except QuStreamError:
+            return False
+        digest = hashlib.sha256(data).digest()
+        if digest not in (self._accepted, self._kept_refused, *self._passed):
+            try:
+                contents = self._judged(self._state.view if self._state else None, data)
+            except QuStreamError:
+                self._kept_refused = digest
+            else:
+                self._take_over(contents, digest, self._kept, now_ms)
+        return digest == self._accepted
+
+    def _judge_own(self, data: bytes, digest: bytes, kept_is_used: bool, now_ms: int) -> None:
+        """Let the file in the first place take over, or see that it is good and older than the kept one."""
+        before = self._state
+        contents = self._read(before.view if before else None, data)
+        if kept_is_used and before and contents.version < before.view.height:
+            self._passed.append(digest)
+            self._state = replace(before, confirmed_ms=now_ms)
+            return
+        self._check_follows(before.view if before else None, contents)
+        self._take_over(contents, digest, self._path, now_ms)
+
+    def _take_over(self, contents: NetworkContents, digest: bytes, path: Path, now_ms: int) -> None:
+        before, view = self._state, NetworkView(contents)
         log = before.log.extended(view.height, differences(before.view.contents, contents)) if before else ChangeLog(view.height)
-        return _Current(view, log, now_ms)
+        if before:
+            self._passed.append(self._accepted)
+        self._state = _Current(view, log, now_ms)
+        self._accepted, self._accepted_from = digest, path
+        self._refused = None  # what was too old alone may be old enough beside this one
 
     def _judged(self, before: NetworkView | None, data: bytes) -> NetworkContents:
         """What a file's bytes say, if it may follow the present view."""
+        contents = self._read(before, data)
+        self._check_follows(before, contents)
+        return contents
+
+    def _read(self, before: NetworkView | None, data: bytes) -> NetworkContents:
+        """What a file's bytes say, whatever its version."""
         contents = parse(open_file(data, self._key), before.users if before else None)
         chain = before.chain if before else self._chain
         if chain is not None and contents.chain != chain:
             raise fault("E-REGISTRY-CHAIN", f"the file speaks of the network {contents.chain}, not of {chain}")
+        return contents
+
+    def _check_follows(self, before: NetworkView | None, contents: NetworkContents) -> None:
         least = max(1, self._height_min)
         if contents.version < least:
             raise fault("E-REGISTRY-VERSION", f"version {contents.version}, but at least {least} is known to exist")
@@ -122,7 +201,6 @@ class NetworkFileRegistry(Registry):
             raise fault("E-REGISTRY-VERSION", f"{same}: version {contents.version}, and {before.height} is in use")
         if before and before.epochs != contents.epochs:
             raise fault("E-REGISTRY-FORMAT", "genesis_ms, epoch_length_ms and seed of a network never change")
-        return contents
 
     @property
     def _current(self) -> _Current:
