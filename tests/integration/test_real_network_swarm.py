@@ -11,6 +11,7 @@ from support.lan.nodes import PORT, Nodes, key_of
 from support.lan.swarm import Swarm
 
 from qnode.core.peers_limits import INBOUND_MAX, INBOUND_OPERATOR_MAX
+from qnode.net.hub import SESSIONS_PEER_MAX
 from qustream.model.ids import IdKind, from_text
 from qustream.model.network import NodeClass
 from qustream.registry import NetworkFileRegistry
@@ -58,16 +59,16 @@ def test_a_crowd_gets_the_places_it_may_have_and_no_more(nodes: Nodes) -> None:
     ann = nodes["ann"]
     honest = {node.id for name, node in nodes.nodes.items() if name != "ann"}
     before_kib = ann.rss_kib()
-    since = {link.node: link.since_ms for link in ann.network().links}
-    assert honest <= since.keys()
+    since_s = ann.since_s(honest)
+    assert since_s.keys() == honest
     with Swarm(nodes.lan["crowd"], ann, MEMBERS) as swarm:
         nodes.until(lambda: everybody_asked(swarm), swarm.told)
         told = swarm.told()
         links = ann.network().links
+        after_s = ann.since_s(honest)
         growth_kib = ann.rss_kib() - before_kib
     assert set(told["refused"]) == {"E-PEER-LIMIT"}
-    own = {link.node: link.since_ms for link in links if link.node in honest}
-    assert own == {name: since[name] for name in honest}  # nobody who was there has lost a link
+    assert unbroken(since_s, after_s)  # nobody who was there has lost a link
     always = assigned_to(nodes, "ann")
     placed = [link for link in links if link.direction == "in" and from_text(link.node, IdKind.NODE) not in always]
     assert len(placed) == INBOUND_MAX
@@ -75,6 +76,26 @@ def test_a_crowd_gets_the_places_it_may_have_and_no_more(nodes: Nodes) -> None:
     assert growth_kib < GROWTH_MAX_KIB
     nodes.until_linked()
     nodes.until(lambda: len(ann.network().links) < 10)  # they are gone
+
+
+def test_one_peer_has_few_connections_however_many_it_makes(nodes: Nodes) -> None:
+    ann = nodes["ann"]
+    nodes.until_linked()
+    since_s = ann.since_s([node.id for node in nodes.nodes.values()])
+    few = dict(list(MEMBERS.items())[:5])
+    with Swarm(nodes.lan["crowd"], ann, few, each=8) as swarm:
+        nodes.until(lambda: swarm.told()["made"] >= 60, swarm.told)  # those that were shown out have come again
+        told = swarm.told()
+        links = ann.network().links
+        after_s = ann.since_s(since_s)
+    assert told["ended"].keys() <= {"E-PEER-LIMIT", "E-PEER-CLOSED"}
+    assert told["connected"] <= len(few) * (SESSIONS_PEER_MAX + 1)  # one more has not heard yet that it has to go
+    assert max(Counter(link.node for link in links).values()) == 1
+    assert unbroken(since_s, after_s)
+
+
+def unbroken(before_s: dict[str, int], after_s: dict[str, int]) -> bool:
+    return before_s.keys() == after_s.keys() and all(abs(after_s[node] - since_s) <= 1 for node, since_s in before_s.items())
 
 
 def everybody_asked(swarm: Swarm) -> bool:

@@ -90,6 +90,10 @@ class LanNode(DaemonProcess):
     def network(self) -> PeersStatus:
         return self.status().network
 
+    def since_s(self, ids: Collection[str]) -> dict[str, int]:
+        """To which of these it has a link, and since when: about, for a node counts by two clocks."""
+        return {link.node: (link.since_ms + 500) // 1000 for link in self.network().links if link.node in ids}
+
     def codes(self) -> set[str]:
         """The conditions it has."""
         return {each.code for each in self.status().conditions}
