@@ -67,6 +67,7 @@ class Peers:
         self._chance = Chance()
         self._dialling = Dialling(self.network, self.links, self._chance, self.anchors)
         self._alone_ms = -1  # since when; -1: we are not
+        self._anchors_ms = 0  # when to look at them again
         self._out: list[Effect] = []
 
     @property
@@ -119,8 +120,8 @@ class Peers:
         self._settle(None, now_ms)
 
     def addresses_learnt(self, event: AddressesLearnt, _now_ms: int) -> None:
-        if event.node != self.node_id:
-            self._dialling.book.learnt(event.node, event.issued_ms, event.addresses)
+        if event.node != self.node_id and self._dialling.book.learnt(event.node, event.issued_ms, event.addresses):
+            self._dialling.attempts.moved(event.node)
 
     # --- links
 
@@ -130,6 +131,7 @@ class Peers:
         refusal = UNLICENSED if not self.network.is_known(event.peer) else LIMIT if event.peer in self._dialling.grey else None
         if refusal is None:
             self._dialling.book.reached(event.peer, event.prefix)
+            self._dialling.attempts.met(event.peer, now_ms)
         if refusal is None and event.purpose is not Purpose.FEELER:
             standing = self.links.of(event.peer)
             if standing is None or self._gives_way(standing, self.node_id, now_ms):
@@ -142,6 +144,7 @@ class Peers:
             self._refuse(event, UNLICENSED, 0)
             return
         self.reach.came_in(now_ms)
+        self._dialling.attempts.met(event.peer, now_ms)
         if (until_ms := self._dialling.grey.get(event.peer, now_ms)) > now_ms:
             self._refuse(event, LIMIT, until_ms - now_ms)
             return
@@ -253,8 +256,9 @@ class Peers:
 
     def _keep_anchors(self, now_ms: int) -> None:
         """Those that have stood longest; where they are too few, those of before stay, so that nobody becomes one by cutting our links."""
-        if not self.network.nodes:
+        if not self.network.nodes or now_ms < self._anchors_ms:
             return
+        self._anchors_ms = now_ms + limits.ANCHOR_LOOK_MS
         stood = [link for link in self.links.outbound() if not link.spare and now_ms - link.since_ms >= limits.ANCHOR_AFTER_MS]
         oldest = [link.peer for link in sorted(stood, key=lambda link: (link.since_ms, link.number))]
         before = [peer for peer in self.anchors if self.network.is_known(peer)]

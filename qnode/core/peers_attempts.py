@@ -12,6 +12,7 @@ from qnode.core.peers_limits import (
     BACKOFF_DUE_MAX_MS,
     BACKOFF_FIRST_MS,
     BACKOFF_MAX_MS,
+    CUT_FAILURES,
     FEELER_AGAIN_MS,
 )
 
@@ -35,10 +36,11 @@ class Attempt:
 class Attempts:
     """Of each node that was dialled since the start."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_of", "_over_ms")
 
     def __init__(self) -> None:
         self._of: dict[bytes, Attempt] = {}
+        self._over_ms = -1  # when the last cut was over
 
     def __len__(self) -> int:
         return len(self._of)
@@ -77,6 +79,18 @@ class Attempts:
         if attempt is not None:
             attempt.failures, attempt.until_ms, attempt.code = 0, 0, ""
 
+    def met(self, node: bytes, now_ms: int) -> None:
+        """We have reached it, or it us. If it had failed for long, a cut is over: others may be there again, too."""
+        attempt = self._of.get(node)
+        if attempt is not None and attempt.failures >= CUT_FAILURES:
+            self._over_ms = now_ms
+
+    def moved(self, node: bytes) -> None:
+        """It says that it is somewhere else: that is worth a dial, whatever came of those to where it was."""
+        attempt = self._of.get(node)
+        if attempt is not None:
+            attempt.until_ms = 0
+
     def ready_ms(self, node: bytes, purpose: Purpose, alone: bool) -> int:
         """From when on it may be dialled."""
         attempt = self._of.get(node)
@@ -85,7 +99,8 @@ class Attempts:
         most_ms = BACKOFF_DUE_MAX_MS if purpose in (Purpose.ASSIGNED, Purpose.MESHED) else BACKOFF_MAX_MS * 2
         if alone:
             most_ms = BACKOFF_ALONE_MAX_MS
-        return min(attempt.until_ms, attempt.failed_ms + most_ms)
+        until_ms = min(attempt.until_ms, attempt.failed_ms + most_ms)
+        return min(until_ms, self._over_ms + BACKOFF_FIRST_MS) if attempt.failed_ms < self._over_ms else until_ms
 
     def is_stale(self, node: bytes, now_ms: int) -> bool:
         """Whether it has not been tried for so long that a feeler may look at it."""

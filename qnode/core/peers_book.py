@@ -33,11 +33,14 @@ class AddressBook:
         self._found = {node: found for node, found in self._found.items() if node in nodes}
         self._places = {}
 
-    def learnt(self, node: bytes, issued_ms: int, addresses: tuple[str, ...]) -> None:
-        """A record that has been checked. An older one than we have changes nothing."""
-        if node in self._nodes and self._records.get(node, (-1, ()))[0] < issued_ms:
-            self._records[node] = (issued_ms, addresses)
-            self._places.pop(node, None)
+    def learnt(self, node: bytes, issued_ms: int, addresses: tuple[str, ...]) -> bool:
+        """A record that has been checked; whether there is an address in it that we did not have. An older one changes nothing."""
+        if node not in self._nodes or self._records.get(node, (-1, ()))[0] >= issued_ms:
+            return False
+        before = self.addresses(node)
+        self._records[node] = (issued_ms, addresses)
+        self._places.pop(node, None)
+        return not set(addresses) <= set(before)
 
     def reached(self, node: bytes, where: str) -> None:
         """It answered at an address of prefix `where`."""

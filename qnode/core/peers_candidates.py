@@ -10,7 +10,7 @@ from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
 from qnode.core.peers_chance import Chance
 from qnode.core.peers_events import Known, Purpose
-from qnode.core.peers_limits import BACKOFF_FIRST_MS, SAMPLES, SCAN_PAUSE_MS, SCAN_SMALL
+from qnode.core.peers_limits import SAMPLES, SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL
 from qnode.core.peers_link import PeerLink
 
 __all__ = ["Candidates", "Standing", "Taken"]
@@ -67,6 +67,10 @@ class Candidates:
         """What was looked for in vain may be there now."""
         self._scan_after_ms = 0
 
+    def is_paused(self, now_ms: int) -> bool:
+        """Whether nobody was found a moment ago, and nothing has happened since."""
+        return now_ms < self._scan_after_ms
+
     def standing(self, node: bytes, taken: Taken) -> Standing | None:
         """What a link to it would be; None if it cannot be one."""
         operator = self._nodes[node].operator
@@ -86,7 +90,7 @@ class Candidates:
         self, is_free: Callable[[bytes], bool], taken: Taken, chance: Chance, now_ms: int, *, spare: bool, alone: bool
     ) -> bytes | None:
         """One of the nodes a link under the rule can be opened to, all alike; if there is none and `spare`, one of the next best."""
-        if not self._others or now_ms < self._scan_after_ms:
+        if not self._others or self.is_paused(now_ms):
             return None
 
         def standing(node: bytes) -> Standing | None:
@@ -104,8 +108,7 @@ class Candidates:
                 ranks.setdefault(rank, []).append(node)
         best = min(ranks, default=None)
         if best is None or (best is not Standing.ABIDES and not spare):
-            if len(self._others) > SCAN_SMALL:
-                self._scan_after_ms = now_ms + (BACKOFF_FIRST_MS if alone else SCAN_PAUSE_MS)
+            self._scan_after_ms = now_ms + (SCAN_PAUSE_MS if len(self._others) > SCAN_SMALL and not alone else SCAN_PAUSE_SMALL_MS)
             return None
         return chance.choice(ranks[best])
 

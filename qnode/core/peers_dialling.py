@@ -53,7 +53,6 @@ class Dialling:
         self.book.changed(nodes, records_from_ms)
         self.attempts.keep(nodes)
         self.candidates.changed(nodes, self._network.own)
-        self.grey = {peer: until_ms for peer, until_ms in self.grey.items() if peer in nodes}
         self._first = [peer for peer in self._first if self._network.is_known(peer)]
 
     def linked(self, peer: bytes) -> None:
@@ -151,25 +150,30 @@ class Dialling:
         """How many chosen links are to be drawn: under the rule; and at all, spare ones too."""
         outbound = self._links.outbound()
         counted = sum(not link.spare for link in outbound)
-        coming = sum(purpose in (Purpose.ASSIGNED, Purpose.CHOSEN) for purpose in self.under_way.values())
         # Assigned nodes that have not failed yet will come; a place is kept for them.
-        coming += sum(1 for peer in self._network.assigned if self._is_hoped_for(peer, self._taken(by_assigned=True)))
+        coming = sum(purpose in (Purpose.ASSIGNED, Purpose.CHOSEN) for purpose in self.under_way.values()) + len(self._hoped_for())
         return limits.OUTBOUND_MAX - counted - coming, limits.OUTBOUND_MAX - len(outbound) - coming
 
-    def _is_hoped_for(self, peer: bytes, taken: Taken) -> bool:
-        """Whether this assigned node is still to be dialled as such. `taken`: by assigned ones."""
-        attempt = self.attempts.of(peer)
-        has_failed = attempt is not None and attempt.failures > 0
-        return self._is_free(peer) and not has_failed and peer not in self._network.meshed and bool(self._under_rule(taken, peer))
+    def _hoped_for(self) -> list[bytes]:
+        """The assigned nodes that are still to be dialled as such."""
+        free = [peer for peer in self._network.assigned if self._is_free(peer) and peer not in self._network.meshed]
+        free = [peer for peer in free if (attempt := self.attempts.of(peer)) is None or not attempt.failures]
+        if not free:
+            return []
+        taken = self._taken(by_assigned=True)
+        return [peer for peer in free if self._under_rule(taken, peer)]
 
     def _dial_chosen(self, most: int, now_ms: int) -> None:
+        if len(self.under_way) >= most or self.candidates.is_paused(now_ms):
+            return
         missing, missing_at_all = self._missing()
         if missing == 0 and now_ms >= self._rotate_ms:
             self.rotates = True
         if self.rotates:
-            missing += 1
-        taken, by_assigned = self._taken(), self._taken(by_assigned=True)
-        expected = {peer for peer in self._network.assigned if self._is_hoped_for(peer, by_assigned)} | self._network.meshed
+            missing += 1  # and one more: the oldest will go
+        if missing <= 0:
+            return
+        taken, expected = self._taken(), {*self._hoped_for(), *self._network.meshed}
         is_free: Callable[[bytes], bool] = lambda peer: self._is_free(peer) and peer not in expected  # noqa: E731
         while len(self.under_way) < most and missing > 0:
             peer = self.candidates.draw(is_free, taken, self._chance, now_ms, spare=missing_at_all > 0, alone=self._is_alone)

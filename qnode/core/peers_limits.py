@@ -15,6 +15,8 @@ OUTBOUND_MAX = 8
 ANCHORS_MAX = 4
 # Who has stood for this long has survived a few epochs of gossip's judgement; who came in the last minutes of an attack has not.
 ANCHOR_AFTER_MS = 10 * MINUTE
+# Of the order of what a crash may cost: an anchor that came ten seconds ago.
+ANCHOR_LOOK_MS = 10 * SECOND
 # Four chosen ones, so nobody is a neighbour by luck for more than four hours; and one link an hour costs nothing.
 ROTATE_MS = HOUR
 # When an epoch begins, all nodes have four new neighbours: they are dialled over a minute and not in one second.
@@ -43,6 +45,8 @@ BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 5 * SECOND, 30 * MINUTE
 BACKOFF_DUE_MAX_MS = 2 * MINUTE
 # A node without any link is cut off itself, and wants to be back within seconds.
 BACKOFF_ALONE_MAX_MS = 15 * SECOND
+# Half a minute of dials in vain: more than a restart takes.
+CUT_FAILURES = 4
 # A link that has stood for so long was no accident.
 STOOD_MS = MINUTE
 # Thirty an hour: in a network of 4,732 each node is looked at by thirty others an hour.
@@ -51,8 +55,9 @@ FEELER_MS, FEELER_AGAIN_MS = 2 * MINUTE, HOUR
 UNLISTED_DIAL_MS = 15 * SECOND
 # Draws before all are looked through: if one node in ten will do, a draw in thirty fails.
 SAMPLES = 32
-# Looking through all nodes takes milliseconds if there are thousands: where it was in vain, it is not repeated every second.
-SCAN_PAUSE_MS, SCAN_SMALL = 10 * SECOND, 256
+# Looking through all nodes takes milliseconds if there are thousands: where it was in vain, it is not repeated every second, and while
+# nothing else happens less often still. A few hundred, or being alone, are another matter.
+SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL = 10 * SECOND, 2 * SECOND, 256
 
 # --- whether we are reached, and alone
 REACHED_MS, DIAL_BACK_EVERY_MS = 10 * MINUTE, 5 * MINUTE
@@ -70,5 +75,3 @@ AHEAD_MAX_MS = 2 * MINUTE
 RECORD_EVERY_MS = MINUTE
 # They are said once an epoch; three may be missed.
 RECORD_EPOCHS = 4
-# A record of eight addresses has 1.1 KB; the largest that decodes (128 characters of four bytes) 4.4 KB.
-RECORD_MAX_BYTES = 4_424
