@@ -7,8 +7,9 @@
               PULLING ──nobody left to ask──▶ forgotten, so that it may be heard of again
 
 Passing on is done to the *mesh*: pushed if small, announced if large; and news of a large message is passed on while it is still
-being pulled, so the bytes find the way asked for when they come. Whoever is *aware* of an item (brought it, told of it, was told) is
-told no more.
+being pulled, so the bytes find the way asked for when they come. Who has brought an item, told of it or been told is told no more.
+A pull over a long way is what takes longest; so a body is pulled a second time if a nearer peer tells of it, and goes unasked to some
+of those who have said nothing yet.
 
 Nothing here checks a signature or reads a clock: `Check` asks somebody who can, `Judged` is the answer, and randomness comes with `Ticked`.
 """
@@ -35,10 +36,12 @@ from qnode.core.gossip_events import (
     Verdict,
     Wake,
 )
-from qnode.core.gossip_items import Item, Items, ItemState
+from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
 from qnode.core.gossip_limits import TOPIC_LIMITS
 from qnode.core.gossip_link import Link
 from qnode.core.gossip_mesh import shuffled, tend
+from qnode.core.gossip_pulls import Pulls
+from qnode.core.gossip_spread import bets, near_first, news_of
 from qustream.rules.peering import message_id
 from qustream.wire.gossip import (
     ENTRIES_MAX,
@@ -64,7 +67,7 @@ class Gossip:
         self.links: dict[bytes, Link] = {}
         self.duplicates = self.dropped = 0
         self._items = Items()
-        self._pulling: dict[bytes, Item] = {}
+        self._pulls = Pulls(self.links)
         self._checking = 0
         self._wake_ms: int | None = None
         self._out: list[Effect] = []
@@ -77,7 +80,7 @@ class Gossip:
     def sizes(self) -> dict[str, int]:
         """How much of everything bounded there is."""
         return {
-            "links": len(self.links), "mesh": len(self.mesh), "seen": len(self._items), "pulls": len(self._pulling),
+            "links": len(self.links), "mesh": len(self.mesh), "seen": len(self._items), "pulls": len(self._pulls),
             "checks": self._checking, "kept_bytes": self._items.kept_bytes,
         }  # fmt: skip
 
@@ -96,10 +99,7 @@ class Gossip:
     def link_closed(self, event: LinkClosed, now_ms: int) -> None:
         if self.links.pop(event.peer, None) is None:
             return
-        for item in self._pulling.values():
-            if item.sender == event.peer:
-                item.sender, item.due_ms = b"", now_ms
-        if self._pulling:
+        if self._pulls.left(event.peer, now_ms):
             self._wake(now_ms)
 
     def delay_measured(self, event: DelayMeasured, _now_ms: int) -> None:
@@ -143,33 +143,43 @@ class Gossip:
         self._items.keep(item, now_ms)
         mesh = self.mesh
         self._pass_on(item, list(self.links.values()) if item.is_small or not mesh else mesh, now_ms)
+        if not item.is_small:
+            self._push_unasked(item, near_first(mesh), len(mesh), now_ms)
 
     def heard_push(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPush)
         topic, body = message.topic, message.body
         name = message_id(topic, body)
         item = self._items.get(name)
-        was_asked = item is not None and link.peer in item.asked
-        # What was asked for counted when it was announced.
-        if len(body) > TOPIC_LIMITS[topic].body_max_bytes or not (was_asked or link.allowed(topic, now_ms)):
+        if len(body) > TOPIC_LIMITS[topic].body_max_bytes:
             self._charge(link, limits.SCORE_OVER, now_ms)
-        elif item is not None and item.state is not ItemState.PULLING:
+            return
+        if item is not None and item.is_marked(link.peer, ASKED):
+            item.unmark(link.peer, ASKED)  # it counted when it was announced; if it comes again it counts again
+        else:
+            if not link.allowed(topic, now_ms):
+                self._charge(link, limits.SCORE_OVER, now_ms)
+                return
+            if len(body) > limits.SMALL_MAX_BYTES and not link.allowed_unasked(len(body), now_ms):
+                self._charge(link, limits.SCORE_UNASKED, now_ms)
+                return
+        if item is not None and item.state is not ItemState.PULLING:
             self.duplicates += 1
-            item.aware.add(link.peer)
-        elif len(body) > limits.SMALL_MAX_BYTES and not was_asked:
-            self._charge(link, limits.SCORE_UNASKED, now_ms)
+            item.mark(link.peer, HEARD)
         else:
             self._examine(item or self._items.new(name, topic, len(body), now_ms), link, body)
 
     def _examine(self, item: Item, link: Link, body: bytes) -> None:
-        """A body that is new, or was asked for."""
-        self._ended_pull(item)
-        item.aware.add(link.peer)
+        """A body that is new."""
+        item.owing = [pull.peer for pull in item.pulls if pull.peer != link.peer]
+        self._pulls.ended(item)
+        item.mark(link.peer, HEARD)
         if self._checking >= limits.CHECKS_MAX:
             self.dropped += 1
             self._items.forget(item)
             return
-        item.sender, item.body, item.size, item.state = link.peer, body, len(body), ItemState.CHECKING
+        item.sender, item.body, item.state = link.peer, body, ItemState.CHECKING
+        item.resize(len(body))  # it was hearsay until now
         self._checking += 1
         self._out.append(Check(item.id, item.topic, body, link.peer))
 
@@ -179,32 +189,45 @@ class Gossip:
             return
         self._checking -= 1
         sender = self.links.get(item.sender)
+        waiting, owing, item.waiting, item.owing = item.waiting, item.owing, (), ()
         if event.verdict is not Verdict.GOOD:
             item.state, item.body = ItemState.DEAD, None
-            item.waiting.clear()
             if event.verdict is Verdict.BAD and sender is not None:
                 self._charge(sender, limits.SCORE_BAD, now_ms)
             return
         if sender is not None:
             sender.praise()
         self._items.keep(item, now_ms)
-        for peer in item.waiting:
-            self._serve(item, peer)
-        item.waiting.clear()
         self._pass_on(item, self.mesh, now_ms)
+        # Whom we asked need not send it any more.
+        self._out += [Send(peer, news_of(item, held=True)) for peer in owing if peer in self.links]
+        for link in near_first(self.links[peer] for peer in waiting if peer in self.links):
+            self._serve(item, link.peer)
+        if not item.is_small:
+            self._push_unasked(item, *bets(item, self.mesh), now_ms)
 
     def _pass_on(self, item: Item, links: Iterable[Link], now_ms: int) -> None:
-        """Push or announce what we have to those who are not aware of it."""
+        """Push or announce what we have to those who need to be told."""
         assert item.body is not None, "only what is here is passed on"
-        message: GossipMessage = GossipPush(item.topic, item.body) if item.is_small else _news(item, held=True)
+        message: GossipMessage = GossipPush(item.topic, item.body) if item.is_small else news_of(item, held=True)
         self._tell(item, links, message, now_ms)
 
     def _tell(self, item: Item, links: Iterable[Link], message: GossipMessage, now_ms: int) -> None:
         """To whom it would be above the limit nothing is sent: lazy repair tells it later."""
+        marks, topic, out = item.marks, item.topic, self._out
         for link in links:
-            if link.peer not in item.aware and link.may_send(item.topic, now_ms):
-                item.aware.add(link.peer)
-                self._out.append(Send(link.peer, message))
+            if link.peer not in marks and link.may_send(topic, now_ms):
+                marks[link.peer] = TOLD
+                out.append(Send(link.peer, message))
+
+    def _push_unasked(self, item: Item, links: Iterable[Link], count: int, now_ms: int) -> None:
+        """To the first `count` that would take it."""
+        for link in links:
+            if count <= 0:
+                return
+            if link.may_push(item.topic, item.size, now_ms):
+                count -= 1
+                self._serve(item, link.peer)
 
     # --- news and pulls
 
@@ -216,12 +239,10 @@ class Gossip:
                 return  # expelled for what came before
             item = self._items.get(news.id)
             if item is not None:
-                item.aware.add(link.peer)
-                if item.state is ItemState.PULLING and len(item.tellers) < limits.TELLERS_MAX and item.sender != link.peer:
-                    item.tellers.append((link.peer, news.held))
+                self._hear_again(item, link, news.held, now_ms)
             elif not 0 < news.size <= TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
-            elif len(self._pulling) >= limits.PULLS_MAX or link.pulls >= limits.PULLS_PEER_MAX:
+            elif not self._pulls.is_room(link):
                 self.dropped += 1
             else:
                 wanted.append(news.id)
@@ -231,40 +252,44 @@ class Gossip:
 
     def _hear(self, link: Link, news: Announced, now_ms: int) -> None:
         item = self._items.new(news.id, news.topic, news.size, now_ms)
-        item.aware.add(link.peer)
-        self._pulling[item.id] = item
+        item.mark(link.peer, HEARD)
         self._ask(item, link, news.held, now_ms)
         if link.in_mesh and link.is_trusted and not item.is_small:
-            self._tell(item, self.mesh, _news(item, held=False), now_ms)
+            self._tell(item, self.mesh, news_of(item, held=False), now_ms)
+
+    def _hear_again(self, item: Item, link: Link, held: bool, now_ms: int) -> None:
+        """Who tells us does not need it from us; and while it is being pulled it may be had sooner, or at all, from this peer."""
+        is_new = not item.is_marked(link.peer, HEARD)
+        item.mark(link.peer, HEARD)
+        if link.peer in item.waiting:
+            item.waiting = [peer for peer in item.waiting if peer != link.peer]
+        if item.state is not ItemState.PULLING or not is_new or item.is_marked(link.peer, ASKED):
+            return
+        if self._pulls.is_sooner(item, link, now_ms):
+            self._ask(item, link, held, now_ms)
+            self._out.append(Send(link.peer, GossipPull((item.id,))))
+        elif len(item.tellers) < limits.TELLERS_MAX:
+            item.tellers = [*item.tellers, (link.peer, held)]
 
     def _ask(self, item: Item, link: Link, held: bool, now_ms: int) -> None:
-        item.sender, item.held = link.peer, held
-        item.asked.add(link.peer)
-        item.due_ms = now_ms + (limits.PULL_HELD_MS if held else limits.PULL_HEARD_MS)
-        link.pulls += 1
-        self._wake(item.due_ms)
+        self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
 
-    def _ended_pull(self, item: Item) -> None:
-        if self._pulling.pop(item.id, None) is not None and (asked := self.links.get(item.sender)) is not None:
-            asked.pulls -= 1
-
-    def _ask_the_next(self, item: Item, now_ms: int) -> None:
+    def _ask_the_next(self, item: Item, pull: Pull, now_ms: int) -> None:
         """Whom we asked did not answer in time, or is gone."""
-        asked = self.links.get(item.sender)
-        if asked is not None:
-            asked.pulls -= 1
-            if item.held:
-                self._charge(asked, limits.SCORE_UNKEPT, now_ms)
-            else:
-                asked.hollow += 1
+        asked = self._pulls.give_up(item, pull)
+        if asked is not None and pull.held:
+            self._charge(asked, limits.SCORE_UNKEPT, now_ms)
+        elif asked is not None:
+            asked.hollow += 1
+        if item.pulls:
+            return  # somebody else is asked already
         while item.tellers:
-            peer, held = item.tellers.pop(0)
+            (peer, held), item.tellers = item.tellers[0], item.tellers[1:]
             link = self.links.get(peer)
-            if link is not None and link.pulls < limits.PULLS_PEER_MAX:
+            if link is not None and self._pulls.is_room(link):
                 self._ask(item, link, held, now_ms)
                 self._out.append(Send(peer, GossipPull((item.id,))))
                 return
-        del self._pulling[item.id]
         self._items.forget(item)
 
     def heard_pull(self, link: Link, message: GossipMessage, now_ms: int) -> None:
@@ -275,17 +300,16 @@ class Gossip:
                 return  # expelled for what came before
             if item is None or item.state is ItemState.DEAD:
                 continue
-            if link.peer in item.served or link.peer in item.waiting:
+            if item.is_marked(link.peer, SERVED) or link.peer in item.waiting:
                 continue  # once is what there is
             if item.state is ItemState.GOOD:
                 self._serve(item, link.peer)
-            elif link.peer in item.aware and len(item.waiting) < limits.LINKS_MAX:
-                item.waiting.append(link.peer)
+            elif link.peer in item.marks and len(item.waiting) < limits.LINKS_MAX:
+                item.waiting = [*item.waiting, link.peer]
 
     def _serve(self, item: Item, peer: bytes) -> None:
         if item.body is not None and peer in self.links:
-            item.served.add(peer)
-            item.aware.add(peer)
+            item.mark(peer, SERVED)
             self._out.append(Send(peer, GossipPush(item.topic, item.body)))
 
     # --- time
@@ -293,10 +317,10 @@ class Gossip:
     def ticked(self, event: Ticked, now_ms: int) -> None:
         if self._wake_ms is not None and self._wake_ms <= now_ms:
             self._wake_ms = None
-        for item in [item for item in self._pulling.values() if item.due_ms <= now_ms]:
-            self._ask_the_next(item, now_ms)
-        if self._pulling:
-            self._wake(min(item.due_ms for item in self._pulling.values()))
+        for item, pull in self._pulls.overdue(now_ms):
+            self._ask_the_next(item, pull, now_ms)
+        if (due_ms := self._pulls.next_due_ms()) is not None:
+            self._wake(due_ms)
         if event.is_heartbeat:
             self._heartbeat(event.draw, now_ms)
 
@@ -316,10 +340,10 @@ class Gossip:
         recent = list(self._items.recent(now_ms - limits.LAZY_MS))
         others = [link for link in self.links.values() if not link.in_mesh] if recent else []
         for link in [*newcomers, *shuffled(others, draw)[: limits.LAZY_LINKS]]:
-            unaware = [item for item in recent if link.peer not in item.aware and link.may_send(item.topic, now_ms)][:ENTRIES_MAX]
+            unaware = [item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms)][:ENTRIES_MAX]
             if unaware:
                 for item in unaware:
-                    item.aware.add(link.peer)
+                    item.mark(link.peer, TOLD)
                 entries = tuple(Announced(item.id, item.topic, item.size, True) for item in unaware)
                 self._out.append(Send(link.peer, GossipAnnounce(entries)))
 
@@ -368,10 +392,6 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     Misled: Gossip.misled,
     Ticked: Gossip.ticked,
 }
-
-
-def _news(item: Item, *, held: bool) -> GossipAnnounce:
-    return GossipAnnounce((Announced(item.id, item.topic, item.size, held),))
 
 
 def step(state: Gossip, event: Event, now_ms: int) -> list[Effect]:

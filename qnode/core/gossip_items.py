@@ -4,13 +4,14 @@ and age; the oldest go first."""
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 from qnode.core.gossip_limits import KEEP_BYTES, KEEP_MS, SEEN_MAX, SMALL_MAX_BYTES
 from qustream.wire.gossip import Topic
 
-__all__ = ["Item", "ItemState", "Items"]
+__all__ = ["ASKED", "HEARD", "SERVED", "TOLD", "Item", "ItemState", "Items", "Pull"]
 
 
 class ItemState(IntEnum):
@@ -22,24 +23,38 @@ class ItemState(IntEnum):
     DEAD = 4
 
 
+class Pull(NamedTuple):
+    """A pull under way. `best_ms`: when the answer can be here at the earliest; `due_ms`: when we stop waiting for it."""
+
+    peer: bytes
+    held: bool
+    best_ms: int
+    due_ms: int
+
+
 _SETTLED = (ItemState.GOOD, ItemState.DEAD)
 
 
+# What is remembered of one peer and one message. Being in `Item.marks` at all means: it need not be told.
+TOLD = 1  # by us
+HEARD = 2  # it announced or brought it
+ASKED = 4  # we have pulled it from this peer
+SERVED = 8  # this peer has had the body from us
+
+
 class Item:
-    """One message. `aware`: peers that need not be told; `waiting`: those who pulled it from us before we had it; `served`: those who
-    have pulled it; `asked`: those we have pulled it from; `sender`: whom we asked last, or who pushed it; `held`: whether whom we asked
-    says that it has it."""
+    """One message. `marks`: what is remembered of peers; `pulls`: under way; `tellers`: who may be asked next, and whether they hold it;
+    `waiting`: who pulled it from us before we had it; `owing`: whom we asked and who need not answer any more; `sender`: who brought it."""
 
     __slots__ = (
-        "asked",
-        "aware",
         "body",
         "born_ms",
-        "due_ms",
-        "held",
         "id",
+        "is_small",
+        "marks",
+        "owing",
+        "pulls",
         "sender",
-        "served",
         "size",
         "state",
         "tellers",
@@ -48,21 +63,33 @@ class Item:
     )
 
     def __init__(self, name: bytes, topic: Topic, size: int, now_ms: int) -> None:
-        self.id, self.topic, self.size, self.born_ms = name, topic, size, now_ms
+        self.id, self.topic, self.born_ms = name, topic, now_ms
+        self.resize(size)
         self.state = ItemState.PULLING
         self.body: bytes | None = None
-        self.asked: set[bytes] = set()
-        self.aware: set[bytes] = set()
-        self.waiting: list[bytes] = []
-        self.served: set[bytes] = set()
-        self.tellers: list[tuple[bytes, bool]] = []
+        self.marks: dict[bytes, int] = {}
         self.sender = b""
-        self.held = False
-        self.due_ms = 0
+        self.pulls: Sequence[Pull] = ()
+        self.tellers: Sequence[tuple[bytes, bool]] = ()
+        self.waiting: Sequence[bytes] = ()
+        self.owing: Sequence[bytes] = ()
+
+    def resize(self, size: int) -> None:
+        self.size, self.is_small = size, size <= SMALL_MAX_BYTES
+
+    def mark(self, peer: bytes, what: int) -> None:
+        self.marks[peer] = self.marks.get(peer, 0) | what
+
+    def unmark(self, peer: bytes, what: int) -> None:
+        self.marks[peer] &= ~what
+
+    def is_marked(self, peer: bytes, what: int) -> bool:
+        return self.marks.get(peer, 0) & what != 0
 
     @property
-    def is_small(self) -> bool:
-        return self.size <= SMALL_MAX_BYTES
+    def voices(self) -> int:
+        """How many have told us of it."""
+        return sum(1 for marks in self.marks.values() if marks & HEARD)
 
 
 class Items:
@@ -128,4 +155,3 @@ class Items:
         if item.body is not None:
             self.kept_bytes -= len(item.body)
             item.body = None
-            item.served.clear()

@@ -26,14 +26,28 @@ TOPIC_LIMITS: dict[Topic, TopicLimits] = {
     Topic.BLOCK: TopicLimits(128 * KIB, 4, 32),
     # Two signed votes and two proposals.
     Topic.EVIDENCE: TopicLimits(32 * KIB, 4, 32),
-    # Every node's record once an epoch, and all of them when a node joins; a hybrid signature and eight names have 4.5 KiB.
-    Topic.ADDRESS: TopicLimits(5 * KIB, 50, 5000),
+    # A hybrid signature and eight names have 4.5 KiB. A node says its record once an epoch and when its addresses change: 4,732 in an epoch
+    # on a link, all of them within four minutes at 20 a second. At once: half of the nodes, started again together after an upgrade.
+    # Whoever joins asks for all of them, and not by gossip.
+    Topic.ADDRESS: TopicLimits(5 * KIB, 20, 2400),
     # What a node has to say to everybody, by hand or by the hour.
     Topic.ANNOUNCEMENT: TopicLimits(16 * KIB, 4, 32),
 }
 
 # Pushed unasked up to here: an announcement and a pull would cost more than a copy or two.
 SMALL_MAX_BYTES = 1024
+# Above this a body takes more time to leave a node than to travel to a near one: it is passed on differently (measured; see §4).
+LARGE_MIN_BYTES = 64 * KIB
+# A body goes unasked to one peer, if that is at least so far, in ms: there the two ways that a pull takes cost the most.
+PUSH_FAR_MS = 120
+# Of the largest bodies, to so many of the nearest: more are copies for nothing, fewer leave lines idle while others queue (simulated).
+PUSHES_LARGE = 2
+# Bytes a second, and at once, that a peer may push unasked: 70 middling messages a second; and twelve links full of them are 25 Mbit/s.
+UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES = 256 * KIB, 1024 * KIB
+# A second pull is made when it can bring the body so much sooner, in ms: it costs a copy in seven and takes a quarter off the slowest
+# (simulated). A large body waits for lines more than for pulls, so less is to be had there.
+SECOND_PULL_MS, SECOND_PULL_LARGE_MS = 50, 100
+PULLS_ITEM_MAX = 2
 # Mesh: with eight, one in three may be silent and a graph of 4,732 still holds together (simulated); twelve bound what a node sends.
 MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12
 # Eight of our own and three times as many of others: whoever wants all places of a node needs that many operators and prefixes.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from qnode.core.gossip_limits import (
     DECAY_MS,
     DELAY_UNKNOWN_MS,
@@ -12,33 +10,43 @@ from qnode.core.gossip_limits import (
     SCORE_KEPT_MIN,
     SCORE_MESH_MIN,
     TOPIC_LIMITS,
+    UNASKED_BURST_BYTES,
+    UNASKED_BYTES_PER_S,
 )
 from qustream.wire.gossip import Topic
 
 __all__ = ["Link"]
 
-# An allowance is counted in thousandths of a message, so that a millisecond fills whole numbers.
-_MESSAGE = 1000
+# An allowance is counted in thousandths, so that a millisecond fills whole numbers.
+_WHOLE = 1000
 
 
-_Allowances: TypeAlias = dict[Topic, tuple[int, int]]  # topic -> what is left, and when that was
+class Allowance:
+    """So much a second, and so much at once."""
 
+    __slots__ = ("_left", "_most", "_per_s", "_then_ms")
 
-def _take(allowances: _Allowances, topic: Topic, burst: int, now_ms: int) -> bool:
-    """Take one message if there is a whole one."""
-    most = burst * _MESSAGE
-    left, then_ms = allowances.get(topic, (most, now_ms))
-    left = min(most, left + max(0, now_ms - then_ms) * TOPIC_LIMITS[topic].rate_per_s)
-    is_there = left >= _MESSAGE
-    allowances[topic] = (left - _MESSAGE if is_there else left, now_ms)
-    return is_there
+    def __init__(self, per_s: int, at_once: int) -> None:
+        self._per_s, self._most = per_s, at_once * _WHOLE
+        self._left, self._then_ms = self._most, 0
+
+    def take(self, count: int, now_ms: int) -> bool:
+        """Take so much if there is as much."""
+        left = self._left + (now_ms - self._then_ms) * self._per_s if now_ms > self._then_ms else self._left
+        if left > self._most:
+            left = self._most
+        self._then_ms = now_ms
+        wanted = count * _WHOLE
+        is_there = left >= wanted
+        self._left = left - wanted if is_there else left
+        return is_there
 
 
 class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
-    __slots__ = ("_decayed_ms", "_own", "_theirs", "assigned", "backoff_until_ms", "delay_ms", "good", "hollow", "in_mesh", "operator",
-                 "ours", "peer", "pulls", "score")  # fmt: skip
+    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "assigned", "backoff_until_ms", "delay_ms", "good", "hollow",
+                 "in_mesh", "operator", "ours", "peer", "pulls", "score")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
@@ -50,16 +58,34 @@ class Link:
         self.hollow = 0  # announcements that came to nothing, less those that did not
         self.pulls = 0  # under way to this peer
         self._decayed_ms = now_ms
-        self._theirs: _Allowances = {}
-        self._own: _Allowances = {}
+        self._theirs: dict[Topic, Allowance] = {}
+        self._own: dict[Topic, Allowance] = {}
+        self._unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES)
+        self._own_unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES * 4 // 5)
 
     def allowed(self, topic: Topic, now_ms: int) -> bool:
         """Take one message of `topic` from what the peer may send; False if nothing is left."""
-        return _take(self._theirs, topic, TOPIC_LIMITS[topic].burst, now_ms)
+        allowance = self._theirs.get(topic)
+        if allowance is None:
+            limits = TOPIC_LIMITS[topic]
+            allowance = self._theirs[topic] = Allowance(limits.rate_per_s, limits.burst)
+        return allowance.take(1, now_ms)
 
     def may_send(self, topic: Topic, now_ms: int) -> bool:
         """Take one from what we may send to the peer: four fifths at once of what it takes, so that no delay on the way puts us above."""
-        return _take(self._own, topic, TOPIC_LIMITS[topic].burst * 4 // 5, now_ms)
+        allowance = self._own.get(topic)
+        if allowance is None:
+            limits = TOPIC_LIMITS[topic]
+            allowance = self._own[topic] = Allowance(limits.rate_per_s, limits.burst * 4 // 5)
+        return allowance.take(1, now_ms)
+
+    def allowed_unasked(self, size: int, now_ms: int) -> bool:
+        """Take so many bytes from what the peer may push unasked."""
+        return self._unasked.take(size, now_ms)
+
+    def may_push(self, topic: Topic, size: int, now_ms: int) -> bool:
+        """Take so many bytes from what we may push to the peer unasked, and one message."""
+        return self._own_unasked.take(size, now_ms) and self.may_send(topic, now_ms)
 
     def praise(self) -> None:
         """It was the first to bring a message that was good."""

@@ -18,6 +18,7 @@ from qnode.core import gossip_limits as limits
 from qnode.core.gossip import Gossip, step
 from qnode.core.gossip_events import (
     Check,
+    DelayMeasured,
     Effect,
     Event,
     Expel,
@@ -152,7 +153,13 @@ class GossipWorld:
                 self._send_all(me, self.evil[me].linked(peer))
             else:
                 self._step(self.honest[me], LinkOpened(name_of(peer), f"operator {peer}", ours, assigned))
+                self._step(self.honest[me], DelayMeasured(name_of(peer), self._delay_ms(me, peer)))
         return True
+
+    def _delay_ms(self, me: int, peer: int) -> int:
+        """A byzantine peer answers as late as it likes."""
+        claimed: int | None = getattr(self.evil.get(peer), "claims_ms", None)
+        return self.wires.delay_ms(me, peer) if claimed is None else claimed
 
     def _would(self, number: int, peer: int) -> bool:
         if number in self.evil:

@@ -52,6 +52,10 @@ class Wires:
         self._free_us = [0] * len(regions)  # when a node's line out is free again
         self._last_us: dict[tuple[int, int], int] = {}  # of each direction of each link: order is kept
 
+    def delay_ms(self, source: int, target: int) -> int:
+        """What the two ends measure, one way, when nothing goes wrong."""
+        return one_way_ms(self._regions[source], self._regions[target])
+
     def carry(self, source: int, target: int, size: int, arrive: Callable[..., None], *arguments: Any) -> None:
         """Plan `arrive(*arguments)` when the message is there, if it comes there."""
         faults, draw = self.faults, self._chance.random

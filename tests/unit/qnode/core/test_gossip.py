@@ -3,78 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
 
 import pytest
+from support.gossip_node import ALICE, BOB, CAROL, DAVE, LARGE, LARGE_ID, SMALL, SMALL_ID, Node, news, of, sent
 
 from qnode.core import gossip_limits as limits
-from qnode.core.gossip import Gossip, step
 from qnode.core.gossip_events import (
     Check,
-    Effect,
-    Event,
+    DelayMeasured,
     Expel,
-    Heard,
     Judged,
     LinkClosed,
     LinkOpened,
     Misled,
     Published,
-    Send,
-    Ticked,
     Verdict,
     Wake,
 )
 from qustream.rules.peering import message_id
-from qustream.wire.gossip import Announced, GossipAnnounce, GossipGraft, GossipMessage, GossipPrune, GossipPull, GossipPush, Topic
-
-ALICE, BOB, CAROL, DAVE = (bytes([letter]) * 32 for letter in b"abcd")
-SMALL = GossipPush(Topic.TRANSACTION, b"a small one")
-SMALL_ID = message_id(SMALL.topic, SMALL.body)
-LARGE = GossipPush(Topic.BLOCK, b"x" * 50_000)
-LARGE_ID = message_id(LARGE.topic, LARGE.body)
-_E = TypeVar("_E", bound=Effect)
-
-
-class Node:
-    """A core, driven by hand. Everybody linked is in the mesh at once."""
-
-    def __init__(self, *peers: bytes, ours: bool = True) -> None:
-        self.core = Gossip()
-        self.now_ms = 1_000
-        for peer in peers:
-            self.does(LinkOpened(peer, peer.hex()[:4], ours=ours))
-            if not ours:
-                self.hears(peer, GossipGraft())
-
-    def does(self, event: Event) -> list[Effect]:
-        return step(self.core, event, self.now_ms)
-
-    def hears(self, peer: bytes, message: GossipMessage) -> list[Effect]:
-        return self.does(Heard(peer, message))
-
-    def beats(self, later_ms: int = 1000) -> list[Effect]:
-        self.now_ms += later_ms
-        return self.does(Ticked(7))
-
-    def wakes(self, later_ms: int) -> list[Effect]:
-        self.now_ms += later_ms
-        return self.does(Ticked(0, is_heartbeat=False))
-
-    def score(self, peer: bytes) -> int:
-        return self.core.links[peer].score
-
-
-def sent(effects: list[Effect]) -> list[tuple[bytes, GossipMessage]]:
-    return [(effect.peer, effect.message) for effect in effects if isinstance(effect, Send)]
-
-
-def of(kind: type[_E], effects: list[Effect]) -> list[_E]:
-    return [effect for effect in effects if isinstance(effect, kind)]
-
-
-def news(message: GossipPush, *, held: bool = True) -> GossipAnnounce:
-    return GossipAnnounce((Announced(message_id(message.topic, message.body), message.topic, len(message.body), held),))
+from qustream.wire.gossip import Announced, GossipAnnounce, GossipGraft, GossipPrune, GossipPull, GossipPush, Topic
 
 
 def test_a_small_message_is_checked_and_then_pushed_to_who_does_not_have_it() -> None:
@@ -115,7 +62,8 @@ def test_what_we_say_ourselves_goes_to_every_link_if_it_is_small() -> None:
     node = Node(ALICE)
     node.does(LinkOpened(BOB, "bob", ours=False))  # linked, and not in the mesh
     assert sent(node.does(Published(SMALL.topic, SMALL.body))) == [(ALICE, SMALL), (BOB, SMALL)]
-    assert sent(node.does(Published(LARGE.topic, LARGE.body))) == [(ALICE, news(LARGE))]
+    assert sent(node.does(Published(LARGE.topic, LARGE.body))) == [(ALICE, news(LARGE)), (ALICE, LARGE)]  # news first, then the bytes
+    assert sent(node.hears(ALICE, GossipPull((LARGE_ID,)))) == []  # it is on its way
     assert node.does(Published(SMALL.topic, SMALL.body)) == []
     assert sent(node.hears(BOB, GossipPull((LARGE_ID,)))) == [(BOB, LARGE)]
     assert sent(node.hears(BOB, GossipPull((LARGE_ID,)))) == []  # once
@@ -158,10 +106,69 @@ def test_a_peer_that_leaves_is_not_waited_for() -> None:
     assert node.core.links[ALICE].pulls == 0
 
 
-def test_a_large_message_nobody_asked_for() -> None:
-    node = Node(ALICE)
+def test_a_large_message_nobody_asked_for_is_taken_and_ends_the_pull() -> None:
+    node = Node(ALICE, BOB)
+    node.hears(ALICE, news(LARGE))
+    assert of(Check, node.hears(BOB, LARGE))
+    assert (node.core.sizes["pulls"], node.core.links[ALICE].pulls) == (0, 0)
+    assert sent(node.does(Judged(LARGE_ID, Verdict.GOOD))) == [(ALICE, news(LARGE))]  # she need not send it any more
     assert node.hears(ALICE, LARGE) == []
-    assert (node.score(ALICE), node.core.sizes["seen"]) == (limits.SCORE_UNASKED, 0)
+    assert (node.score(ALICE), node.score(BOB), node.core.duplicates) == (0, 1, 1)
+
+
+def unasked(number: int) -> GossipPush:
+    return GossipPush(Topic.TRANSACTION, number.to_bytes(2, "big") * 8192)
+
+
+def test_bytes_nobody_asked_for_are_limited_and_what_is_above_is_charged() -> None:
+    node = Node(ALICE)
+    fit = limits.UNASKED_BURST_BYTES // 16_384
+    for number in range(fit):
+        assert of(Check, node.hears(ALICE, unasked(number)))
+    assert node.hears(ALICE, unasked(fit)) == []
+    assert node.score(ALICE) == limits.SCORE_UNASKED
+    assert node.core.sizes["seen"] == fit
+    node.now_ms += 1000 * 16_384 // limits.UNASKED_BYTES_PER_S + 1
+    assert of(Check, node.hears(ALICE, unasked(fit)))
+
+
+def test_what_was_asked_for_is_not_limited_so_but_only_once() -> None:
+    node = Node(ALICE)
+    for number in range(limits.UNASKED_BURST_BYTES // 16_384):
+        node.hears(ALICE, unasked(number))
+    node.hears(ALICE, news(LARGE))
+    assert of(Check, node.hears(ALICE, LARGE))
+    assert node.score(ALICE) == 0
+    assert node.hears(ALICE, LARGE) == []
+    assert node.score(ALICE) == limits.SCORE_UNASKED
+
+
+def test_we_do_not_push_unasked_what_a_peer_would_charge_us_for() -> None:
+    node = Node(ALICE)
+    pushed = 0
+    for number in range(2 * limits.UNASKED_BURST_BYTES // 16_384):
+        message = unasked(number)
+        effects = sent(node.does(Published(message.topic, message.body)))
+        assert effects[0] == (ALICE, news(message))  # the news goes out in any case
+        pushed += len(effects) - 1
+    assert 0 < pushed * 16_384 <= limits.UNASKED_BURST_BYTES * 4 // 5
+
+
+def test_a_false_size_is_put_right_by_the_body() -> None:
+    node = Node(ALICE, BOB)
+    node.hears(ALICE, GossipAnnounce((Announced(LARGE_ID, LARGE.topic, 3, True),)))
+    node.hears(ALICE, LARGE)
+    assert sent(node.does(Judged(LARGE_ID, Verdict.GOOD)))[0] == (BOB, news(LARGE))
+    assert node.core.sizes["kept_bytes"] == len(LARGE.body)
+
+
+def test_a_delay_is_taken_within_bounds_and_of_a_peer_that_is_linked() -> None:
+    node = Node(ALICE)
+    assert node.core.links[ALICE].delay_ms == limits.DELAY_UNKNOWN_MS
+    for told, taken in ((-5, 0), (30, 30), (10**9, limits.DELAY_MAX_MS)):
+        node.does(DelayMeasured(ALICE, told))
+        assert node.core.links[ALICE].delay_ms == taken
+    assert node.does(DelayMeasured(BOB, 5)) == []
 
 
 def test_news_of_a_peer_whose_news_comes_to_nothing_is_not_passed_on_at_once() -> None:

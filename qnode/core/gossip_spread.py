@@ -1,0 +1,38 @@
+"""Where a large body goes first, and where unasked (`proto/spec/gossip.md`, §4). What is chosen here came out of simulation; nothing
+depends on it but time and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qnode.core.gossip_items import HEARD, SERVED, Item
+from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, PUSHES_LARGE
+from qnode.core.gossip_link import Link
+from qustream.wire.gossip import Announced, GossipAnnounce
+
+__all__ = ["bets", "near_first", "news_of"]
+
+
+def near_first(links: Iterable[Link]) -> list[Link]:
+    """What is far comes late anyhow, and what is near passes on meanwhile."""
+    return sorted(links, key=_delay)
+
+
+def bets(item: Item, mesh: Iterable[Link]) -> tuple[list[Link], int]:
+    """Those of whom nothing has been heard, the best first, and how many of them get the body unasked: they may have asked for it, and the
+    word is still on its way."""
+    marks = item.marks
+    silent = near_first(link for link in mesh if not marks.get(link.peer, 0) & (HEARD | SERVED))
+    if item.size > LARGE_MIN_BYTES:
+        return silent, PUSHES_LARGE
+    if silent and (silent[-1].delay_ms >= PUSH_FAR_MS or item.voices <= 1):
+        return silent[::-1], 1
+    return [], 0
+
+
+def news_of(item: Item, *, held: bool) -> GossipAnnounce:
+    return GossipAnnounce((Announced(item.id, item.topic, item.size, held),))
+
+
+def _delay(link: Link) -> int:
+    return link.delay_ms
