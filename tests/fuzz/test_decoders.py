@@ -57,6 +57,7 @@ from qustream.transport.greeting import LocalHello
 from qustream.transport.limits import Channel
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.feed import FeedMessage
+from qustream.wire.gossip import GossipMessage
 from qustream.wire.hello import Role
 from qustream.wire.keys import KeysAnswer, RequestBody
 from qustream.wire.rpc import Refusal, RpcMessage, refusal_error
@@ -204,7 +205,9 @@ def test_every_kind_comes_back_and_bends_to_nothing_else(kind, data):
     check_wire(data.draw(rebuilt(encoded)), kind)
 
 
-UNIONS = {"rpc": RpcMessage, "feed": FeedMessage, "requests": RequestBody, "answers": KeysAnswer}
+UNIONS = {
+    "rpc": RpcMessage, "feed": FeedMessage, "requests": RequestBody, "answers": KeysAnswer, "gossip": GossipMessage,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNIONS)
