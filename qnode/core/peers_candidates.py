@@ -68,8 +68,9 @@ class Candidates:
         self._scan_after_ms = 0
 
     def is_paused(self, now_ms: int) -> bool:
-        """Whether nobody was found a moment ago, and nothing has happened since."""
-        return now_ms < self._scan_after_ms
+        """Whether all were looked through in vain a moment ago, and nothing has happened since. In a large network there is always a draw,
+        for it costs less than looking at all."""
+        return now_ms < self._scan_after_ms and len(self._others) <= SCAN_SMALL
 
     def standing(self, node: bytes, taken: Taken) -> Standing | None:
         """What a link to it would be; None if it cannot be one."""
@@ -102,6 +103,8 @@ class Candidates:
             node = chance.choice(self._others)
             if standing(node) is Standing.ABIDES:
                 return node
+        if now_ms < self._scan_after_ms:
+            return None
         ranks: dict[Standing, list[bytes]] = {}
         for node in self._others:
             if (rank := standing(node)) is not None:

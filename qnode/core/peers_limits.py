@@ -55,9 +55,9 @@ FEELER_MS, FEELER_AGAIN_MS = 2 * MINUTE, HOUR
 UNLISTED_DIAL_MS = 15 * SECOND
 # Draws before all are looked through: if one node in ten will do, a draw in thirty fails.
 SAMPLES = 32
-# Looking through all nodes takes milliseconds if there are thousands: where it was in vain, it is not repeated every second, and while
-# nothing else happens less often still. A few hundred, or being alone, are another matter.
-SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL = 10 * SECOND, 2 * SECOND, 256
+# Looking through all nodes takes milliseconds if there are thousands: where it was in vain, and while nothing else happens, draws have to
+# do for a minute. A few hundred, or being alone, are another matter.
+SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL = MINUTE, 2 * SECOND, 256
 
 # --- whether we are reached, and alone
 REACHED_MS, DIAL_BACK_EVERY_MS = 10 * MINUTE, 5 * MINUTE
