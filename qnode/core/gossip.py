@@ -17,6 +17,7 @@ Nothing here checks a signature or reads a clock: `Check` asks somebody who can,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from qnode.core import gossip_limits as limits
 from qnode.core.gossip_events import (
@@ -39,7 +40,7 @@ from qnode.core.gossip_events import (
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
 from qnode.core.gossip_limits import TOPIC_LIMITS
 from qnode.core.gossip_link import Link
-from qnode.core.gossip_mesh import shuffled, tend
+from qnode.core.gossip_mesh import dealt, tend
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_spread import bets, near_first, news_of
 from qustream.rules.peering import message_id
@@ -63,7 +64,8 @@ __all__ = ["Gossip", "step"]
 class Gossip:
     """The state of one node's gossip. Use `step`; the properties are for displays and tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, identify: Callable[[int, bytes], bytes] = message_id) -> None:
+        self.identify = identify
         self.links: dict[bytes, Link] = {}
         self.duplicates = self.dropped = 0
         self._items = Items()
@@ -134,7 +136,7 @@ class Gossip:
     # --- messages
 
     def published(self, event: Published, now_ms: int) -> None:
-        name = message_id(event.topic, event.body)
+        name = self.identify(event.topic, event.body)
         assert len(event.body) <= TOPIC_LIMITS[event.topic].body_max_bytes, "our own message is too long for its topic"
         if self._items.get(name) is not None:
             return
@@ -149,7 +151,7 @@ class Gossip:
     def heard_push(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPush)
         topic, body = message.topic, message.body
-        name = message_id(topic, body)
+        name = self.identify(topic, body)
         item = self._items.get(name)
         if len(body) > TOPIC_LIMITS[topic].body_max_bytes:
             self._charge(link, limits.SCORE_OVER, now_ms)
@@ -325,9 +327,10 @@ class Gossip:
             self._heartbeat(event.draw, now_ms)
 
     def _heartbeat(self, draw: int, now_ms: int) -> None:
-        for link in self.links.values():
+        links = list(self.links.values())
+        for link in links:
             link.decay(now_ms)
-        grafts, prunes = tend(list(self.links.values()), draw, now_ms)
+        grafts, prunes = tend(links, draw, now_ms)
         for link in prunes:
             self._prune(link, now_ms)
         for link in grafts:
@@ -338,9 +341,12 @@ class Gossip:
     def _repair(self, newcomers: list[Link], draw: int, now_ms: int) -> None:
         """Tell some outside the mesh, and all who have just come into it, what came lately."""
         recent = list(self._items.recent(now_ms - limits.LAZY_MS))
-        others = [link for link in self.links.values() if not link.in_mesh] if recent else []
-        for link in [*newcomers, *shuffled(others, draw)[: limits.LAZY_LINKS]]:
-            unaware = [item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms)][:ENTRIES_MAX]
+        if not recent:
+            return
+        others = [link for link in self.links.values() if not link.in_mesh]
+        for link in [*newcomers, *dealt(others, limits.LAZY_LINKS, draw)]:
+            fit = (item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms))
+            unaware = list(islice(fit, ENTRIES_MAX))
             if unaware:
                 for item in unaware:
                     item.mark(link.peer, TOLD)
@@ -369,11 +375,6 @@ class Gossip:
         if (link := self.links.get(event.peer)) is not None:
             self._charge(link, limits.SCORE_BAD, now_ms)
 
-    def take_effects(self) -> list[Effect]:
-        """The effects of the last event, in order."""
-        out, self._out = self._out, []
-        return out
-
 
 _HEARD: dict[type, Callable[[Gossip, Link, GossipMessage, int], None]] = {
     GossipPush: Gossip.heard_push,
@@ -397,4 +398,5 @@ _HANDLERS: dict[type, Callable[..., None]] = {
 def step(state: Gossip, event: Event, now_ms: int) -> list[Effect]:
     """Take an event; return what it leads to, in order."""
     _HANDLERS[type(event)](state, event, now_ms)
-    return state.take_effects()
+    out, state._out = state._out, []
+    return out

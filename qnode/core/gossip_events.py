@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from qustream.wire.gossip import GossipMessage, Topic
 
@@ -12,6 +13,10 @@ __all__ = [
     "Check", "DelayMeasured", "Effect", "Event", "Expel", "Heard", "Judged", "LinkClosed", "LinkOpened", "Published", "Send", "Ticked",
     "Verdict", "Wake",
 ]  # fmt: skip
+
+
+class Plain(Struct, frozen=True, gc=False):
+    """Cheap to make: there are some of these for every message."""
 
 
 class Verdict(IntEnum):
@@ -25,8 +30,7 @@ class Verdict(IntEnum):
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
+class LinkOpened(Plain, frozen=True):
     """A licensed peer is linked. Every peer comes once, until it has closed."""
 
     peer: bytes
@@ -35,15 +39,13 @@ class LinkOpened:
     assigned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
+class LinkClosed(Plain, frozen=True):
     """The link is gone, whoever ended it."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DelayMeasured:
+class DelayMeasured(Plain, frozen=True):
     """How far a peer is: one way, in ms, half of the smoothed round trip that the system keeps for the connection. It is told when the
     link has been opened and once every ten seconds or so; a link of which it was never told counts as far. A peer that answers late makes
     itself look farther than it is, so little follows from it: whom a body goes to first, and to whom unasked."""
@@ -52,39 +54,34 @@ class DelayMeasured:
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Plain, frozen=True):
     """A message came on the gossip channel; its form has been checked."""
 
     peer: bytes
     message: GossipMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Plain, frozen=True):
     """Our own node has something to say."""
 
     topic: Topic
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Plain, frozen=True):
     """The answer to a `Check`."""
 
     id: bytes
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Misled:
+class Misled(Plain, frozen=True):
     """A linked peer has told us, elsewhere than in gossip, what is not true. It counts as a bad message."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Plain, frozen=True):
     """A second has passed, or a `Wake` is due. `draw`: 64 random bits."""
 
     draw: int
@@ -96,16 +93,14 @@ Event: TypeAlias = LinkOpened | LinkClosed | DelayMeasured | Heard | Published |
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Plain, frozen=True):
     """Send to one peer; a queue that is full may drop it."""
 
     peer: bytes
     message: GossipMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Plain, frozen=True):
     """Judge a message that is new; the answer comes as `Judged`."""
 
     id: bytes
@@ -114,16 +109,14 @@ class Check:
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Expel:
+class Expel(Plain, frozen=True):
     """Close the link, and neither open nor accept another before `until_ms`."""
 
     peer: bytes
     until_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Plain, frozen=True):
     """Send a `Ticked` that is no heartbeat at `at_ms`."""
 
     at_ms: int

@@ -47,6 +47,7 @@ UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES = 256 * KIB, 1024 * KIB
 # A second pull is made when it can bring the body so much sooner, in ms: it costs a copy in seven and takes a quarter off the slowest
 # (simulated). A large body waits for lines more than for pulls, so less is to be had there.
 SECOND_PULL_MS, SECOND_PULL_LARGE_MS = 50, 100
+# Of one message: a third copy would come too late to be worth its bytes.
 PULLS_ITEM_MAX = 2
 # Mesh: with eight, one in three may be silent and a graph of 4,732 still holds together (simulated); twelve bound what a node sends.
 MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12

@@ -60,8 +60,8 @@ class Link:
         self._decayed_ms = now_ms
         self._theirs: dict[Topic, Allowance] = {}
         self._own: dict[Topic, Allowance] = {}
-        self._unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES)
-        self._own_unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES * 4 // 5)
+        self._unasked: Allowance | None = None
+        self._own_unasked: Allowance | None = None
 
     def allowed(self, topic: Topic, now_ms: int) -> bool:
         """Take one message of `topic` from what the peer may send; False if nothing is left."""
@@ -81,10 +81,14 @@ class Link:
 
     def allowed_unasked(self, size: int, now_ms: int) -> bool:
         """Take so many bytes from what the peer may push unasked."""
+        if self._unasked is None:
+            self._unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES)
         return self._unasked.take(size, now_ms)
 
     def may_push(self, topic: Topic, size: int, now_ms: int) -> bool:
         """Take so many bytes from what we may push to the peer unasked, and one message."""
+        if self._own_unasked is None:
+            self._own_unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES * 4 // 5)
         return self._own_unasked.take(size, now_ms) and self.may_send(topic, now_ms)
 
     def praise(self) -> None:
@@ -100,6 +104,8 @@ class Link:
 
     def decay(self, now_ms: int) -> None:
         """A tenth towards 0 for every ten seconds that have passed."""
+        if now_ms - self._decayed_ms < DECAY_MS:
+            return
         while now_ms - self._decayed_ms >= DECAY_MS:
             self._decayed_ms += DECAY_MS
             self.score -= int(self.score / 10)

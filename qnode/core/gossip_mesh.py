@@ -8,7 +8,7 @@ from typing import TypeVar
 from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED
 from qnode.core.gossip_link import Link
 
-__all__ = ["shuffled", "tend"]
+__all__ = ["dealt", "shuffled", "tend"]
 
 _T = TypeVar("_T")
 # The multiplier of Knuth's 64-bit linear congruential generator (MMIX): good enough to deal cards by, and the same everywhere.
@@ -25,10 +25,26 @@ def shuffled(items: Sequence[_T], draw: int) -> list[_T]:
     return out
 
 
+def dealt(items: Sequence[_T], count: int, draw: int) -> list[_T]:
+    """The first `count` of them after a shuffle that follows from `draw`."""
+    out = list(items)
+    count = min(count, len(out))
+    for place in range(count):
+        draw = (draw * _MULTIPLIER + _INCREMENT) & _MASK
+        other = place + (draw >> 33) % (len(out) - place)
+        out[place], out[other] = out[other], out[place]
+    return out[:count]
+
+
 def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], list[Link]]:
     """Whom to take in, and whom to leave out."""
-    prunes = [link for link in links if link.in_mesh and not link.is_trusted]
-    mesh = [link for link in links if link.in_mesh and link.is_trusted]
+    mesh = [link for link in links if link.in_mesh]
+    prunes = [link for link in mesh if not link.is_trusted]
+    ours = sum(link.ours for link in mesh)
+    if not prunes and MESH_MIN <= len(mesh) <= MESH_MAX and ours >= MESH_WANTED // 2:
+        return [], []  # nearly always
+    if prunes:
+        mesh = [link for link in mesh if link.is_trusted]
     if len(mesh) > MESH_MAX:
         ranked = sorted(shuffled(mesh, draw), key=lambda link: (link.assigned, link.score), reverse=True)
         kept = _with_enough_of_ours(ranked, MESH_WANTED)

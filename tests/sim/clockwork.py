@@ -3,8 +3,8 @@ follows from its seed alone."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 __all__ = ["Clockwork"]
@@ -30,17 +30,20 @@ class Clockwork:
     def plan(self, at_us: int, act: Callable[..., None], *arguments: Any) -> None:
         """`act(*arguments)` at `at_us`, or now if that is over."""
         self._planned += 1
-        heapq.heappush(self._due, (max(at_us, self.now_us), self._planned, act, arguments))
+        heappush(self._due, (at_us if at_us > self.now_us else self.now_us, self._planned, act, arguments))
 
     def run(self, until_us: int) -> None:
         """Let happen all that is due up to `until_us`."""
         due = self._due
         moment_us, at_once = -1, 0
         while due and due[0][0] <= until_us:
-            self.now_us, _, act, arguments = heapq.heappop(due)
+            at_us, _, act, arguments = heappop(due)
+            self.now_us = at_us
             self.events += 1
-            at_once = at_once + 1 if self.now_us == moment_us else 0
-            moment_us = self.now_us
-            assert at_once < AT_ONCE_MAX, f"time stands still at {self.now_us} us"
+            if at_us != moment_us:
+                moment_us, at_once = at_us, 0
+            else:
+                at_once += 1
+                assert at_once < AT_ONCE_MAX, f"time stands still at {self.now_us} us"
             act(*arguments)
         self.now_us = max(self.now_us, until_us)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Protocol
 
 from qnode.core import gossip_limits as limits
@@ -58,12 +59,12 @@ class Byzantine(Protocol):
     def beat(self, now_ms: int) -> list[tuple[int, GossipMessage]]: ...
 
 
-@dataclass
+@dataclass(slots=True)
 class Honest:
     """An honest node: its core, and what it has found good."""
 
     number: int
-    core: Gossip = field(default_factory=Gossip)
+    core: Gossip = field(default_factory=lambda: Gossip(identify))
     good_ms: dict[bytes, int] = field(default_factory=dict)
     grey: dict[int, int] = field(default_factory=dict)  # peer -> until, in ms
     checks: int = 0
@@ -71,21 +72,30 @@ class Honest:
     life: int = 0  # one more at each restart: what was planned for an earlier life happens to nobody
 
 
+@cache
 def name_of(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+@cache
 def number_of(peer: bytes) -> int:
     return int.from_bytes(peer, "big")
 
 
+@lru_cache(maxsize=1024)
+def identify(topic: int, body: bytes) -> bytes:
+    """The same body comes to thousands of nodes; its id is what it is."""
+    return message_id(topic, body)
+
+
 def size_of(message: GossipMessage) -> int:
     """Bytes on the wire, with TLS and frames: nearly."""
-    if isinstance(message, GossipPush):
-        return len(message.body) + 40
-    if isinstance(message, GossipAnnounce):
+    kind = type(message)
+    if kind is GossipAnnounce:
         return 40 + 40 * len(message.entries)
-    if isinstance(message, GossipPull):
+    if kind is GossipPush:
+        return len(message.body) + 40
+    if kind is GossipPull:
         return 40 + 34 * len(message.ids)
     return 40
 
@@ -203,7 +213,7 @@ class GossipWorld:
 
     def restart(self, number: int) -> None:
         node = self.honest[number]
-        node.core, node.is_up = Gossip(), True
+        node.core, node.is_up = Gossip(identify), True
         node.good_ms.clear()
         self.link_at_random(number)
         self.clock.plan(self.clock.now_us, self._beat, number, node.life)
@@ -234,8 +244,10 @@ class GossipWorld:
             return  # the link went while this was on its way
         if target in self.evil:
             self._send_all(target, self.evil[target].heard(source, message))
-        elif self.honest[target].is_up:
-            self._step(self.honest[target], Heard(name_of(source), message))
+        else:
+            node = self.honest[target]
+            if node.is_up:
+                self._step(node, Heard(name_of(source), message))
 
     def _send_all(self, source: int, messages: list[tuple[int, GossipMessage]]) -> None:
         for target, message in messages:
@@ -253,11 +265,11 @@ class GossipWorld:
 
     def _perform(self, node: Honest, effect: Effect) -> None:
         if isinstance(effect, Send):
-            target = number_of(effect.peer)
-            if isinstance(effect.message, GossipPush) and len(effect.message.body) > limits.SMALL_MAX_BYTES:
-                name = message_id(effect.message.topic, effect.message.body)
+            target, message = number_of(effect.peer), effect.message
+            if isinstance(message, GossipPush) and len(message.body) > limits.SMALL_MAX_BYTES:
+                name = identify(message.topic, message.body)
                 self.copies[name] = self.copies.get(name, 0) + 1
-            self.wires.carry(node.number, target, size_of(effect.message), self._arrive, node.number, target, effect.message)
+            self.wires.carry(node.number, target, size_of(message), self._arrive, node.number, target, message)
         elif isinstance(effect, Check):
             node.checks += 1
             self.clock.plan(self.clock.now_us + CHECK_US, self._judge, node.number, node.life, effect.id, effect.body)

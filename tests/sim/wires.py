@@ -50,7 +50,7 @@ class Wires:
         self._clock, self._regions, self._uplink_bps = clock, regions, uplink_bps
         self._chance = random.Random(seed)
         self._free_us = [0] * len(regions)  # when a node's line out is free again
-        self._last_us: dict[tuple[int, int], int] = {}  # of each direction of each link: order is kept
+        self._last_us: dict[int, int] = {}  # of each direction of each link: order is kept
 
     def delay_ms(self, source: int, target: int) -> int:
         """What the two ends measure, one way, when nothing goes wrong."""
@@ -58,19 +58,22 @@ class Wires:
 
     def carry(self, source: int, target: int, size: int, arrive: Callable[..., None], *arguments: Any) -> None:
         """Plan `arrive(*arguments)` when the message is there, if it comes there."""
-        faults, draw = self.faults, self._chance.random
+        faults, draw, free_us = self.faults, self._chance.random, self._free_us
         self.sent += 1
         self.sent_bytes += size
-        gone_us = max(self._clock.now_us, self._free_us[source]) + size * 8_000_000 // self._uplink_bps
-        self._free_us[source] = gone_us
+        now_us, gone_us = self._clock.now_us, free_us[source]
+        free_us[source] = gone_us = (now_us if now_us > gone_us else gone_us) + size * 8_000_000 // self._uplink_bps
         if faults.cut(source, target) or (faults.lost and draw() * 1000 < faults.lost):
             self.lost += 1
             return
-        delay_us = 1000 * one_way_ms(self._regions[source], self._regions[target])
+        delay_us = 1000 * _ONE_WAY_MS[self._regions[source]][self._regions[target]]
         at_us = gone_us + delay_us + int(delay_us * faults.jitter * draw() / 1000)
         if not (faults.reordered and draw() * 1000 < faults.reordered):
-            at_us = max(at_us, self._last_us.get((source, target), 0))
-            self._last_us[source, target] = at_us
+            way = source << 32 | target
+            last_us = self._last_us.get(way, 0)
+            if last_us > at_us:
+                at_us = last_us
+            self._last_us[way] = at_us
         self._clock.plan(at_us, arrive, *arguments)
         if faults.doubled and draw() * 1000 < faults.doubled:
             self._clock.plan(at_us + delay_us, arrive, *arguments)
