@@ -3,11 +3,15 @@
 The file is looked at every second and read when it has changed, and now and then even if it has not, so that a file that cannot be
 read any more is noticed long before the node's view counts as stale. A bad file changes nothing; the registry says why (`trouble`).
 The newest version ever accepted is kept in the data directory: an older file, put in its place while the node was down, is refused.
+
+A newer file that peers had lies in the data directory, too (`proto/spec/bulk.md` §5): the newer of the two is in use. The configured one
+is the operator's, and never written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,12 +21,18 @@ from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.registry import NetworkFileRegistry
 
-__all__ = ["NetworkWatch", "known_height", "remember_height"]
+__all__ = ["NetworkWatch", "kept_file", "known_height", "remember_height"]
 
 LOOK_S = 1.0  # a revocation in the network file is in force a second later
 CONFIRM_MS = 10_000  # a sixth of the age at which a node must stop serving; 15 MB cost 20 ms to read again
 MEMORY_FILE = "network-height"
+KEPT_FILE = "network.toml"
 MEMORY_MAX_BYTES = 128  # a chain id of 64 characters and a version
+
+
+def kept_file(data_dir: Path) -> Path:
+    """Where a network file is kept that came from peers."""
+    return data_dir / KEPT_FILE
 
 
 def known_height(data_dir: Path, chain: str) -> int:
@@ -58,8 +68,7 @@ class NetworkWatch:
         said = ""
         while True:
             if await trio.to_thread.run_sync(self._look):
-                self._log.info("network file taken over", height=self._registry.height)
-                self._on_change()
+                self._took_over()
             trouble = self._registry.trouble
             if trouble is not None and str(trouble) != said:
                 self._log.warning("network file refused", code=trouble.code, detail=trouble.detail)
@@ -67,6 +76,19 @@ class NetworkWatch:
                 self._log.info("network file good again", height=self._registry.height)
             said = str(trouble or "")
             await trio.sleep(LOOK_S)
+
+    async def follow(self, data: bytes) -> None:
+        """Take over a newer file that peers had. Errors: as `NetworkFileRegistry.follow`; then nothing has changed."""
+        await trio.to_thread.run_sync(self._follow, data)
+        self._took_over()
+
+    def _follow(self, data: bytes) -> None:
+        self._registry.follow(data, self._clock_ms(), partial(files.replace, kept_file(self._data_dir)))
+        self._remember()
+
+    def _took_over(self) -> None:
+        self._log.info("network file taken over", height=self._registry.height, path=str(self._registry.file_in_use.path))
+        self._on_change()
 
     def _look(self) -> bool:
         """In a worker thread: read the file if there is reason to; True if it has taken over."""
@@ -80,11 +102,16 @@ class NetworkWatch:
         return changed
 
     def _signature(self) -> tuple[int, ...]:
-        try:
-            state = self._path.stat()
-        except OSError:
-            return ()
-        return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        """Changes when one of the two files does."""
+        signature: tuple[int, ...] = ()
+        for path in (self._path, kept_file(self._data_dir)):
+            try:
+                state = path.stat()
+            except OSError:
+                signature += (0,)
+            else:
+                signature += (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        return signature
 
     def _remember(self) -> None:
         try:

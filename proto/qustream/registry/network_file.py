@@ -28,7 +28,7 @@ from qustream.registry.parse import parse
 from qustream.registry.signed_file import FILE_MAX_BYTES, open_file
 from qustream.registry.view import NetworkView
 
-__all__ = ["NetworkFileRegistry"]
+__all__ = ["FileInUse", "NetworkFileRegistry"]
 
 # Files known to be good and not the newest: the two places, and what was there before.
 PASSED_MAX = 4
@@ -41,6 +41,17 @@ class _Current:
     view: NetworkView
     log: ChangeLog
     confirmed_ms: int
+    path: Path
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileInUse:
+    """Where the file of the present view was read, its SHA-256 then, and its version."""
+
+    path: Path
+    digest: bytes
+    height: int
 
 
 class NetworkFileRegistry(Registry):
@@ -72,11 +83,9 @@ class NetworkFileRegistry(Registry):
         self._height_min = height_min
         self._refreshing = threading.Lock()
         self._state: _Current | None = None
-        self._accepted = b""
-        self._accepted_from = path
         self._passed: deque[bytes] = deque(maxlen=PASSED_MAX)
         self._kept_refused = b""
-        self._refused: tuple[bytes, QuStreamError] | None = None
+        self._refused: tuple[bytes, bool, QuStreamError] | None = None  # its hash, whether the kept one was in use, why
         self._trouble: QuStreamError | None = None
 
     @property
@@ -85,11 +94,10 @@ class NetworkFileRegistry(Registry):
         return self._trouble
 
     @property
-    def file_in_use(self) -> tuple[Path, bytes]:
-        """Where the file in use was read, and the SHA-256 it had. Errors: `E-CHAIN-STALE`."""
-        with self._refreshing:
-            assert self._current is not None
-            return self._accepted_from, self._accepted
+    def file_in_use(self) -> FileInUse:
+        """Which file the answers are from. Errors: `E-CHAIN-STALE`."""
+        current = self._current
+        return FileInUse(current.path, current.digest, current.view.height)
 
     def load(self, now_ms: int) -> None:
         """The first refresh of a program that cannot go on without. Errors: `E-FILE`, `E-REGISTRY-…`."""
@@ -127,8 +135,8 @@ class NetworkFileRegistry(Registry):
         kept_is_used = self._kept_is_used(now_ms)
         data = files.read(self._path, FILE_MAX_BYTES, private=False)
         digest = hashlib.sha256(data).digest()
-        if self._refused and self._refused[0] == digest:
-            raise self._refused[1]
+        if self._refused and self._refused[:2] == (digest, kept_is_used):
+            raise self._refused[2]
         if self._state and (digest == self._accepted or (kept_is_used and digest in self._passed)):
             self._state = replace(self._state, confirmed_ms=now_ms)
             self._refused = None
@@ -136,7 +144,7 @@ class NetworkFileRegistry(Registry):
         try:
             self._judge_own(data, digest, kept_is_used, now_ms)
         except QuStreamError as error:
-            self._refused = (digest, error)
+            self._refused = (digest, kept_is_used, error)
             raise
 
     def _kept_is_used(self, now_ms: int) -> bool:
@@ -174,9 +182,8 @@ class NetworkFileRegistry(Registry):
         log = before.log.extended(view.height, differences(before.view.contents, contents)) if before else ChangeLog(view.height)
         if before:
             self._passed.append(self._accepted)
-        self._state = _Current(view, log, now_ms)
-        self._accepted, self._accepted_from = digest, path
-        self._refused = None  # what was too old alone may be old enough beside this one
+        self._state = _Current(view, log, now_ms, path, digest)
+        self._refused = None
 
     def _judged(self, before: NetworkView | None, data: bytes) -> NetworkContents:
         """What a file's bytes say, if it may follow the present view."""
@@ -201,6 +208,10 @@ class NetworkFileRegistry(Registry):
             raise fault("E-REGISTRY-VERSION", f"{same}: version {contents.version}, and {before.height} is in use")
         if before and before.epochs != contents.epochs:
             raise fault("E-REGISTRY-FORMAT", "genesis_ms, epoch_length_ms and seed of a network never change")
+
+    @property
+    def _accepted(self) -> bytes:
+        return self._state.digest if self._state else b""
 
     @property
     def _current(self) -> _Current:

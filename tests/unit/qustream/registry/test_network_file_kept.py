@@ -17,6 +17,7 @@ from qustream.identity import files
 from qustream.identity.signing import SigningKey
 from qustream.model.network import QrngServerRecord
 from qustream.registry import NetworkFileRegistry, NetworkFileWriter
+from qustream.registry.network_file import FileInUse
 from qustream.registry.signed_file import open_file, seal_file
 
 NOW_MS = 1_700_000_500_000
@@ -55,7 +56,7 @@ def test_a_newer_file_that_came_another_way_is_kept_and_used(place):
     registry = place.loaded()
     registry.follow(place.versions[3], NOW_MS + 5, place.keep)
     assert (registry.height, registry.age_ms(NOW_MS + 5)) == (3, 0)
-    assert registry.file_in_use == (place.kept, hashlib.sha256(place.versions[3]).digest())
+    assert registry.file_in_use == FileInUse(place.kept, hashlib.sha256(place.versions[3]).digest(), 3)
     assert place.kept.read_bytes() == place.versions[3]
     assert place.own.read_bytes() == place.versions[1]
     assert registry.refresh(NOW_MS + 100) is False
@@ -136,7 +137,7 @@ def test_the_operators_newer_file_wins_and_a_lost_or_spoilt_kept_one_is_nobodys_
     registry.follow(place.versions[2], NOW_MS, place.keep)
     place.own.write_bytes(place.versions[3])
     assert registry.refresh(NOW_MS + 1) is True
-    assert registry.file_in_use[0] == place.own
+    assert registry.file_in_use.path == place.own
     for damage in (b"spoilt", place.versions[1]):
         place.kept.write_bytes(damage)
         assert registry.refresh(NOW_MS + 2) is False
