@@ -19,6 +19,7 @@ from qnode.api.peers import BulkCounts, PeersStatus
 from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.net.answers import Desk
+from qnode.service.bulk import BulkService
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
 from qnode.service.forgetful import ForgetfulKeeper
@@ -27,7 +28,7 @@ from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.peers_status import peers_status
 from qnode.service.picture import Parts, Picture
 from qnode.service.pool import Pool
-from qnode.service.watch import NetworkWatch, known_height, remember_height
+from qnode.service.watch import NetworkWatch, kept_file, known_height, remember_height
 from qnode.store import Store
 from qnode.store.history import first_start_done, require_history
 from qnode.store.peers import PeerStore
@@ -87,6 +88,7 @@ class Daemon:
         )  # fmt: skip
         self._desk = Desk(self._answer)
         self._peers = self._peer_service(keeper or ForgetfulKeeper()) if config.peers else None
+        self._bulk = BulkService(self._peers, self._desk, self._watch, registry, config.data_dir) if self._peers is not None else None
         self._stats = ListenerStats()
         self._connections: set[Connection] = set()
         parts = Parts(registry, store, self._pool, self._links, self._counts, self._stats, self._peers_status)
@@ -98,7 +100,9 @@ class Daemon:
         )  # fmt: skip
 
     def _peers_status(self) -> PeersStatus:
-        return peers_status(self._peers.network, self._peers.known, BulkCounts()) if self._peers is not None else PeersStatus()
+        if self._peers is None:
+            return PeersStatus()
+        return peers_status(self._peers.network, self._peers.known, self._bulk.counts() if self._bulk is not None else BulkCounts())
 
     def _link(self, address: str, server: bytes) -> FeedLink:
         return FeedLink(
@@ -127,6 +131,8 @@ class Daemon:
                         nursery.start_soon(task)
                     if self._peers is not None:
                         await nursery.start(self._peers.run)
+                    if self._bulk is not None:
+                        nursery.start_soon(self._bulk.run)
                     for sock in status:
                         nursery.start_soon(serve_http, [trio.SocketListener(trio.socket.from_stdlib_socket(sock))], pages(self.snapshot))
                     await nursery.start(self._listen, listening)
@@ -267,11 +273,13 @@ def _bound(sock: socket.socket) -> str:
 
 
 def open_registry(config: Config) -> NetworkFileRegistry:
-    """The network as the configured file describes it, never older than this node has seen it.
+    """The network as the configured file, or a newer one of peers, describes it; never older than this node has seen it.
 
     Errors: `E-REGISTRY-…`, `E-FILE` when there is no good network file; `E-DATA-CORRUPT`."""
     known = known_height(config.data_dir, config.chain)
-    registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, height_min=known)
+    registry = NetworkFileRegistry(
+        config.network_file, config.network_key_id, chain=config.chain, height_min=known, kept=kept_file(config.data_dir)
+    )  # fmt: skip
     registry.load(now_ms())
     return registry
 

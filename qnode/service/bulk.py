@@ -1,0 +1,55 @@
+"""What a node does in bulk, put together: pieces both ways, the network file that travels, the probe of a line (`proto/spec/bulk.md`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qnode.api.peers import BulkCounts
+from qnode.net.answers import Desk
+from qnode.net.bulk import BULK_TAGS, Bulk
+from qnode.net.probe import PROBE_TAGS, Probes
+from qnode.net.session import Session
+from qnode.service.network_file import NETWORK_FILE_ROOM_BYTES, NETWORK_FILE_TAGS, NetworkFiles
+from qnode.service.peers import PeerService
+from qnode.service.watch import NetworkWatch
+from qnode.store.pieces import PieceStore
+from qustream.registry import NetworkFileRegistry
+
+__all__ = ["BulkService"]
+
+FOLDER = "bulk"  # in the data directory
+
+
+class BulkService:
+    """One node's. `run` it beside the peer service."""
+
+    def __init__(self, peers: PeerService, desk: Desk, watch: NetworkWatch, registry: NetworkFileRegistry, data_dir: Path) -> None:
+        self._peers = peers
+        self._bulk = Bulk(charge=self._charge, stands=self._stands, clock_ms=peers.steady_ms)
+        probes = Probes(self._bulk.turns, charge=self._charge, clock_ms=peers.steady_ms)
+        self._bulk.take_probe = probes.take
+        files = NetworkFiles(
+            self._bulk, watch, registry, lambda: PieceStore(data_dir / FOLDER, room_bytes=NETWORK_FILE_ROOM_BYTES),
+            stands=self._stands, charge=self._charge,
+        )  # fmt: skip
+        desk.route(BULK_TAGS, self._bulk.answer)
+        desk.route(NETWORK_FILE_TAGS, files.answer)
+        desk.route(PROBE_TAGS, probes.answer)
+        peers.take_bulk = self._bulk.take
+        peers.height_heard = files.height_heard
+        self.run = files.run
+
+    def counts(self) -> BulkCounts:
+        """For the status."""
+        count = self._bulk.count
+        return BulkCounts(count.served, count.fetched, count.failed, count.bytes_in, count.bytes_out)
+
+    def _stands(self, session: Session) -> bool:
+        return self._peers.hub.get(session.number) is session
+
+    def _charge(self, session: Session, _code: str) -> None:
+        """A bad message of gossip, if it is a link; anybody else loses the connection."""
+        if self._peers.hub.link_to(session.peer) is session:
+            self._peers.gossip.misled(session.peer)
+        elif self._stands(session):
+            self._peers.hub.hang_up(session, "E-ANSWER-INVALID", "what was told is not true")

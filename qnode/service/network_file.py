@@ -1,0 +1,230 @@
+"""The network file travels: fetched from whoever tells of a newer one, checked, kept, used, offered to others (`proto/spec/bulk.md`, §5).
+
+A peer's word costs it something only if it is not true: an offered file whose signature does not hold, or that is not of the height
+offered, is charged, and its object never fetched again. Whatever else goes wrong lets that peer wait.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from qnode.net.answers import Quota
+from qnode.net.bulk import Bulk
+from qnode.net.session import Session
+from qnode.service.watch import NetworkWatch
+from qnode.store.pieces import FileObject, PieceStore
+from qustream.aio.logs import logger
+from qustream.errors import QuStreamError, fault
+from qustream.registry import NetworkFileRegistry
+from qustream.registry.signed_file import FILE_MAX_BYTES
+from qustream.wire.bulk import BULK_ASK_MAX_BYTES, NetworkFileAsk, NetworkFileOffer
+from qustream.wire.codec import decode, encode
+
+__all__ = ["NETWORK_FILE_ROOM_BYTES", "NETWORK_FILE_TAGS", "NetworkFiles"]
+
+NETWORK_FILE_TAGS = range(85, 87)
+# Objects fetched at a time: a teller of something else, that never comes to an end, must not keep the true file from us.
+FETCHES_MAX = 4
+NETWORK_FILE_ROOM_BYTES = FETCHES_MAX * FILE_MAX_BYTES
+ASK_MS = 10_000  # a few bytes each way; the answerer may have to hash 64 MiB first
+# A fetch gets half a minute, and as long as its size takes at 1 Mbit/s.
+FETCH_S, FETCH_BYTES_PER_S = 30.0, 125_000
+LOOK_S = 1.0
+# How long a peer waits that told of a file and had none to give; doubled each time.
+REST_S, REST_MAX_S = 60.0, 3600.0
+# Peers that wait, and objects not to be fetched again: more than a node has links, and than a keeper signs files while a node runs.
+RESTS_MAX, REFUSED_MAX = 1024, 256
+# Offers a peer may ask for in an hour: one for every new file, and its links say so once.
+OFFERS_MAX, OFFERS_MS = 256, 3_600_000
+# Whose file it is not: the signature, the network. A format we do not know may be of a later version of this program.
+UNTRUE = frozenset({"E-REGISTRY-SIGNATURE", "E-REGISTRY-CHAIN"})
+
+
+@dataclass
+class _Fetch:
+    """A file on its way. `offered_by`: who vouches for it."""
+
+    offer: NetworkFileOffer
+    scope: trio.CancelScope
+    offered_by: list[Session] = field(default_factory=list)
+    over: trio.Event = field(default_factory=trio.Event)
+
+
+class NetworkFiles:
+    """One node's. `stands`: whether a session is a link now; `charge`: its peer has told what is not true."""
+
+    def __init__(
+        self, bulk: Bulk, watch: NetworkWatch, registry: NetworkFileRegistry, store: Callable[[], PieceStore], *,
+        stands: Callable[[Session], bool], charge: Callable[[Session, str], None],
+    ) -> None:  # fmt: skip
+        self._bulk, self._watch, self._registry, self._make_store = bulk, watch, registry, store
+        self._stands, self._charge = stands, charge
+        self._told: dict[bytes, tuple[Session, int]] = {}
+        self._asking: set[bytes] = set()
+        self._fetches: dict[bytes, _Fetch] = {}
+        self._rests: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # until when, how long the next time
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._offers = Quota(OFFERS_MAX, OFFERS_MS)
+        self._served: list[FileObject] = []  # the file in use last, the one before it first
+        self._serving = trio.Lock()
+        self._news = trio.Event()
+        self._log = logger("network-file")
+
+    # -- serving ----------------------------------------------------------------------------------------------------------
+
+    async def answer(self, session: Session, body: bytes, _deadline_ms: int) -> bytes:
+        """Answer a `NetworkFileAsk`. Errors: the refusal."""
+        ask = decode(body, NetworkFileAsk, max_bytes=BULK_ASK_MAX_BYTES)
+        self._offers.spend(session.peer)
+        if self._registry.height <= ask.above:
+            raise fault("E-NOT-HELD", "no network file above that height")
+        height, thing = await self._in_use()
+        return encode(NetworkFileOffer(height, thing.id, thing.manifest.size))
+
+    async def _in_use(self) -> tuple[int, FileObject]:
+        """The height of the file in use, and the file as an object that is served from now on."""
+        async with self._serving:
+            used = self._registry.file_in_use
+            if not self._served or self._served[-1].digest != used.digest:
+                thing = await trio.to_thread.run_sync(FileObject.open, used.path, FILE_MAX_BYTES)
+                if thing.digest != used.digest:
+                    raise fault("E-NOT-HELD", "the file is being replaced")
+                self._bulk.offer(thing)
+                self._served.append(thing)
+                for old in self._served[:-2]:
+                    self._bulk.withdraw(old.id)
+                del self._served[:-2]
+            return used.height, self._served[-1]
+
+    # -- following --------------------------------------------------------------------------------------------------------
+
+    def height_heard(self, session: Session, height: int) -> None:
+        """A linked peer's view has this height, as it says."""
+        if height > self._height():
+            self._told[session.peer] = (session, height)
+            self._news.set()
+        else:
+            self._told.pop(session.peer, None)
+
+    def _height(self) -> int:
+        try:
+            return self._registry.height
+        except QuStreamError:
+            return 0
+
+    async def run(self) -> None:
+        """Fetch what is newer, until cancelled. A disk that takes no pieces leaves the node with the operator's file."""
+        try:
+            store = await trio.to_thread.run_sync(self._make_store)
+        except QuStreamError as error:
+            self._log.error("network files of peers cannot be kept", code=error.code, detail=error.detail)
+            return
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._look(store, nursery)
+                with trio.move_on_after(LOOK_S):
+                    await self._news.wait()
+                self._news = trio.Event()
+
+    def _look(self, store: PieceStore, nursery: trio.Nursery) -> None:
+        """Ask whoever tells of a newer file; end what is not newer any more."""
+        now_s, height = trio.current_time(), self._height()
+        for fetch in self._fetches.values():
+            if fetch.offer.height <= height:
+                fetch.scope.cancel()
+        for peer, (session, told) in list(self._told.items()):
+            if told <= height or not self._stands(session):
+                del self._told[peer]
+            elif peer not in self._asking and now_s >= self._rests.get(peer, (0.0, 0.0))[0]:
+                self._asking.add(peer)
+                nursery.start_soon(self._ask, session, store)
+
+    async def _ask(self, session: Session, store: PieceStore) -> None:
+        try:
+            body = encode(NetworkFileAsk(self._height()))
+            answer = await session.call(body, ASK_MS, max_answer_bytes=BULK_ASK_MAX_BYTES)
+            offer = decode(answer, NetworkFileOffer, max_bytes=BULK_ASK_MAX_BYTES)
+            await self._take_up(session, offer, store)
+        except QuStreamError as error:
+            self._log.debug("no network file from a peer", code=error.code, detail=error.detail)
+            self._rest(session.peer)
+        finally:
+            self._asking.discard(session.peer)
+
+    async def _take_up(self, session: Session, offer: NetworkFileOffer, store: PieceStore) -> None:
+        """Fetch what is offered, or help a fetch of it that is under way. Errors: why that peer has to wait."""
+        if offer.height <= self._height():
+            return
+        if offer.object in self._refused or offer.size > FILE_MAX_BYTES:
+            raise fault("E-ANSWER-INVALID", "a file that is none of this network's, or too large")
+        fetch = self._fetches.get(offer.object)
+        if fetch is not None:
+            fetch.offered_by.append(session)
+            self._bulk.join(offer.object, session)
+            await fetch.over.wait()
+            return
+        if len(self._fetches) >= FETCHES_MAX:
+            raise fault("E-PEER-LIMIT", "other files are being fetched")
+        with trio.CancelScope() as scope:
+            fetch = _Fetch(offer, scope, [session])
+            self._fetches[offer.object] = fetch
+            try:
+                await self._fetch(fetch, store)
+            finally:
+                del self._fetches[offer.object]
+                fetch.over.set()
+        if scope.cancelled_caught:  # it is not the newest any more
+            await trio.to_thread.run_sync(store.drop, offer.object)
+
+    async def _fetch(self, fetch: _Fetch, store: PieceStore) -> None:
+        offer = fetch.offer
+        with trio.move_on_after(FETCH_S + offer.size / FETCH_BYTES_PER_S) as limit:
+            path = await self._bulk.fetch(offer.object, store, fetch.offered_by, most_bytes=FILE_MAX_BYTES)
+        if limit.cancelled_caught:
+            raise fault("E-DEADLINE", "the file did not come in time")
+        try:
+            await self._use(fetch, await trio.to_thread.run_sync(path.read_bytes))
+        except OSError as error:
+            raise fault("E-FILE", f"{path}: {error.strerror}") from None
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(store.clean, keep=frozenset(self._fetches) - {offer.object}))
+
+    async def _use(self, fetch: _Fetch, data: bytes) -> None:
+        """Take the file over. Errors: why not; whoever offered it is charged if it is not what it was said to be."""
+        offer = fetch.offer
+        with trio.CancelScope(shield=True):  # it is judged, kept and used, or nothing of it
+            try:
+                await self._watch.follow(data)
+            except QuStreamError as error:
+                if error.code.startswith("E-REGISTRY-"):
+                    self._refuse(fetch, error)
+                raise
+        self._news.set()
+        for session in fetch.offered_by:
+            self._rests.pop(session.peer, None)
+            if self._registry.height < offer.height:
+                self._charge(session, "E-ANSWER-INVALID")
+
+    def _refuse(self, fetch: _Fetch, error: QuStreamError) -> None:
+        is_late = error.code == "E-REGISTRY-VERSION" and fetch.offer.height <= self._height()
+        if is_late:
+            return  # another peer's came first
+        self._refused[fetch.offer.object] = None
+        if len(self._refused) > REFUSED_MAX:
+            self._refused.popitem(last=False)
+        for session in fetch.offered_by:
+            self._rest(session.peer)
+            if error.code in UNTRUE or error.code == "E-REGISTRY-VERSION":
+                self._charge(session, "E-ANSWER-INVALID")
+
+    def _rest(self, peer: bytes) -> None:
+        _, span_s = self._rests.pop(peer, (0.0, REST_S))
+        self._rests[peer] = (trio.current_time() + span_s, min(REST_MAX_S, 2 * span_s))
+        if len(self._rests) > RESTS_MAX:
+            self._rests.popitem(last=False)
