@@ -210,12 +210,16 @@ class Daemon:
 
     async def _drain(self) -> None:
         """Take nothing new, let go out what is being answered."""
-        self._picture.is_stopping = True
+        self._picture.is_stopping = self._desk.is_closed = True
         self._log.info("stopping")
         notify(STOPPING="1", STATUS="stopping")
         with trio.move_on_after(DRAIN_S):
-            while any(connection.open_requests for connection in self._connections):  # noqa: ASYNC110 - no event speaks for all
+            while any(connection.open_requests for connection in self._all_connections()):  # noqa: ASYNC110 - no event speaks for all
                 await trio.sleep(DRAIN_LOOK_S)
+
+    def _all_connections(self) -> set[Connection]:
+        sessions = self._peers.hub if self._peers is not None else ()
+        return self._connections | {session.connection for session in sessions}
 
     def _network_changed(self) -> None:
         """A newer network file: units of QRNG servers it has struck off would be refused by whoever checks them."""
@@ -255,8 +259,6 @@ class Daemon:
             self._connections.discard(connection)
 
     async def _answer(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
-        if self._picture.is_stopping:
-            raise fault("E-PEER-CLOSED", "this node is stopping")
         started_s = trio.current_time()
         try:
             answer = await self._keys.answer(peer, body, deadline_ms)

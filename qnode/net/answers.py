@@ -41,6 +41,7 @@ NODE_TAGS = range(70, 90)
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
 DIAL_BACKS_MAX, DIAL_BACKS_MS = 1, 60_000
+# Of all peers together: at most sixteen handshakes that others have asked for.
 DIAL_BACKS_AT_ONCE_MAX = 2
 # Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §9).
 QUOTAS_MAX = 8192
@@ -60,6 +61,7 @@ class Desk:
     """Every request of every connection comes here. `anyone`: answers what no route is for."""
 
     def __init__(self, anyone: AnyoneAnswer) -> None:
+        self.is_closed = False  # the node is stopping: nothing new is begun
         self._anyone = anyone
         self._routes: list[tuple[range, Answer]] = []
 
@@ -69,6 +71,7 @@ class Desk:
 
     async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
         """Answer a known node. Errors: the refusal."""
+        self._check_open()
         tag = tag_of(body)
         for tags, answer in self._routes:
             if tag in tags:
@@ -77,9 +80,14 @@ class Desk:
 
     async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
         """Answer anybody else. Errors: the refusal."""
+        self._check_open()
         if tag_of(body) in NODE_TAGS:
             raise fault("E-PEER-UNLICENSED", "this is answered to active nodes of the network alone")
         return await self._anyone(peer, body, deadline_ms)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise fault("E-PEER-CLOSED", "this node is stopping")
 
 
 class Quota:

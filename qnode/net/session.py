@@ -25,6 +25,8 @@ from qustream.wire.peers import LinkReason
 
 __all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
 
+# A peer that has not taken all of its gossip for so long is of no use as a link, and holds 2 MiB here.
+FULL_MAX_S = 30.0
 # What a known node may use. Consensus has nobody yet who would take it.
 NODE_CHANNELS = frozenset({Channel.REQUEST, Channel.GOSSIP, Channel.BULK})
 # Gossip heard before the acceptance of our link: what a round trip brings, and never much.
@@ -56,6 +58,8 @@ class Session:
         self.opened_s = trio.current_time()
         self.linked_s = 0.0
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = self.dropped = 0
+        self._full_s: float | None = None  # when something was dropped first since its queue last took something, and when last
+        self._dropped_s = 0.0
         self._take: GossipTaker | None = None
         self._early: list[GossipMessage] | None = None
         self._early_bytes = 0
@@ -87,10 +91,19 @@ class Session:
         """Queue encoded gossip without waiting. False: it was dropped, for the peer does not take it."""
         if not self._post(body):
             self.dropped += 1
+            self._dropped_s = trio.current_time()
+            if self._full_s is None:
+                self._full_s = self._dropped_s
             return False
+        self._full_s = None
         self.messages_out += 1
         self.bytes_out += len(body)
         return True
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether its peer has not taken what is said to it for so long that it is no use as a link."""
+        return self._full_s is not None and self._dropped_s - self._full_s > FULL_MAX_S
 
     async def call(self, body: bytes, deadline_ms: int, *, max_answer_bytes: int) -> bytes:
         """Ask the peer. Errors: as `Connection.call`."""

@@ -32,6 +32,7 @@ from qnode.core.peers_events import (
     Purpose,
     Refuse,
     Ticked,
+    prefix_of_unknown,
 )
 from qnode.net.answers import PEER_TAGS, Desk, PeerAnswers
 from qnode.net.dialer import Dialer, Reached
@@ -43,9 +44,11 @@ from qnode.service.peers_records import RecordKeeper, Records
 from qnode.service.peers_view import LinkView, Network
 from qnode.service.steady import SteadyClock
 from qustream.aio.connection import Connection
+from qustream.aio.logs import logger
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.base import Signed
+from qustream.model.ids import IdKind, to_text
 from qustream.registry import Registry
 from qustream.rules.peering import prefix
 from qustream.transport.greeting import LocalHello, Peer
@@ -106,6 +109,7 @@ class PeerService:
         self.dialled_back: tuple[DialResult, ...] = ()
         self.clock_ms = clock_ms
         self._registry, self._desk, self._keeper = registry, desk, keeper
+        self._log = logger("peers")
         self._dialer = Dialer(key, hello)
         desk.route(PEER_TAGS, PeerAnswers(self, self._dialer).answer)
         self._nursery: trio.Nursery | None = None
@@ -121,7 +125,7 @@ class PeerService:
 
     async def talk(self, connection: Connection) -> None:
         """Serve an entered connection that a known node opened, until it is over."""
-        await self._serve(Session(self.hub.number(), connection, ours=False, prefix=prefix(connection.remote)))
+        await self._serve(Session(self.hub.number(), connection, ours=False, prefix=_prefix(connection)))
 
     # -- for other services -----------------------------------------------------------------------------------------------
 
@@ -154,6 +158,9 @@ class PeerService:
                     self._look()
                     if self._has_begun:
                         self._step(Ticked(secrets.randbits(DRAW_BITS)))
+                    for link in list(self.hub.links):
+                        if link.is_clogged:  # what becomes of a link that breaks becomes of it
+                            link.connection.close_soon("E-PEER-LIMIT", "the peer does not take gossip")
         finally:
             self._nursery = None
 
@@ -176,7 +183,7 @@ class PeerService:
     async def _measure(self) -> None:
         while True:
             await trio.sleep(MEASURE_S)
-            for link in self.hub.links:
+            for link in list(self.hub.links):
                 self._measure_one(link)
 
     def _measure_one(self, link: Session) -> None:
@@ -222,6 +229,7 @@ class PeerService:
         if session is None:  # it ended while its acceptance was on its way
             self._events.append(LinkLost(effect.link, "E-PEER-CLOSED"))
             return
+        self._log.debug("linked", peer=to_text(IdKind.NODE, session.peer), ours=effect.ours, address=session.address)
         self.hub.make_link(session, self.gossip.heard)
         self.gossip.opened(effect.peer, operator=effect.operator, ours=effect.ours, assigned=effect.assigned)
         self._measure_one(session)
@@ -261,6 +269,7 @@ class PeerService:
             if self.hub.leave(session):
                 code = session.connection.end_code
                 self.ended[code] += 1
+                self._log.debug("connection ended", peer=to_text(IdKind.NODE, session.peer), link=was_link, code=code)
                 if was_link:
                     self.gossip.closed(session.peer)
                     self._step(LinkLost(session.number, code or "E-PEER-CLOSED"))
@@ -274,12 +283,12 @@ class PeerService:
             return
         async with reached.connection:
             if dial.purpose is Purpose.FEELER:
-                self._step(LinkMade(self.hub.number(), dial.peer, dial.purpose, prefix(reached.connection.remote)))
+                self._step(LinkMade(self.hub.number(), dial.peer, dial.purpose, _prefix(reached.connection)))
             else:
                 await self._open(reached, dial)
 
     async def _open(self, reached: Reached, dial: Dial) -> None:
-        session = Session(self.hub.number(), reached.connection, ours=True, prefix=prefix(reached.connection.remote))
+        session = Session(self.hub.number(), reached.connection, ours=True, prefix=_prefix(reached.connection))
         session.address = reached.address
         session.await_acceptance(REASONS[dial.purpose])
         async with trio.open_nursery() as nursery:
@@ -354,3 +363,7 @@ class PeerService:
         self.seen[peer] = address
         if len(self.seen) > SEEN_MAX:
             del self.seen[next(iter(self.seen))]
+
+
+def _prefix(connection: Connection) -> str:
+    return prefix(connection.remote) or prefix_of_unknown(connection.peer.id)

@@ -106,8 +106,9 @@ class Records:
         self._issued_ms = keeper.issued_ms()
         self._asked: set[bytes] = set()
         for node, signed in keeper.records():
-            record = decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES)
-            self._newest[node] = (record.issued_ms, record.addresses)
+            with suppress(QuStreamError):  # another version of this program may have kept it
+                record = decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES)
+                self._newest[node] = (record.issued_ms, record.addresses)
 
     def begin(self) -> None:
         """The network is known: tell what the disk had."""

@@ -59,6 +59,19 @@ async def test_strangers_are_refused_what_is_for_nodes_whether_it_is_answered_or
             desk.route(PEER_TAGS, peers)
 
 
+async def test_a_desk_that_is_closed_begins_nothing() -> None:
+    async with facing() as (alice, _):
+        desk = Desk(anyone)
+        desk.route(PEER_TAGS, peers)
+        desk.is_closed = True
+        for ask in (encode(DialBackAsk()), b"a key"):
+            with pytest.raises(QuStreamError) as caught:
+                await desk.answer(alice.sessions[0], ask, 7)
+            assert caught.value.code == "E-PEER-CLOSED"
+        with pytest.raises(QuStreamError):
+            await desk.answer_stranger(alice.sessions[0].connection.peer, b"a key", 7)
+
+
 async def test_a_quota_is_each_peers_own_and_comes_back(autojump_clock: trio.testing.MockClock) -> None:
     quota = Quota(2, 60_000)
     quota.spend(b"a")

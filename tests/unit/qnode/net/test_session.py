@@ -131,6 +131,18 @@ async def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
         assert (said.count(False), ours.dropped, ours.messages_out) == (5, 5, most)
 
 
+async def test_a_queue_that_stays_full_clogs_the_link_and_one_that_takes_something_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with facing() as (alice, _):
+        [ours] = alice.sessions
+        for number in range(CHANNEL_LIMITS[Channel.GOSSIP].queue_max_messages + 1):
+            ours.say(encode(push(number)))
+        assert not ours.is_clogged  # full, but not for long
+        monkeypatch.setattr(module, "FULL_MAX_S", -1.0)
+        assert ours.is_clogged
+        await until(lambda: ours.say(encode(push(1))))
+        assert not ours.is_clogged
+
+
 async def test_after_hanging_up_nothing_is_said_or_heard() -> None:
     async with facing() as (alice, bob):
         heard: Heard = []

@@ -242,3 +242,15 @@ async def test_an_asker_is_not_made_a_link_on_a_connection_that_we_opened(tmp_pa
             await session.call(encode(chosen()), 5000, max_answer_bytes=999)
         assert caught.value.code == "E-FRAME-ORDER"
         await t.linked()
+
+
+async def test_a_link_that_is_clogged_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with town(tmp_path, 2) as t:
+        await t.start()
+        await t.linked()
+        one, other = t.nodes
+        [link] = one.service.hub.links
+        monkeypatch.setattr(type(link), "is_clogged", property(lambda session: session is link))
+        await until(lambda: one.service.hub.link_to(other.id) is not link, "it is gone")
+        assert one.service.network.ended["E-PEER-LIMIT"] == 1
+        await t.linked()
