@@ -346,7 +346,7 @@ class PeersWorld:
 
         def failed(code: str, retry_after_ms: int) -> None:
             node.dialling.discard(effect.peer)
-            if self.numbers[effect.peer] not in node.links:
+            if self.numbers[effect.peer] not in node.links and effect.peer in node.core.network.nodes:
                 node.failed_ms[effect.peer] = self.clock.now_ms
             self._step(node, pe.DialFailed(effect.peer, effect.purpose, code, retry_after_ms))
 
