@@ -60,9 +60,7 @@ CODES: dict[str, CodeRow] = {
     "E-NO-PEERS": CodeRow(
         _U, "the node is linked to no other node", "it tries again by itself; see qnode peers, and this machine's way to the internet"
     ),
-    "E-UNREACHABLE": CodeRow(
-        _O, "other nodes cannot connect to this node", "open its port in router and firewall, or correct its address"
-    ),
+    "E-UNREACHABLE": CodeRow(_O, "other nodes cannot connect to this node", "open its port in router and firewall, or correct its address"),
     # identity
     "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),
     "E-KEYSTORE-MODE": CodeRow(_O, "a secret file others can read", "chmod 600 the file"),

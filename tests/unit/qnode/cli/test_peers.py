@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import termios
+
 import click.testing
 import pytest
 from support.pages import pages
@@ -24,6 +31,24 @@ def test_the_table_and_the_page() -> None:
     assert (text.exit_code, as_json.exit_code) == (0, 0)
     assert text.output == peers_text(page) + "\n"
     assert PeersPage.from_json(as_json.output.encode()) == page
+
+
+def test_a_narrow_terminal_gets_what_fits() -> None:
+    # It would stand before what the terminal says, and a library may have set it where os.environ does not show it.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    page = snapshot().peers_page()
+    ours, theirs = os.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        with pages({"/v1/peers": (200, page.to_json())}) as address:
+            command = [sys.executable, "-c", "from qnode.cli import main; main()", "peers", "--url", address]
+            subprocess.run(command, stdin=theirs, stdout=theirs, env=environment, check=True, timeout=60)
+        text = os.read(ours, 1 << 16).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert text == peers_text(page, 60) + "\n"
+    assert text != peers_text(page) + "\n"
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"error": "not found"}', b"\xff\xfe"])
