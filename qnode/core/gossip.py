@@ -38,7 +38,6 @@ from qnode.core.gossip_events import (
     Wake,
 )
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
-from qnode.core.gossip_limits import TOPIC_LIMITS
 from qnode.core.gossip_link import Link
 from qnode.core.gossip_mesh import dealt, tend
 from qnode.core.gossip_pulls import Pulls
@@ -72,6 +71,7 @@ class Gossip:
         self._pulls = Pulls(self.links)
         self._checking = 0
         self._wake_ms: int | None = None
+        self._decay_ms = 0  # when the first link's score is to be looked at
         self._out: list[Effect] = []
 
     @property
@@ -93,6 +93,7 @@ class Gossip:
         if len(self.links) >= limits.LINKS_MAX:
             self._out.append(Expel(event.peer, now_ms))
             return
+        self._decay_ms = min(self._decay_ms, now_ms + limits.DECAY_MS)
         link = Link(event.peer, operator=event.operator, ours=event.ours, assigned=event.assigned, now_ms=now_ms)
         self.links[event.peer] = link
         if event.ours and len(self.mesh) < limits.MESH_WANTED:
@@ -137,7 +138,7 @@ class Gossip:
 
     def published(self, event: Published, now_ms: int) -> None:
         name = self.identify(event.topic, event.body)
-        assert len(event.body) <= TOPIC_LIMITS[event.topic].body_max_bytes, "our own message is too long for its topic"
+        assert len(event.body) <= limits.TOPIC_LIMITS[event.topic].body_max_bytes, "our own message is too long for its topic"
         if self._items.get(name) is not None:
             return
         item = self._items.new(name, event.topic, len(event.body), now_ms)
@@ -153,7 +154,7 @@ class Gossip:
         topic, body = message.topic, message.body
         name = self.identify(topic, body)
         item = self._items.get(name)
-        if len(body) > TOPIC_LIMITS[topic].body_max_bytes:
+        if len(body) > limits.TOPIC_LIMITS[topic].body_max_bytes:
             self._charge(link, limits.SCORE_OVER, now_ms)
             return
         if item is not None and item.is_marked(link.peer, ASKED):
@@ -242,7 +243,7 @@ class Gossip:
             item = self._items.get(news.id)
             if item is not None:
                 self._hear_again(item, link, news.held, now_ms)
-            elif not 0 < news.size <= TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, now_ms):
+            elif not 0 < news.size <= limits.TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
             elif not self._pulls.is_room(link):
                 self.dropped += 1
@@ -255,7 +256,7 @@ class Gossip:
     def _hear(self, link: Link, news: Announced, now_ms: int) -> None:
         item = self._items.new(news.id, news.topic, news.size, now_ms)
         item.mark(link.peer, HEARD)
-        self._ask(item, link, news.held, now_ms)
+        self._wake(self._pulls.ask(item, link, news.held, now_ms).due_ms)
         if link.in_mesh and link.is_trusted and not item.is_small:
             self._tell(item, self.mesh, news_of(item, held=False), now_ms)
 
@@ -268,13 +269,10 @@ class Gossip:
         if item.state is not ItemState.PULLING or not is_new or item.is_marked(link.peer, ASKED):
             return
         if self._pulls.is_sooner(item, link, now_ms):
-            self._ask(item, link, held, now_ms)
+            self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
             self._out.append(Send(link.peer, GossipPull((item.id,))))
         elif len(item.tellers) < limits.TELLERS_MAX:
             item.tellers = [*item.tellers, (link.peer, held)]
-
-    def _ask(self, item: Item, link: Link, held: bool, now_ms: int) -> None:
-        self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
 
     def _ask_the_next(self, item: Item, pull: Pull, now_ms: int) -> None:
         """Whom we asked did not answer in time, or is gone."""
@@ -289,7 +287,7 @@ class Gossip:
             (peer, held), item.tellers = item.tellers[0], item.tellers[1:]
             link = self.links.get(peer)
             if link is not None and self._pulls.is_room(link):
-                self._ask(item, link, held, now_ms)
+                self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
                 self._out.append(Send(peer, GossipPull((item.id,))))
                 return
         self._items.forget(item)
@@ -328,8 +326,8 @@ class Gossip:
 
     def _heartbeat(self, draw: int, now_ms: int) -> None:
         links = list(self.links.values())
-        for link in links:
-            link.decay(now_ms)
+        if now_ms >= self._decay_ms:
+            self._decay_ms = min((link.decay(now_ms) for link in links), default=now_ms)
         grafts, prunes = tend(links, draw, now_ms)
         for link in prunes:
             self._prune(link, now_ms)

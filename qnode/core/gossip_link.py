@@ -102,14 +102,13 @@ class Link:
         """`points` are negative."""
         self.score += points
 
-    def decay(self, now_ms: int) -> None:
-        """A tenth towards 0 for every ten seconds that have passed."""
-        if now_ms - self._decayed_ms < DECAY_MS:
-            return
+    def decay(self, now_ms: int) -> int:
+        """A tenth towards 0 for every ten seconds that have passed. When the next have."""
         while now_ms - self._decayed_ms >= DECAY_MS:
             self._decayed_ms += DECAY_MS
             self.score -= int(self.score / 10)
             self.good -= self.good // 10
+        return self._decayed_ms + DECAY_MS
 
     @property
     def is_welcome(self) -> bool:

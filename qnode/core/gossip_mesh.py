@@ -38,13 +38,10 @@ def dealt(items: Sequence[_T], count: int, draw: int) -> list[_T]:
 
 def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], list[Link]]:
     """Whom to take in, and whom to leave out."""
-    mesh = [link for link in links if link.in_mesh]
-    prunes = [link for link in mesh if not link.is_trusted]
-    ours = sum(link.ours for link in mesh)
-    if not prunes and MESH_MIN <= len(mesh) <= MESH_MAX and ours >= MESH_WANTED // 2:
+    if _is_well(links):
         return [], []  # nearly always
-    if prunes:
-        mesh = [link for link in mesh if link.is_trusted]
+    prunes = [link for link in links if link.in_mesh and not link.is_trusted]
+    mesh = [link for link in links if link.in_mesh and link.is_trusted]
     if len(mesh) > MESH_MAX:
         ranked = sorted(shuffled(mesh, draw), key=lambda link: (link.assigned, link.score), reverse=True)
         kept = _with_enough_of_ours(ranked, MESH_WANTED)
@@ -63,6 +60,18 @@ def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], lis
         mesh.append(link)
         ours += 1
     return grafts, prunes
+
+
+def _is_well(links: Sequence[Link]) -> bool:
+    """Whether nothing is to be done: asked once a second of every link, so in one pass."""
+    size = ours = 0
+    for link in links:
+        if link.in_mesh:
+            if not link.is_trusted:
+                return False
+            size += 1
+            ours += link.ours
+    return MESH_MIN <= size <= MESH_MAX and ours >= MESH_WANTED // 2
 
 
 def _with_enough_of_ours(ranked: Sequence[Link], size: int) -> list[Link]:

@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from qustream.wire.gossip import Topic
 from sim.byzantine.flooder import Flooder
 from sim.byzantine.garbler import Garbler
+from sim.byzantine.liar import Liar
 from sim.byzantine.promiser import Promiser
+from sim.byzantine.pusher import Pusher
 from sim.byzantine.silent import Silent
 from sim.gossip_world import Breach, GossipWorld
 from sim.wires import Faults
 
 __all__ = ["History", "play"]
 
-EVIL = (Garbler, Promiser, Silent, Flooder)
-TOPICS = ((Topic.TRANSACTION, 400), (Topic.TRANSACTION, 3600), (Topic.BLOCK, 60_000), (Topic.EVIDENCE, 9_000), (Topic.ADDRESS, 300))
+EVIL = (Garbler, Promiser, Silent, Flooder, Pusher, Liar)
+TOPICS = (
+    (Topic.TRANSACTION, 400), (Topic.TRANSACTION, 3600), (Topic.BLOCK, 60_000), (Topic.BLOCK, 120_000), (Topic.EVIDENCE, 9_000),
+    (Topic.ADDRESS, 4_500),
+)  # fmt: skip
 SPEAKING_MS = 4_000
 # After the last word: three heartbeats of lazy repair, pulls that go from one silent teller to the next.
 AFTER_MS = 9_000

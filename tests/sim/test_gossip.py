@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from qnode.core import gossip_limits as limits
 from qnode.core.gossip import Gossip
 from qnode.core.gossip_pulls import Pulls
-from qustream.wire.gossip import Topic
+from qustream.wire.gossip import GossipMessage, Topic
 from sim.gossip_histories import play
 from sim.gossip_world import GossipWorld
 
@@ -79,6 +80,40 @@ def test_who_says_bad_things_is_grey_listed_by_all_it_says_them_to() -> None:
     assert not world.links[29]
     assert all(29 in world.honest[peer].grey for peer in before)
     assert world.grey_between_honest() == []
+
+
+def test_who_pushes_unasked_more_than_it_may_is_grey_listed_and_costs_a_bounded_number_of_checks() -> None:
+    from sim.byzantine.pusher import Pusher
+
+    world = GossipWorld(seed=5, nodes=30, byzantine=[Pusher])
+    peers = set(world.links[29])
+    names = [world.publish(number, Topic.BLOCK, 50_000) for number in range(3)]
+    world.run_ms(60_000)
+    assert all(29 in world.honest[peer].grey for peer in peers)
+    assert world.grey_between_honest() == []
+    assert all(len(world.reached(name)) == 29 for name in names)
+    fit = 60 * limits.UNASKED_BYTES_PER_S // 15_003 + limits.UNASKED_BURST_BYTES // 15_003
+    assert max(world.honest[peer].checks for peer in peers) <= fit + len(names)
+
+
+def test_delays_that_lie_cost_at_most_a_copy_a_message() -> None:
+    from sim.byzantine.silent import Silent
+
+    class Sleepy(Silent):
+        claims_ms = 300
+
+        def heard(self, peer: int, message: GossipMessage) -> list[tuple[int, GossipMessage]]:
+            return []  # or it would not be pushed to
+
+    def copies(byzantine: Sequence[type[Silent]]) -> float:
+        world = GossipWorld(seed=21, nodes=120, byzantine=byzantine, check_every=16)
+        world.run_ms(3_000)
+        name = world.publish(7, Topic.TRANSACTION, 3_600)
+        world.run_ms(4_000)
+        assert len(world.reached(name)) == len(world.honest)
+        return world.copies[name] / len(world.honest)
+
+    assert copies([]) < copies([Sleepy] * 30) <= copies([]) + 1
 
 
 def test_a_partition_heals_by_itself() -> None:
