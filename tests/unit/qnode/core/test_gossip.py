@@ -69,6 +69,17 @@ def test_what_we_say_ourselves_goes_to_every_link_if_it_is_small() -> None:
     assert sent(node.hears(BOB, GossipPull((LARGE_ID,)))) == []  # once
 
 
+def test_what_was_on_its_way_when_a_link_broke_is_told_again_on_the_next() -> None:
+    node = Node(ALICE, BOB)
+    node.hears(BOB, SMALL)
+    assert sent(node.does(Judged(SMALL_ID, Verdict.GOOD))) == [(ALICE, SMALL)]
+    for peer in (ALICE, BOB):
+        node.does(LinkClosed(peer))
+        node.does(LinkOpened(peer, "again", ours=False))
+    told = [(peer, message) for peer, message in sent(node.beats()) if isinstance(message, GossipAnnounce)]
+    assert told == [(ALICE, news(SMALL))]  # bob is the one who brought it
+
+
 def test_who_does_not_keep_a_promise_is_charged_and_the_next_is_asked() -> None:
     node = Node(ALICE, BOB, CAROL)
     node.hears(ALICE, news(LARGE))
