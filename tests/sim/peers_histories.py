@@ -167,7 +167,8 @@ class Eclipse:
 
 def play_eclipse(seed: int, *, is_strong: bool = False) -> Eclipse:
     """A third of all licences, of few operators, want to be all that node 0 sees. In every other one it has anchors when it restarts.
-    A strong attack takes every place there is, at everybody: that needs 24 nodes, and a prefix for each."""
+    A strong attack takes every place there is, at everybody: that needs 24 nodes, a prefix for each, and that all others have restarted
+    while it went on."""
     chance = random.Random(seed)
     honest = 48 if is_strong else chance.randrange(12, 25)
     evil = honest // 2
@@ -175,7 +176,7 @@ def play_eclipse(seed: int, *, is_strong: bool = False) -> Eclipse:
     places = [Place(f"honest {number}", number) for number in range(honest)]
     places += [Place(f"evil {number % operators}", honest + number % prefixes, Eclipser) for number in range(evil)]
     world = PeersWorld(seed=seed, places=places)
-    world.replay = f"PYTHONPATH=tests python -m sim.peers_histories --seed {seed} --eclipse"
+    world.replay = f"PYTHONPATH=tests python -m sim.peers_histories --seed {seed} --eclipse{' --strong' * is_strong}"
     told = Eclipse(seed, honest, evil)
     world.run_ms(15_000)
     told.least = _watch(world, told, 30_000)
@@ -183,6 +184,11 @@ def play_eclipse(seed: int, *, is_strong: bool = False) -> Eclipse:
         world.tick_us = 10_000_000
         world.run_ms(640_000)
         world.tick_us = 1_000_000
+    for number in range(1, honest if is_strong else 1):
+        world.crash(number)
+        world.run_ms(1_500)
+        world.restart(number)
+        world.run_ms(500)
     told.anchors = len(world.honest[0].anchors)
     world.crash(0, silently=chance.random() < 0.5)
     world.run_ms(chance.randrange(1_000, 30_000))
@@ -209,11 +215,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, help="one, told in full")
     parser.add_argument("--eclipse", action="store_true", help="with --seed: the attack of this seed")
+    parser.add_argument("--strong", action="store_true", help="and with every place taken")
     parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on, and a quarter as many attacks")
     parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        print((play_eclipse if arguments.eclipse else play)(arguments.seed))
+        print(play_eclipse(arguments.seed, is_strong=arguments.strong) if arguments.eclipse else play(arguments.seed))
         return
     started, events, bad = time.monotonic(), 0, 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
@@ -229,7 +236,9 @@ def main() -> None:
             print(history)
     seconds = time.monotonic() - started
     print(f"{arguments.seeds} seeds, {bad} bad, {events} events, {events / seconds:.0f}/s")
-    attacks = [play_eclipse(seed) for seed in range(arguments.first, arguments.first + arguments.seeds // 4)]
+    attacks = [
+        play_eclipse(seed, is_strong=seed % 10 == 0) for seed in range(arguments.first, arguments.first + arguments.seeds // 4)
+    ]  # fmt: skip
     for name in ("least", "least_again"):
         counts = Counter(int(getattr(attack, name)) for attack in attacks)
         print(f"attacks with so many honest links at least ({name}): {dict(sorted(counts.items()))}")
