@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
 from support.lan.hosts import Lan
-from support.lan.nodes import PORT, Nodes
+from support.lan.nodes import PATIENCE_S, PORT, Nodes, key_of
 from support.lan.probe import Probe
+from support.lan.swarm import Swarm
 
+from qnode.core.peers_limits import INBOUND_MAX, INBOUND_OPERATOR_MAX
+from qnode.net.hub import SESSIONS_PEER_MAX
 from qnode.store.peers import PeerStore
+from qustream.model.ids import IdKind, from_text
+from qustream.model.network import NodeClass
+from qustream.registry import NetworkFileRegistry
+from qustream.rules.peering import assigned_peers, assigning_peers, ring
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("netns", "nft")]
 
@@ -30,10 +38,19 @@ NODES = [name for name in HOSTS if name != "town"]
 OPEN = ["ann", "ben", "cat", "dan", "eve"]  # whoever anybody reaches
 HERALDS = [f"herald{number}" for number in range(9)]  # peers that tests play, in town; each says one thing
 NO_WAY_IN = "table inet filter {\n chain in {\n type filter hook input priority 0\n iif != lo tcp flags & (syn | ack) == syn drop\n }\n}\n"
-SYN_BYTES = (60, 80)  # of IPv4 and IPv6: what opens a connection, told from the last packets of one that was cut
 _draw = random.Random("distances")
 DISTANCES_MS = {pair: _draw.randint(2, 60) for pair in combinations(HOSTS, 2)}  # one way
-PATIENCE_S = 90.0
+
+# Another network, of few nodes and of a crowd that wants links to one of them.
+BESET = ["ann", "ben", "cat", "dan"]
+PREFIXES = 50
+BESET_HOSTS = {name: [f"45.{number}.0.1"] for number, name in enumerate(BESET, 1)} | {
+    "crowd": ["46.0.0.1", *(f"46.{number}.0.0/16" for number in range(1, PREFIXES + 1))]
+}
+MEMBERS = {f"member{number}": f"46.{number % PREFIXES + 1}.0.{number // PREFIXES + 1}" for number in range(200)}
+OPERATORS = 40  # five members each
+# What 200 connections may cost: each has TLS, a session and its queues, about a tenth of this.
+GROWTH_MAX_KIB = 200 * 400
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +65,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         lan.partition([name for name in HOSTS if name != "gil"])
         nodes.start()
         yield nodes
+
+
+def unbroken(before_s: dict[str, int], after_s: dict[str, int]) -> bool:
+    return before_s.keys() == after_s.keys() and all(abs(after_s[node] - since_s) <= 1 for node, since_s in before_s.items())
 
 
 def comes_to(nodes: Nodes, herald: str, by: str, names: list[str]) -> None:
@@ -77,7 +98,7 @@ def test_what_one_says_comes_to_all(nodes: Nodes) -> None:
     assert nodes["eve"].network().gossip.topics["address"].messages_in > 0
 
 
-def test_gossip_passes_a_line_that_loses_much_one_way(nodes: Nodes) -> None:
+def test_news_pass_a_line_that_loses_much_one_way(nodes: Nodes) -> None:
     nodes.until_linked(OPEN)
     ids = [nodes[name].id for name in OPEN]
     since_s = nodes["ann"].since_s(ids)
@@ -85,12 +106,14 @@ def test_gossip_passes_a_line_that_loses_much_one_way(nodes: Nodes) -> None:
     try:
         comes_to(nodes, "herald1", "ann", OPEN)
         comes_to(nodes, "herald2", "eve", OPEN)
+        nodes.license("late", [f"45.99.0.1:{PORT}"])
+        version = nodes.publish(to=["ann"])  # to a single operator, and it travels
+        nodes.until(lambda: all(nodes[name].status().height == version for name in OPEN))
     finally:
         nodes.lan.change(["ann"], OPEN, back=False, loss=0.0)
     assert nodes.lan.counts("ann", "ben")["lost"] > 0
     after_s = nodes["ann"].since_s(ids)
-    assert after_s.keys() == since_s.keys()
-    assert all(abs(after_s[node] - since_s[node]) <= 1 for node in since_s)  # the same links
+    assert unbroken(since_s, after_s)
 
 
 def test_a_node_on_a_slow_line_holds_up_nobody(nodes: Nodes) -> None:
@@ -168,15 +191,17 @@ def test_a_node_that_was_killed_goes_to_its_anchors_first(nodes: Nodes) -> None:
     anchors = [name for name in OPEN if name != "dan"]
     with PeerStore.open(dan.data_dir / "peers") as store:  # a link is an anchor when it has stood for ten minutes; they have not
         store.keep_anchors([nodes[name].key.id for name in anchors])
+        kept = {node for node, _ in store.records()}
     lan["dan"].nft(NO_WAY_IN)  # so that whoever it talks to, it has dialled
     lan.watch()
     dan.start()
     nodes.until_linked(OPEN)
-    dialled = dict.fromkeys(packet.receiver for packet in lan.watched() if packet.sender == "dan" and packet.size in SYN_BYTES)
+    dials = sorted((packet.sent_ns, packet.receiver) for packet in lan.watched() if packet.sender == "dan" and packet.opens)
+    dialled = dict.fromkeys(receiver for _, receiver in dials)
     assert set(list(dialled)[: len(anchors)]) == set(anchors)
     lan["dan"].flush()
-    probe = Probe("herald7", lan["town"])
-    assert probe.key.id in probe.records(dan)  # and it knows what it was told before
+    assert kept
+    assert kept <= Probe("herald7", lan["town"]).records(dan).keys()  # and it knows what it was told before
 
 
 def test_whoever_is_cut_off_knows_it_and_comes_back(nodes: Nodes) -> None:
@@ -185,6 +210,75 @@ def test_whoever_is_cut_off_knows_it_and_comes_back(nodes: Nodes) -> None:
     nodes.lan.heal()
     nodes.until_linked([*OPEN, "gil"])
     nodes.until(lambda: "E-NO-PEERS" not in nodes["gil"].codes())
+
+
+@pytest.fixture(scope="module")
+def beset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with Lan(BESET_HOSTS, seed="swarm") as lan, Nodes(tmp_path_factory.mktemp("nodes"), lan, BESET) as nodes:
+        nodes.publish()
+        lan.change(BESET_HOSTS, delay_ms=5, jitter_ms=2)
+        nodes.start()
+        nodes.until_linked()
+        for number, (name, address) in enumerate(MEMBERS.items()):
+            nodes.license(name, [f"{address}:{PORT}"], operator=f"crowd{number * OPERATORS // len(MEMBERS)}")
+        version = nodes.publish()
+        nodes.until(lambda: all(node.status().height == version for node in nodes.nodes.values()))
+        yield nodes
+
+
+def assigned_to(nodes: Nodes, name: str) -> set[bytes]:
+    """Who has this node assigned in the epochs that count, or is assigned to it in this one."""
+    registry = NetworkFileRegistry(nodes.writer.path, key_of("keeper").id, chain=nodes.writer.contents.chain)
+    registry.load(nodes[name].status().now_ms)
+    ids = [node.key.id for each in NodeClass for node in registry.nodes(each)]
+    seed, next_seed = (registry.epoch_at(number).seed for number in (0, 1))
+    own = nodes[name].key.id
+    assigning = {peer for each in (seed, next_seed) for peer in assigning_peers(each, ring(each, ids), own)}
+    return assigning | set(assigned_peers(seed, ring(seed, ids), own))
+
+
+def test_a_crowd_gets_the_places_it_may_have_and_no_more(beset: Nodes) -> None:
+    ann = beset["ann"]
+    honest = {node.id for name, node in beset.nodes.items() if name != "ann"}
+    before_kib = ann.rss_kib()
+    since_s = ann.since_s(honest)
+    assert since_s.keys() == honest
+    with Swarm(beset.lan["crowd"], ann, MEMBERS) as swarm:
+        beset.until(lambda: everybody_asked(swarm), swarm.told)
+        told = swarm.told()
+        links = ann.network().links
+        after_s = ann.since_s(honest)
+        growth_kib = ann.rss_kib() - before_kib
+    assert set(told["refused"]) == {"E-PEER-LIMIT"}
+    assert unbroken(since_s, after_s)  # nobody who was there has lost a link
+    always = assigned_to(beset, "ann")
+    placed = [link for link in links if link.direction == "in" and from_text(link.node, IdKind.NODE) not in always]
+    assert len(placed) == INBOUND_MAX
+    assert max(Counter(link.operator for link in placed).values()) <= INBOUND_OPERATOR_MAX
+    assert growth_kib < GROWTH_MAX_KIB
+    beset.until_linked()
+    beset.until(lambda: len(ann.network().links) < 10)  # they are gone
+
+
+def test_one_peer_has_few_connections_however_many_it_makes(beset: Nodes) -> None:
+    ann = beset["ann"]
+    beset.until_linked()
+    since_s = ann.since_s([node.id for node in beset.nodes.values()])
+    few = dict(list(MEMBERS.items())[:5])
+    with Swarm(beset.lan["crowd"], ann, few, each=8) as swarm:
+        beset.until(lambda: swarm.told()["made"] >= 60, swarm.told)  # those that were shown out have come again
+        told = swarm.told()
+        links = ann.network().links
+        after_s = ann.since_s(since_s)
+    assert told["ended"].keys() <= {"E-PEER-LIMIT", "E-PEER-CLOSED"}
+    assert told["connected"] <= len(few) * (SESSIONS_PEER_MAX + 1)  # one more has not heard yet that it has to go
+    assert max(Counter(link.node for link in links).values()) == 1
+    assert unbroken(since_s, after_s)
+
+
+def everybody_asked(swarm: Swarm) -> bool:
+    told = swarm.told()
+    return len(told["linked"]) + sum(told["refused"].values()) >= len(MEMBERS)
 
 
 def test_whoever_nobody_reaches_is_told_so(nodes: Nodes) -> None:

@@ -33,11 +33,14 @@ _ECHO = {4: (8, 0, socket.IPPROTO_ICMP), 6: (128, 129, socket.IPPROTO_ICMPV6)}  
 
 @dataclass(frozen=True)
 class Seen:
-    """A packet as the link saw it: when it came, when it was due, when it went on (0, 0: never), by the link's clock."""
+    """A packet as the link saw it: when it came, when it was due, when it went on (0, 0: never), by the link's clock.
+
+    `opens`: it asks for a TCP connection."""
 
     sender: str
     receiver: str
     size: int
+    opens: bool
     sent_ns: int
     due_ns: int
     gone_ns: int

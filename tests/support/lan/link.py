@@ -27,6 +27,7 @@ from support.lan.way import Conditions, Way
 
 _PACKET_BYTES = 65536  # the largest there is
 _BATCH = 64  # packets read of one host before the others have their turn
+_SETTLE_S = 0.001  # between two looks whether the kernel is done with an address
 _QUEUE = 4096  # packets a host's device keeps while the link is busy
 # What may be under way at one time; more is a test's mistake, and dropped rather than kept.
 _FLYING_MAX = 50_000
@@ -58,6 +59,8 @@ class Station:
                     self.kernel.add_address(namespace.DEVICE, each)
                     self.kernel.route_all(namespace.DEVICE, each)
         self.addresses = addresses
+        while not all(self.kernel.is_ours(each) for each in addresses if "/" not in each):
+            time.sleep(_SETTLE_S)
 
 
 class Link:
@@ -67,7 +70,7 @@ class Link:
         self.seed = seed
         self.stations: dict[str, Station] = {}
         self.ways: dict[tuple[str, str], Way] = {}
-        self.trace: deque[tuple[str, str, int, int, int, int]] | None = None
+        self.trace: deque[tuple[str, str, int, bool, int, int, int]] | None = None
         self._owners: dict[bytes, Station] = {}  # by address, or by the first half of it where a host has the prefix
         self._by_device: dict[int, Station] = {}
         self._ways: dict[int, dict[bytes, tuple[Way, Station]]] = {}  # by device and destination: what was looked up once
@@ -136,7 +139,7 @@ class Link:
         dues = (now_ns,) if way.plain else way.due(now_ns, len(packet))
         sender = self._by_device[device].name
         if self.trace is not None and not dues:
-            self.trace.append((sender, station.name, len(packet), now_ns, 0, 0))
+            self.trace.append((sender, station.name, len(packet), _opens(packet), now_ns, 0, 0))
         for due_ns in dues:
             if due_ns <= now_ns:
                 self._arrive(station.device, packet, way, (now_ns, due_ns, sender, station.name))
@@ -165,7 +168,7 @@ class Link:
         way.counts.delivered += 1
         if self.trace is not None:
             sent_ns, due_ns, sender, receiver = when
-            self.trace.append((sender, receiver, len(packet), sent_ns, due_ns, time.monotonic_ns()))
+            self.trace.append((sender, receiver, len(packet), _opens(packet), sent_ns, due_ns, time.monotonic_ns()))
 
     def _look_up(self, device: int, target: bytes) -> tuple[Way, Station] | None:
         station = self._owners.get(target) or self._owners.get(target[: len(target) // 2])
@@ -175,6 +178,12 @@ class Link:
         if len(self._ways[device]) < _TRACE_MAX:
             self._ways[device][target] = found
         return found
+
+
+def _opens(packet: bytes) -> bool:
+    """Whether it asks for a TCP connection: SYN without ACK."""
+    header, protocol = ((packet[0] & 15) * 4, packet[9]) if packet[0] >> 4 == 4 else (40, packet[6])
+    return protocol == socket.IPPROTO_TCP and len(packet) > header + 13 and packet[header + 13] & 0x12 == 0x02
 
 
 def _key(address: str) -> bytes:
@@ -221,7 +230,7 @@ class Control:
     def do_counts(self, link: Link, sender: str, receiver: str) -> dict[str, int]:
         return link.ways[sender, receiver].counts.as_dict()
 
-    def do_trace(self, link: Link, on: bool) -> list[tuple[str, str, int, int, int, int]]:
+    def do_trace(self, link: Link, on: bool) -> list[tuple[str, str, int, bool, int, int, int]]:
         """Begin to remember packets, or end and tell them."""
         told = list(link.trace or ())
         link.trace = deque(maxlen=_TRACE_MAX) if on else None

@@ -10,7 +10,7 @@ import struct
 
 __all__ = ["Netlink"]
 
-_NEW_LINK, _NEW_ADDRESS, _DELETE_ADDRESS, _NEW_ROUTE = 16, 20, 21, 24
+_NEW_LINK, _NEW_ADDRESS, _DELETE_ADDRESS, _NEW_ROUTE, _GET_ROUTE = 16, 20, 21, 24, 26
 _REQUEST, _ACK, _REPLACE, _CREATE = 0x1, 0x4, 0x100, 0x400
 _ERROR = 2  # NLMSG_ERROR; with errno 0 it is the acknowledgement
 _UP = 1  # IFF_UP
@@ -44,6 +44,16 @@ class Netlink:
     def add_address(self, device: str, address: str) -> None:
         self._ask(_NEW_ADDRESS, _CREATE | _REPLACE, self._address(device, address))
 
+    def is_ours(self, address: str) -> bool:
+        """Whether packets for it end here by now: the kernel sets up what belongs to a new IPv6 address a moment later."""
+        packed = ipaddress.ip_address(address).packed
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        body = struct.pack("=BBBBBBBBI", family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + _attribute(_DESTINATION, packed)
+        self._send(_GET_ROUTE, 0, body)
+        answer = self._socket.recv(65536)
+        kind, route_type = struct.unpack_from("=4xH", answer)[0], answer[16 + 7]
+        return kind == _NEW_ROUTE and route_type == _OURS
+
     def delete_address(self, device: str, address: str) -> None:
         self._ask(_DELETE_ADDRESS, 0, self._address(device, address))
 
@@ -71,9 +81,12 @@ class Netlink:
         body = struct.pack("=BBBBI", family, len(packed) * 8, 0, 0, socket.if_nametoindex(device))
         return body + _attribute(_LOCAL, packed) + _attribute(_ADDRESS, packed) + _attribute(_FLAGS, struct.pack("=I", _NO_DUPLICATE_CHECK))
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> None:
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
-        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | _ACK | flags, self._sequence, 0) + body)
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, self._sequence, 0) + body)
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> None:
+        self._send(kind, _ACK | flags, body)
         answer = self._socket.recv(65536)
         _, what, _, sequence, _, number = struct.unpack_from("=IHHIIi", answer)
         assert (what, sequence) == (_ERROR, self._sequence), (what, sequence)

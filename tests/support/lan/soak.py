@@ -1,4 +1,4 @@
-"""Real nodes on a network that fails, every minute in another way, drawn from a seed (`scripts/soak lan`; a short form is in the suite).
+"""Real nodes on a network that fails, every minute in another way, drawn from a seed (`scripts/soak lan`).
 
 Eight nodes, each on a host of its own, tens of milliseconds apart. They are cut off, killed, moved, slowed down; lines lose packets one
 way; the network falls apart and comes together.
