@@ -39,7 +39,7 @@ from qnode.core.gossip_events import (
 )
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
 from qnode.core.gossip_link import Link
-from qnode.core.gossip_mesh import dealt, tend
+from qnode.core.gossip_mesh import dealt, takes_in, tend
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_spread import bets, near_first, news_of
 from qustream.rules.peering import message_id
@@ -102,6 +102,9 @@ class Gossip:
     def link_closed(self, event: LinkClosed, now_ms: int) -> None:
         if self.links.pop(event.peer, None) is None:
             return
+        for item in self._items.recent(now_ms - limits.LAZY_MS):
+            if not item.is_marked(event.peer, HEARD):  # what was on its way to it is lost, and is told again when it comes back
+                item.marks.pop(event.peer, None)
         if self._pulls.left(event.peer, now_ms):
             self._wake(now_ms)
 
@@ -119,15 +122,10 @@ class Gossip:
         self._out.append(Send(link.peer, GossipPrune(limits.BACKOFF_MS // 1000)))
 
     def heard_graft(self, link: Link, _message: GossipMessage, now_ms: int) -> None:
-        if link.in_mesh:
-            return
-        is_early = now_ms < link.backoff_until_ms
-        if is_early or not link.is_welcome or len(self.mesh) >= limits.MESH_MAX:
-            if is_early:
-                link.charge(limits.SCORE_OVER)
-            self._prune(link, now_ms)
-        else:
+        if link.in_mesh or takes_in(link, len(self.mesh), now_ms):
             link.in_mesh = True
+        else:
+            self._prune(link, now_ms)
 
     def heard_prune(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPrune)
@@ -284,7 +282,7 @@ class Gossip:
         if item.pulls:
             return  # somebody else is asked already
         while item.tellers:
-            (peer, held), item.tellers = item.tellers[0], item.tellers[1:]
+            (peer, held), *item.tellers = item.tellers
             link = self.links.get(peer)
             if link is not None and self._pulls.is_room(link):
                 self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
@@ -298,9 +296,7 @@ class Gossip:
             item = self._items.get(name)
             if link.peer not in self.links:
                 return  # expelled for what came before
-            if item is None or item.state is ItemState.DEAD:
-                continue
-            if item.is_marked(link.peer, SERVED) or link.peer in item.waiting:
+            if item is None or item.state is ItemState.DEAD or item.is_marked(link.peer, SERVED) or link.peer in item.waiting:
                 continue  # once is what there is
             if item.state is ItemState.GOOD:
                 self._serve(item, link.peer)
@@ -369,6 +365,11 @@ class Gossip:
         if link is not None:  # else it was expelled while this was on its way
             _HEARD[type(event.message)](self, link, event.message, now_ms)
 
+    def take_effects(self) -> list[Effect]:
+        """The effects of the last event, in order."""
+        out, self._out = self._out, []
+        return out
+
     def misled(self, event: Misled, now_ms: int) -> None:
         if (link := self.links.get(event.peer)) is not None:
             self._charge(link, limits.SCORE_BAD, now_ms)
@@ -396,5 +397,4 @@ _HANDLERS: dict[type, Callable[..., None]] = {
 def step(state: Gossip, event: Event, now_ms: int) -> list[Effect]:
     """Take an event; return what it leads to, in order."""
     _HANDLERS[type(event)](state, event, now_ms)
-    out, state._out = state._out, []
-    return out
+    return state.take_effects()

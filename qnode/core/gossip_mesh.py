@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED
+from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED, SCORE_OVER
 from qnode.core.gossip_link import Link
 
-__all__ = ["dealt", "shuffled", "tend"]
+__all__ = ["dealt", "shuffled", "takes_in", "tend"]
 
 _T = TypeVar("_T")
 # The multiplier of Knuth's 64-bit linear congruential generator (MMIX): good enough to deal cards by, and the same everywhere.
@@ -34,6 +34,14 @@ def dealt(items: Sequence[_T], count: int, draw: int) -> list[_T]:
         other = place + (draw >> 33) % (len(out) - place)
         out[place], out[other] = out[other], out[place]
     return out[:count]
+
+
+def takes_in(link: Link, size: int, now_ms: int) -> bool:
+    """Whether a mesh of `size` has room for who asks to be taken in; charged if it asks too early."""
+    if now_ms < link.backoff_until_ms:
+        link.charge(SCORE_OVER)
+        return False
+    return link.is_welcome and size < MESH_MAX
 
 
 def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], list[Link]]:
