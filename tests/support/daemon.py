@@ -34,7 +34,10 @@ def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) ->
 class DaemonProcess:
     """The daemon `name`, with configuration, data, credential and log in `folder`; it may run several times on the same data.
 
-    `addresses`, `pages`: as it says in its log where it listens. `command_line`: put in front of the program."""
+    `addresses`, `pages`: as it says in its log where it listens. `command_line`: put in front of the program. `start_s`: how long it may
+    take to listen."""
+
+    start_s = PATIENCE_S
 
     def __init__(self, name: str, folder: Path, *, credential: str, passphrase: bytes) -> None:
         self.program = BIN / name
@@ -70,7 +73,7 @@ class DaemonProcess:
                 [*self.command_line, self.program, "run", "--config", self.config],
                 stdin=subprocess.DEVNULL, stderr=log, env=self.environment | environment, pass_fds=pass_fds,
             )  # fmt: skip
-        ends = time.monotonic() + PATIENCE_S
+        ends = time.monotonic() + self.start_s
         while not (found := [line for line in self.log() if line["event"] == "listening"]):
             assert self.process.poll() is None, self.log_path.read_text()
             assert time.monotonic() < ends, f"{self.program.name} does not come up"

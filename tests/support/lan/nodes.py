@@ -49,6 +49,8 @@ def key_of(name: str) -> SigningKey:
 class LanNode(DaemonProcess):
     """A node's daemon on a host of its own."""
 
+    start_s = 120.0  # many start at a time
+
     def __init__(self, name: str, folder: Path, host: Host, network_key: str, settings: Mapping[str, Any]) -> None:
         super().__init__("qnode", folder, credential=CREDENTIAL, passphrase=PASSPHRASE)
         self.name, self.host, self.key = name, host, key_of(name)
