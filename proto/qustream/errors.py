@@ -61,6 +61,9 @@ CODES: dict[str, CodeRow] = {
         _U, "the node is linked to no other node", "it tries again by itself; see qnode peers, and this machine's way to the internet"
     ),
     "E-UNREACHABLE": CodeRow(_O, "other nodes cannot connect to this node", "open its port in router and firewall, or correct its address"),
+    "E-BANDWIDTH": CodeRow(
+        _O, "the line carries less than a node needs", "get a line of 100 Mbit/s both ways, or free it of other traffic"
+    ),
     # identity
     "E-KEYSTORE-OPEN": CodeRow(_O, "the keystore does not open", "check the passphrase and that the file is the right one"),
     "E-KEYSTORE-MODE": CodeRow(_O, "a secret file others can read", "chmod 600 the file"),

@@ -58,8 +58,8 @@ class Finding(NamedTuple):
 @click.command()
 @config_option
 def doctor(config_path: Path) -> None:
-    """Check configuration, keys, clock, disk, network file, addresses, QRNG servers, other nodes, and whether they reach this one. Exit 1
-    when something is wrong."""
+    """Check configuration, keys, clock, disk, network file, addresses, QRNG servers, other nodes, whether they reach this one, and
+    the line. Exit 1 when something is wrong."""
     failures = 0
     for name, trouble, note in _findings(config_path):
         failures += trouble is not None
@@ -91,7 +91,10 @@ class _Examination:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
+        from qnode.service.watch import kept_file  # which loads the event loop; the command's help shall not
+
+        kept = kept_file(config.data_dir)
+        self._registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, kept=kept)
         self._key: SigningKey | None = None
         self._running: StatusSnapshot | None = None
 
@@ -114,6 +117,7 @@ class _Examination:
             yield _tried(f"QRNG server {entry.address}", lambda entry=entry: self._server(entry))  # type: ignore[misc]
         if network.trouble is None and self._key is not None:
             yield from self._peers(self._key)
+            yield _tried("bandwidth", self._bandwidth)
         if self._running is not None:
             yield _tried("running node", self._readiness)
 
@@ -129,6 +133,12 @@ class _Examination:
         survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses)
         yield _tried("peers", survey.peers)
         yield _tried("reachable", survey.reachable)
+
+    def _bandwidth(self) -> str:
+        from qnode.cli.doctor_bandwidth import Bandwidth
+
+        assert self._key is not None, "the line is measured as this node"
+        return Bandwidth(self._key, self._registry, chain=self._config.chain).measure()
 
     # -- this machine ---------------------------------------------------------------------------------------------------
 
