@@ -49,8 +49,8 @@ BESET_HOSTS = {name: [f"45.{number}.0.1"] for number, name in enumerate(BESET, 1
 }
 MEMBERS = {f"member{number}": f"46.{number % PREFIXES + 1}.0.{number // PREFIXES + 1}" for number in range(200)}
 OPERATORS = 40  # five members each
-# What 200 connections may cost: each has TLS, a session and its queues, about a tenth of this.
-GROWTH_MAX_KIB = 200 * 400
+# What 200 connections may cost: each has TLS, a session and its queues, about half of this.
+GROWTH_MAX_KIB = 200 * 200
 
 
 @pytest.fixture(scope="module")
