@@ -39,7 +39,7 @@ from qnode.core.gossip_events import (
 )
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
 from qnode.core.gossip_link import Link
-from qnode.core.gossip_mesh import dealt, takes_in, tend
+from qnode.core.gossip_mesh import dealt, newcomers, takes_in, tend
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_spread import bets, near_first, news_of
 from qustream.rules.peering import message_id
@@ -330,15 +330,15 @@ class Gossip:
         for link in grafts:
             self._graft(link)
         self._items.expire(now_ms)
-        self._repair(grafts, draw, now_ms)
+        self._repair(newcomers(links), draw, now_ms)
 
-    def _repair(self, newcomers: list[Link], draw: int, now_ms: int) -> None:
+    def _repair(self, fresh: list[Link], draw: int, now_ms: int) -> None:
         """Tell some outside the mesh, and all who have just come into it, what came lately."""
         recent = list(self._items.recent(now_ms - limits.LAZY_MS))
         if not recent:
             return
         others = [link for link in self.links.values() if not link.in_mesh]
-        for link in [*newcomers, *dealt(others, limits.LAZY_LINKS, draw)]:
+        for link in [*fresh, *dealt(others, limits.LAZY_LINKS, draw)]:
             fit = (item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms))
             unaware = list(islice(fit, ENTRIES_MAX))
             if unaware:
