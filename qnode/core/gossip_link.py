@@ -46,11 +46,11 @@ class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
     __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "assigned", "backoff_until_ms", "delay_ms", "good", "hollow",
-                 "in_mesh", "operator", "ours", "peer", "pulls", "score")  # fmt: skip
+                 "in_mesh", "operator", "ours", "peer", "pulls", "score", "was_in_mesh")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
-        self.in_mesh = False
+        self.in_mesh = self.was_in_mesh = False  # now; when the heart beat last
         self.delay_ms = DELAY_UNKNOWN_MS
         self.backoff_until_ms = 0
         self.score = 0

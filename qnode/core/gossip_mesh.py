@@ -8,7 +8,7 @@ from typing import TypeVar
 from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED, SCORE_OVER
 from qnode.core.gossip_link import Link
 
-__all__ = ["dealt", "shuffled", "takes_in", "tend"]
+__all__ = ["dealt", "newcomers", "shuffled", "takes_in", "tend"]
 
 _T = TypeVar("_T")
 # The multiplier of Knuth's 64-bit linear congruential generator (MMIX): good enough to deal cards by, and the same everywhere.
@@ -68,6 +68,16 @@ def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], lis
         mesh.append(link)
         ours += 1
     return grafts, prunes
+
+
+def newcomers(links: Sequence[Link]) -> list[Link]:
+    """Those that have come into the mesh since this was asked last, whoever grafted whom."""
+    found = []
+    for link in links:
+        if link.in_mesh and not link.was_in_mesh:
+            found.append(link)
+        link.was_in_mesh = link.in_mesh
+    return found
 
 
 def _is_well(links: Sequence[Link]) -> bool:

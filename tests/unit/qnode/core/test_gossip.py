@@ -80,6 +80,18 @@ def test_what_was_on_its_way_when_a_link_broke_is_told_again_on_the_next() -> No
     assert told == [(ALICE, news(SMALL))]  # bob is the one who brought it
 
 
+def test_what_was_on_its_way_is_told_again_to_who_is_back_in_the_mesh_at_once() -> None:
+    """Two links that crossed: one goes, the other is there, and its peer grafts us before the heart beats."""
+    node = Node(ALICE, BOB)
+    node.hears(BOB, SMALL)
+    node.does(Judged(SMALL_ID, Verdict.GOOD))
+    node.does(LinkClosed(ALICE))
+    node.does(LinkOpened(ALICE, "alice", ours=False))
+    node.hears(ALICE, GossipGraft())
+    assert sent(node.beats()) == [(ALICE, news(SMALL))]
+    assert sent(node.beats()) == []
+
+
 def test_who_does_not_keep_a_promise_is_charged_and_the_next_is_asked() -> None:
     node = Node(ALICE, BOB, CAROL)
     node.hears(ALICE, news(LARGE))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED
 from qnode.core.gossip_link import Link
-from qnode.core.gossip_mesh import dealt, shuffled, tend
+from qnode.core.gossip_mesh import dealt, newcomers, shuffled, tend
 
 
 def link(number: int, *, ours: bool = False, assigned: bool = False, in_mesh: bool = False, score: int = 0) -> Link:
@@ -74,3 +74,15 @@ def test_everybody_is_dealt_about_as_often() -> None:
     times = Counter(item for draw in range(2_000) for item in dealt(range(10), 3, draw * 0x9E3779B97F4A7C15 % (1 << 64)))
     assert set(times) == set(range(10))
     assert max(times.values()) < 1.3 * min(times.values())
+
+
+def test_a_newcomer_is_new_once_and_again_after_it_was_left_out() -> None:
+    old, new = link(1, in_mesh=True), link(2)
+    assert newcomers([old, new]) == [old]
+    new.in_mesh = True
+    assert newcomers([old, new]) == [new]
+    assert newcomers([old, new]) == []
+    old.in_mesh = False
+    assert newcomers([old, new]) == []
+    old.in_mesh = True
+    assert newcomers([old, new]) == [old]
