@@ -57,6 +57,7 @@ class TownNode:
         self.keeper = ForgetfulKeeper()
         self.told: tuple[str, ...] = ()
         self.judges: dict[Topic, Judge] = {}
+        self.skew_ms = 0  # of its own clock
         self.limits = ListenerLimits()
         self.stats = ListenerStats()
         self.scope: trio.CancelScope | None = None
@@ -72,6 +73,9 @@ class TownNode:
     def links(self) -> set[bytes]:
         return {link.peer for link in self.service.hub.links}
 
+    def clock_ms(self) -> int:
+        return self.town.clock_ms() + self.skew_ms
+
     async def start(self) -> None:
         self.gone = trio.Event()
         await self.town.nursery.start(self._run)
@@ -84,7 +88,7 @@ class TownNode:
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         desk = Desk(_answer)
         self.service = PeerService(
-            self.key, self.town.registry, desk, self.keeper, hello=self.hello, clock_ms=self.town.clock_ms, addresses=self.told,
+            self.key, self.town.registry, desk, self.keeper, hello=self.hello, clock_ms=self.clock_ms, addresses=self.told,
             judges=self.judges,
         )  # fmt: skip
 
@@ -146,9 +150,14 @@ class Town:
             await node.start()
 
     async def linked(self, *nodes: TownNode) -> None:
-        """Until each is linked to all others."""
-        wanted = {node.id for node in nodes or self.nodes}
-        await until(lambda: all(node.links >= wanted - {node.id} for node in nodes or self.nodes), "everybody is linked to everybody")
+        """Until each is linked to all others, and no two have a second connection."""
+        circle = nodes or self.nodes
+        wanted = {node.id for node in circle}
+
+        def settled() -> bool:
+            return all(node.links >= wanted - {node.id} and len(node.service.hub) == len(node.links) for node in circle)
+
+        await until(settled, "everybody is linked to everybody")
 
 
 @asynccontextmanager

@@ -80,16 +80,16 @@ async def test_what_one_says_all_hear_once(tmp_path: Path) -> None:
     async with town(tmp_path, 4) as t:
         heard: list[tuple[int, bytes]] = []
         for number, node in enumerate(t.nodes):
-            node.judges[Topic.ANNOUNCEMENT] = lambda body, _, number=number: heard.append((number, body)) or Verdict.GOOD  # type: ignore[misc]
+            node.judges[Topic.TRANSACTION] = lambda body, _, number=number: heard.append((number, body)) or Verdict.GOOD  # type: ignore[misc]
         await t.start()
         await t.linked()
-        bodies = [bytes([number]) * (100 + 2000 * (number % 2)) for number in range(20)]
+        bodies = [bytes([number]) * (100 + 2000 * (number % 2)) for number in range(100)]
         for body in bodies:
-            t.nodes[0].service.gossip.publish(Topic.ANNOUNCEMENT, body)
-        await until(lambda: len(heard) == 60)
+            t.nodes[0].service.gossip.publish(Topic.TRANSACTION, body)
+        await until(lambda: len(heard) == 300)
         assert sorted(heard) == sorted((number, body) for number in (1, 2, 3) for body in bodies)
-        topic = t.nodes[1].service.network.topics[Topic.ANNOUNCEMENT]
-        assert topic.messages_in >= 20
+        topic = t.nodes[1].service.network.topics[Topic.TRANSACTION]
+        assert topic.messages_in >= 100
         assert topic.bad == t.nodes[1].service.network.bad == 0
 
 
