@@ -11,6 +11,7 @@ from support.peers_town import CHAIN, TownNode, town, until
 from qnode.net.session import NODE_CHANNELS
 from qnode.service.gossip import Verdict
 from qustream.aio.connection import Connection, connect
+from qustream.aio.listener import ListenerLimits
 from qustream.errors import QuStreamError
 from qustream.identity.signing import SigningKey
 from qustream.transport.greeting import LocalHello
@@ -254,3 +255,38 @@ async def test_a_link_that_is_clogged_is_lost(tmp_path: Path, monkeypatch: pytes
         await until(lambda: one.service.hub.link_to(other.id) is not link, "it is gone")
         assert one.service.network.ended["E-PEER-LIMIT"] == 1
         await t.linked()
+
+
+async def test_a_node_holds_no_place_against_others_but_its_links(tmp_path: Path) -> None:
+    """Whoever has a licence and connects without end fills the places of a small listener; a device still gets in, and the link stays."""
+    async with town(tmp_path, 2) as t:
+        one, other = t.nodes
+        one.limits = ListenerLimits(connections=4, useless_ms=0)
+        await t.start(one)
+        async with await dial(one, other.key) as link:
+            await ask(link, chosen())
+            held = [await dial(one, other.key) for _ in range(3)]
+            async with held[0], held[1], held[2]:
+                await until(lambda: one.stats.open == 4)
+                for _ in range(5):
+                    async with await dial(one, STRANGER) as device:
+                        assert await device.call(b"a key", deadline_ms=5000) == b"answer to a key"
+                await until(lambda: any(each.end_code == "E-PEER-LIMIT" for each in held), "one of them had to go")
+                assert one.links == {other.id}
+                assert await link.call(b"still here", deadline_ms=5000) == b"answer to still here"
+
+
+async def test_a_link_is_never_displaced_by_the_listener(tmp_path: Path) -> None:
+    async with town(tmp_path, 4) as t:
+        one = t.nodes[0]
+        one.limits = ListenerLimits(connections=3, useless_ms=0)
+        await t.start(one)
+        async with await dial(one, t.nodes[1].key) as a, await dial(one, t.nodes[2].key) as b, await dial(one, t.nodes[3].key) as c:
+            for link in (a, b, c):
+                await ask(link, chosen())
+            assert len(one.links) == 3
+            for _ in range(3):
+                with pytest.raises(QuStreamError):
+                    await dial(one, STRANGER)
+            assert len(one.links) == 3
+            assert one.stats.refused["connections"] == 3
