@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 from support.lan.hosts import Lan
-from support.lan.nodes import PATIENCE_S, PORT, Nodes, key_of
+from support.lan.nodes import NO_WAY_IN, PATIENCE_S, PORT, Nodes, key_of
 from support.lan.probe import Probe
 from support.lan.swarm import Swarm
 
@@ -37,7 +37,6 @@ HOSTS = {
 NODES = [name for name in HOSTS if name != "town"]
 OPEN = ["ann", "ben", "cat", "dan", "eve"]  # whoever anybody reaches
 HERALDS = [f"herald{number}" for number in range(9)]  # peers that tests play, in town; each says one thing
-NO_WAY_IN = "table inet filter {\n chain in {\n type filter hook input priority 0\n iif != lo tcp flags & (syn | ack) == syn drop\n }\n}\n"
 _draw = random.Random("distances")
 DISTANCES_MS = {pair: _draw.randint(2, 60) for pair in combinations(HOSTS, 2)}  # one way
 
@@ -196,9 +195,7 @@ def test_a_node_that_was_killed_goes_to_its_anchors_first(nodes: Nodes) -> None:
     lan.watch()
     dan.start()
     nodes.until_linked(OPEN)
-    dials = sorted((packet.sent_ns, packet.receiver) for packet in lan.watched() if packet.sender == "dan" and packet.opens)
-    dialled = dict.fromkeys(receiver for _, receiver in dials)
-    assert set(list(dialled)[: len(anchors)]) == set(anchors)
+    assert set(lan.dialled("dan")[: len(anchors)]) == set(anchors)
     lan["dan"].flush()
     assert kept
     assert kept <= Probe("herald7", lan["town"]).records(dan).keys()  # and it knows what it was told before

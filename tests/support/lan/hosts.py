@@ -201,6 +201,11 @@ class Lan:
         """The packets since then."""
         return [Seen(*each) for each in self._order("trace", on=False)]
 
+    def dialled(self, sender: str) -> list[str]:
+        """Whom this host has asked for a connection since then, in the order in which it did so first. Ends the watching."""
+        dials = sorted((seen.sent_ns, seen.receiver) for seen in self.watched() if seen.sender == sender and seen.opens)
+        return list(dict.fromkeys(receiver for _, receiver in dials))
+
     def _add(self, name: str, addresses: list[str]) -> None:
         theirs = self._order("add", name=name, addresses=addresses, mtu=self._mtu)
         descriptor = os.open(f"/proc/{self._process.pid}/fd/{theirs}", os.O_RDONLY | os.O_CLOEXEC)

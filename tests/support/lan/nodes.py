@@ -27,7 +27,7 @@ from qustream.model.network import NodeClass, NodeRecord, QrngServerRecord
 from qustream.registry import NetworkFileWriter
 from qustream.transport.address import show_address
 
-__all__ = ["CHAIN", "PATIENCE_S", "PORT", "LanNode", "Nodes", "key_of"]
+__all__ = ["CHAIN", "NO_WAY_IN", "PATIENCE_S", "PORT", "LanNode", "Nodes", "key_of"]
 
 CHAIN = "lan-test"
 PORT = 7400
@@ -37,6 +37,8 @@ EPOCH_MS = 3 * 86_400_000
 # tenth of this.
 PATIENCE_S = 240.0
 STARTS_AT_ONCE = 2
+# A packet filter that lets nobody open a connection to this host.
+NO_WAY_IN = "table inet filter {\n chain in {\n type filter hook input priority 0\n iif != lo tcp flags & (syn | ack) == syn drop\n }\n}\n"
 # Nobody's machine has one: these nodes get no randomness, so they serve no keys, and are peers all the same.
 QRNGD = "127.0.0.1:9"
 

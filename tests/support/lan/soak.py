@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from support.lan.hosts import Lan
-from support.lan.nodes import PORT, Nodes
+from support.lan.nodes import NO_WAY_IN, PORT, Nodes
 from support.lan.probe import Probe
 
 __all__ = ["LanSoak", "LanSoakReport"]
@@ -36,6 +36,7 @@ TOWN = "town"
 PATIENCE_S = 420.0
 LOOK_S = 0.5
 RECORD_S = 61.0
+REST_S = 660.0  # an anchor has stood for ten minutes
 RSS_MAX_KIB = 200 * 1024  # twice what a node with a few peers takes
 # What these daemons may log: their own start and end, that they have no randomness, and their network file.
 ORDINARY = {"listening", "stopping", "not ready", "ready", "qrngd", "network file"}
@@ -95,6 +96,27 @@ class LanSoak:
         ends = time.monotonic() + minutes * 60
         while time.monotonic() < ends:
             self.act(self._draw.choice(sorted(self._acts)))
+
+    def rest(self) -> None:
+        """Quiet minutes: links that have stood for so long are anchors, and a node that is killed then goes to them first."""
+        time.sleep(REST_S)
+        names = {node.id: node.name for node in self._nodes.nodes.values()}
+        anchors = {
+            name: {names[link.node] for link in self._nodes[name].network().links if link.anchor} for name in NODES
+        }  # fmt: skip
+        self._say(f"anchors: { {name: sorted(found) for name, found in anchors.items()} }")
+        self.report.violations += [f"{name} has no anchors" for name, found in anchors.items() if not found]
+        name = self._draw.choice(NODES)
+        self._count_log(name)
+        self._nodes[name].kill()
+        self._lan[name].nft(NO_WAY_IN)
+        self._lan.watch()
+        self._nodes.start([name])
+        self.recover("rest", f"and {name} killed")
+        first = set(self._lan.dialled(name)[: len(anchors[name])])
+        if first != anchors[name]:
+            self.report.violations.append(f"{name} went to {first} first, but its anchors were {anchors[name]}")
+        self._lan[name].flush()
 
     def act(self, name: str) -> None:
         """Do this fault, undo it, and wait until all is as it was."""
@@ -245,12 +267,15 @@ class LanSoak:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--rest", action="store_true", help="eleven quiet minutes more, to see what becomes of anchors")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, LanSoak.made(Path(folder) / "nodes", arguments.seed, _say) as soak:
         soak.run(arguments.minutes)
+        if arguments.rest:
+            soak.rest()
         report = soak.finish()
     report.seconds = round(time.monotonic() - began_s, 1)
     print(report.to_json())
