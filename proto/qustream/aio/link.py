@@ -51,7 +51,10 @@ async def dial(where: Address) -> socket.socket:
 
 
 async def _try_dial(family: int, target: object) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # no such family on this machine, or no descriptor left: a peer's address must not end a daemon
+        raise fault("E-PEER-UNREACHABLE", f"{errno.errorcode.get(error.errno or 0, error.errno)}") from None
     try:
         sock.setblocking(False)
         code = sock.connect_ex(target)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -108,3 +110,27 @@ async def test_lookups_that_hang_hold_no_more_than_their_own_threads(monkeypatch
         async with reached.connection:
             assert reached.address == address
     release.set()
+
+
+async def test_no_descriptor_left_is_an_address_that_is_not_reached() -> None:
+    await code_of([NOBODY])  # whatever is loaded late has been
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        assert await code_of([NOBODY, "[::1]:1"]) == "E-PEER-UNREACHABLE"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_family_that_the_machine_does_not_have_is_an_address_that_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, kind)
+
+    monkeypatch.setattr("qustream.aio.link.socket.socket", without_ipv6)
+    assert await code_of(["[::1]:7400"]) == "E-PEER-UNREACHABLE"
