@@ -248,7 +248,7 @@ class Gossip:
             else:
                 wanted.append(news.id)
                 self._hear(link, news, now_ms)
-        if wanted:
+        if wanted and link.peer in self.links:
             self._out.append(Send(link.peer, GossipPull(tuple(wanted))))
 
     def _hear(self, link: Link, news: Announced, now_ms: int) -> None:

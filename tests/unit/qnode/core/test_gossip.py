@@ -268,6 +268,16 @@ def test_grafts_and_prunes() -> None:
     assert node.score(ALICE) == limits.SCORE_OVER
 
 
+def test_who_is_expelled_for_the_last_of_its_news_is_asked_for_nothing() -> None:
+    node = Node(ALICE)
+    entries = [Announced(bytes([number]) * 32, Topic.BLOCK, 5000, True) for number in range(limits.TOPIC_LIMITS[Topic.BLOCK].burst)]
+    entries.append(Announced(b"x" * 32, Topic.BLOCK, 0, True))
+    node.core.links[ALICE].charge(limits.SCORE_GREY)
+    effects = node.hears(ALICE, GossipAnnounce(tuple(entries)))
+    assert of(Expel, effects)
+    assert (ALICE, GossipPull) not in [(peer, type(message)) for peer, message in sent(effects)]
+
+
 def test_what_was_missed_is_told_by_lazy_repair() -> None:
     node = Node(ALICE)
     node.does(LinkOpened(BOB, "bob", ours=False))
