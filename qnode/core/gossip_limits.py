@@ -42,6 +42,8 @@ LARGE_MIN_BYTES = 64 * KIB
 PUSH_FAR_MS = 120
 # Of the largest bodies, to so many of the nearest: more are copies for nothing, fewer leave lines idle while others queue (simulated).
 PUSHES_LARGE = 2
+# But not where so many have told of it already: who is silent then has most likely asked somebody else.
+VOICES_LARGE_MAX = 8
 # Bytes a second, and at once, that a peer may push unasked: 70 middling messages a second; and twelve links full of them are 25 Mbit/s.
 UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES = 256 * KIB, 1024 * KIB
 # A second pull is made when it can bring the body so much sooner, in ms: it costs a copy in seven and takes a quarter off the slowest

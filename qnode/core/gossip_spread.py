@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qnode.core.gossip_items import HEARD, SERVED, Item
-from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, PUSHES_LARGE
+from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, PUSHES_LARGE, VOICES_LARGE_MAX
 from qnode.core.gossip_link import Link
 from qustream.wire.gossip import Announced, GossipAnnounce
 
@@ -24,7 +24,7 @@ def bets(item: Item, mesh: Iterable[Link]) -> tuple[list[Link], int]:
     marks = item.marks
     silent = near_first(link for link in mesh if not marks.get(link.peer, 0) & (HEARD | SERVED))
     if item.size > LARGE_MIN_BYTES:
-        return silent, PUSHES_LARGE
+        return silent, PUSHES_LARGE if item.voices <= VOICES_LARGE_MAX else 0
     if silent and (silent[-1].delay_ms >= PUSH_FAR_MS or item.voices <= 1):
         return silent[::-1], 1
     return [], 0

@@ -37,6 +37,15 @@ def test_the_largest_go_unasked_to_the_nearest() -> None:
     assert good(node, ALICE, LARGEST) == [(DAVE, LARGEST), (CAROL, LARGEST)]
 
 
+def test_the_largest_go_unasked_to_nobody_where_nearly_everybody_has_told_of_it() -> None:
+    tellers = [bytes([number]) * 32 for number in range(1, limits.VOICES_LARGE_MAX + 1)]
+    for count, pushes in ((limits.VOICES_LARGE_MAX - 1, 1), (limits.VOICES_LARGE_MAX, 0)):
+        node = Node(ALICE, BOB, *tellers[:count], ours=False)
+        for peer in tellers[:count]:
+            node.hears(peer, news(LARGEST, held=False))
+        assert [peer for peer, message in good(node, ALICE, LARGEST) if message == LARGEST] == [BOB][:pushes]
+
+
 def test_those_who_wait_are_served_the_nearest_first() -> None:
     node = Node(ALICE, BOB, CAROL, DAVE)
     far(node, alice=5, bob=90, carol=20, dave=50)
