@@ -91,6 +91,7 @@ class Connection:
         self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
         self.paced_read_bytes = PACED_READ_BYTES  # what one read takes where there is a pace
         self.is_kept: bool | None = None  # whether a listener keeps its place for it, come who may; None: if it is licensed
+        self.keep_unsent = link.keep_unsent
         self._link = link
         self._engine = link.engine
         self._early = early

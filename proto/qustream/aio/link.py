@@ -88,6 +88,11 @@ class Link:
         self._closing = False
         self._out: list[bytes | memoryview] = []  # what the engine gave out and the socket has not taken yet
 
+    def keep_unsent(self, most_bytes: int) -> None:
+        """Let the kernel hold no more than that of what it has not sent yet: the rest waits here, where what is urgent goes first."""
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most_bytes)
+
     async def shake_hands(self) -> tuple[Peer, list[Event]]:
         """Start the engine and run the handshake; the caller sets the deadline. The socket is closed if it fails.
 

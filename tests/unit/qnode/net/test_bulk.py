@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import trio
 from support.bulk_pair import BulkNode, Hooked, listening, made_object
 
 from qnode.core import bulk_limits as limits
-from qnode.net.session import Session
+from qnode.net.session import UNSENT_MAX_BYTES, Session
 from qnode.store.pieces import FileObject
 from qustream.errors import QuStreamError
 from qustream.transport.limits import Channel
@@ -263,3 +264,11 @@ async def test_only_so_many_objects_are_served(bob: BulkNode, tmp_path: Path) ->
     for thing in things:
         bob.bulk.offer(thing)
     assert list(bob.bulk._offers) == [thing.id for thing in things[4:]]
+
+
+async def test_the_kernel_holds_little_of_what_is_not_sent(alice: BulkNode, bob: BulkNode) -> None:
+    """So that gossip overtakes pieces: what the kernel has goes first, whatever its channel."""
+    async with listening([bob]) as nursery:
+        session = await alice.connect(bob, nursery)
+        sock = session.connection._link._socket
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_MAX_BYTES
