@@ -27,8 +27,7 @@ __all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
 
 # A peer that has not taken all of its gossip for so long is of no use as a link, and holds 2 MiB here.
 FULL_MAX_S = 30.0
-# What the kernel holds unsent, whatever its channel: in front of gossip that is 5 ms at 100 Mbit/s, and the megabytes it would take by itself
-# were 250.
+# What the kernel holds unsent, whatever its channel: in front of gossip that is 5 ms at 100 Mbit/s; what it takes by itself would be 250.
 UNSENT_MAX_BYTES = PIECE_BYTES
 # What a known node may use. Consensus has nobody yet who would take it.
 NODE_CHANNELS = frozenset({Channel.REQUEST, Channel.GOSSIP, Channel.BULK})
