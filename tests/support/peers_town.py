@@ -34,7 +34,7 @@ __all__ = ["CHAIN", "Town", "TownNode", "until"]
 
 CHAIN = "town"
 EPOCH_MS = 3 * 86_400_000
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0  # back-offs of a node that failed a few times, on a loaded machine
 # The first of the /16s that are a town's own.
 FIRST_NET = 40
 
