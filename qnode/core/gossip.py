@@ -38,7 +38,7 @@ from qnode.core.gossip_events import (
     Wake,
 )
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
-from qnode.core.gossip_link import Link
+from qnode.core.gossip_link import Link, Past
 from qnode.core.gossip_mesh import dealt, newcomers, takes_in, tend
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_spread import bets, near_first, news_of
@@ -68,7 +68,7 @@ class Gossip:
         self.links: dict[bytes, Link] = {}
         self.duplicates = self.dropped = 0
         self._items = Items()
-        self._pulls = Pulls(self.links)
+        self._pulls, self._past = Pulls(self.links), Past()
         self._checking = 0
         self._wake_ms: int | None = None
         self._decay_ms = 0  # when the first link's score is to be looked at
@@ -95,13 +95,14 @@ class Gossip:
             return
         self._decay_ms = min(self._decay_ms, now_ms + limits.DECAY_MS)
         link = Link(event.peer, operator=event.operator, ours=event.ours, assigned=event.assigned, now_ms=now_ms)
-        self.links[event.peer] = link
+        self.links[event.peer] = self._past.came(link, now_ms)
         if event.ours and len(self.mesh) < limits.MESH_WANTED:
             self._graft(link)
 
     def link_closed(self, event: LinkClosed, now_ms: int) -> None:
-        if self.links.pop(event.peer, None) is None:
+        if (link := self.links.pop(event.peer, None)) is None:
             return
+        self._past.went(link, now_ms)
         for item in self._items.recent(now_ms - limits.LAZY_MS):
             if not item.is_marked(event.peer, HEARD):  # what was on its way to it is lost, and is told again when it comes back
                 item.marks.pop(event.peer, None)
@@ -126,6 +127,7 @@ class Gossip:
             link.in_mesh = True
         else:
             self._prune(link, now_ms)
+            self._charge(link, 0, now_ms)  # `takes_in` may have
 
     def heard_prune(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPrune)
@@ -189,12 +191,13 @@ class Gossip:
         if item is None or item.state is not ItemState.CHECKING:
             return
         self._checking -= 1
-        sender = self.links.get(item.sender)
+        sender = self.links.get(item.sender) or self._past.get(item.sender)
         waiting, owing, item.waiting, item.owing = item.waiting, item.owing, (), ()
         if event.verdict is not Verdict.GOOD:
             item.state, item.body = ItemState.DEAD, None
-            if event.verdict is Verdict.BAD and sender is not None:
-                self._charge(sender, limits.SCORE_BAD, now_ms)
+            if sender is not None:
+                sender.hollow += 1
+                self._charge(sender, limits.SCORE_BAD if event.verdict is Verdict.BAD else 0, now_ms)
             return
         if sender is not None:
             sender.praise()
@@ -210,8 +213,7 @@ class Gossip:
     def _pass_on(self, item: Item, links: Iterable[Link], now_ms: int) -> None:
         """Push or announce what we have to those who need to be told."""
         assert item.body is not None, "only what is here is passed on"
-        message: GossipMessage = GossipPush(item.topic, item.body) if item.is_small else news_of(item, held=True)
-        self._tell(item, links, message, now_ms)
+        self._tell(item, links, GossipPush(item.topic, item.body) if item.is_small else news_of(item, held=True), now_ms)
 
     def _tell(self, item: Item, links: Iterable[Link], message: GossipMessage, now_ms: int) -> None:
         """To whom it would be above the limit nothing is sent: lazy repair tells it later."""
@@ -275,10 +277,9 @@ class Gossip:
     def _ask_the_next(self, item: Item, pull: Pull, now_ms: int) -> None:
         """Whom we asked did not answer in time, or is gone."""
         asked = self._pulls.give_up(item, pull)
-        if asked is not None and pull.held:
-            self._charge(asked, limits.SCORE_UNKEPT, now_ms)
-        elif asked is not None:
+        if asked is not None:
             asked.hollow += 1
+            self._charge(asked, asked.unkept(now_ms) if pull.held else 0, now_ms)
         if item.pulls:
             return  # somebody else is asked already
         while item.tellers:
@@ -351,7 +352,7 @@ class Gossip:
 
     def _charge(self, link: Link, points: int, now_ms: int) -> None:
         link.charge(points)
-        if link.score < limits.SCORE_GREY and link.peer in self.links:
+        if link.score < limits.SCORE_GREY and (link.peer in self.links or self._past.forget(link.peer)):
             self._out.append(Expel(link.peer, now_ms + limits.GREY_MS))
             self.link_closed(LinkClosed(link.peer), now_ms)
 
@@ -361,8 +362,7 @@ class Gossip:
             self._out.append(Wake(at_ms))
 
     def heard(self, event: Heard, now_ms: int) -> None:
-        link = self.links.get(event.peer)
-        if link is not None:  # else it was expelled while this was on its way
+        if (link := self.links.get(event.peer)) is not None:  # else it was expelled while this was on its way
             _HEARD[type(event.message)](self, link, event.message, now_ms)
 
     def take_effects(self) -> list[Effect]:

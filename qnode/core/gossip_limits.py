@@ -64,13 +64,17 @@ PULL_HELD_MS = 1_000
 PULL_HEARD_MS = 2_000
 # Others who told of a message while it is pulled; the first four of eight are enough to outlast a silent one.
 TELLERS_MAX = 4
-# Pulls under way: in all (32 MiB of the largest bodies) and of one peer, so that one slow peer does not hold all of them.
-PULLS_MAX, PULLS_PEER_MAX = 256, 64
+# Pulls under way of one peer, and in all (64 MiB of the largest bodies). A few are every peer's own, so that four that keep us waiting do
+# not hold all there are; a peer that is not trusted has no more than these.
+PULLS_PEER_MAX, PULLS_SURE = 64, 4
+PULLS_COMMON_MAX = 256
+PULLS_MAX = PULLS_COMMON_MAX + LINKS_MAX * PULLS_SURE
 # Messages handed to be checked and not judged yet: a second of verification work.
 CHECKS_MAX = 2048
 # How far a peer counts before it has been measured, and at most: one way around half the world, in ms.
 DELAY_UNKNOWN_MS, DELAY_MAX_MS = 100, 300
-# Announcements of one peer that came to nothing before its news is not passed on at once any more.
+# Announcements of one peer that came to nothing before its news is not passed on at once any more. Half of them are forgotten with every
+# fading of the score: who passed on what somebody else made up is believed again in half a minute.
 HOLLOW_MAX = 16
 # How long a body can be pulled, and how much of them is kept: two minutes of blocks, a second of transactions at full rate.
 KEEP_MS, KEEP_BYTES = 120_000, 8 << 20
@@ -81,8 +85,12 @@ LAZY_MS, LAZY_LINKS = 3_000, 3
 # Score, in whole points; see the table of the specification.
 SCORE_GOOD_MAX = 100
 SCORE_BAD, SCORE_UNKEPT, SCORE_UNASKED, SCORE_OVER = -100, -10, -5, -2
+# Promises that are not kept are charged once in so long: a line that stood still for a few seconds is no liar's.
+UNKEPT_EVERY_MS = 1_000
 SCORE_MESH_MIN, SCORE_KEPT_MIN, SCORE_GREY = 0, -50, -200
 # A tenth of the score goes every ten seconds: an evil hour is forgotten in a few minutes, a good one too.
 DECAY_MS = 10_000
 # Long enough that a flood pays for it, short enough that a mistake of ours mends itself.
 GREY_MS = 600_000
+# Links that are gone and whose standing is remembered, as long as the greatest disgrace lasts: or whoever hangs up would be forgiven.
+PAST_MAX, PAST_MS = 1024, GREY_MS

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from qnode.core.gossip_limits import (
     DECAY_MS,
     DELAY_UNKNOWN_MS,
     HOLLOW_MAX,
+    PAST_MAX,
+    PAST_MS,
     SCORE_GOOD_MAX,
     SCORE_KEPT_MIN,
     SCORE_MESH_MIN,
+    SCORE_UNKEPT,
     TOPIC_LIMITS,
     UNASKED_BURST_BYTES,
     UNASKED_BYTES_PER_S,
+    UNKEPT_EVERY_MS,
 )
 from qustream.wire.gossip import Topic
 
-__all__ = ["Link"]
+__all__ = ["Link", "Past"]
 
 # An allowance is counted in thousandths, so that a millisecond fills whole numbers.
 _WHOLE = 1000
@@ -45,8 +51,8 @@ class Allowance:
 class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
-    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "assigned", "backoff_until_ms", "delay_ms", "good", "hollow",
-                 "in_mesh", "operator", "ours", "peer", "pulls", "score", "was_in_mesh")  # fmt: skip
+    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "_unkept_ms", "assigned", "backoff_until_ms", "delay_ms",
+                 "good", "hollow", "in_mesh", "operator", "ours", "peer", "pulls", "score", "was_in_mesh")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
@@ -58,6 +64,7 @@ class Link:
         self.hollow = 0  # announcements that came to nothing, less those that did not
         self.pulls = 0  # under way to this peer
         self._decayed_ms = now_ms
+        self._unkept_ms = now_ms - UNKEPT_EVERY_MS
         self._theirs: dict[Topic, Allowance] = {}
         self._own: dict[Topic, Allowance] = {}
         self._unasked: Allowance | None = None
@@ -102,12 +109,25 @@ class Link:
         """`points` are negative."""
         self.score += points
 
+    def unkept(self, now_ms: int) -> int:
+        """It did not bring what it said it had. The points that costs it: several in one moment are one."""
+        if now_ms - self._unkept_ms < UNKEPT_EVERY_MS:
+            return 0
+        self._unkept_ms = now_ms
+        return SCORE_UNKEPT
+
+    def take_over(self, before: Link) -> None:
+        """What the same peer's last link has left: its standing. Not what it may send, for a peer that was restarted counts anew, too."""
+        self.score, self.good, self.hollow, self._decayed_ms = before.score, before.good, before.hollow, before._decayed_ms
+        self.backoff_until_ms, self._unkept_ms = before.backoff_until_ms, before._unkept_ms
+
     def decay(self, now_ms: int) -> int:
-        """A tenth towards 0 for every ten seconds that have passed. When the next have."""
+        """A tenth towards 0, and half of what was hollow, for every ten seconds that have passed. When the next have."""
         while now_ms - self._decayed_ms >= DECAY_MS:
             self._decayed_ms += DECAY_MS
             self.score -= int(self.score / 10)
             self.good -= self.good // 10
+            self.hollow //= 2
         return self._decayed_ms + DECAY_MS
 
     @property
@@ -116,10 +136,48 @@ class Link:
         return self.score >= SCORE_MESH_MIN
 
     @property
+    def is_bearable(self) -> bool:
+        """Whether it may stay in the mesh."""
+        return self.score >= SCORE_KEPT_MIN
+
+    @property
     def is_trusted(self) -> bool:
-        """Whether its news is passed on before the message is here, and it may stay in the mesh."""
+        """Whether its news is passed on before the message is here, and it may keep us waiting for much."""
         return self.score >= SCORE_KEPT_MIN and self.hollow < HOLLOW_MAX
 
     def __repr__(self) -> str:
         ends = ">" if self.ours else "<"
         return f"<Link {ends}{self.peer.hex()[:8]} {'mesh ' if self.in_mesh else ''}{self.score}>"
+
+
+class Past:
+    """The links that are gone, as long as it matters what they did. The one that went first is forgotten first."""
+
+    __slots__ = ("_gone",)
+
+    def __init__(self) -> None:
+        self._gone: OrderedDict[bytes, tuple[Link, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._gone)
+
+    def get(self, peer: bytes) -> Link | None:
+        return self._gone[peer][0] if peer in self._gone else None
+
+    def went(self, link: Link, now_ms: int) -> None:
+        self._gone[link.peer] = (link, now_ms)
+        self._gone.move_to_end(link.peer)
+        if len(self._gone) > PAST_MAX:
+            self._gone.popitem(last=False)
+
+    def came(self, link: Link, now_ms: int) -> Link:
+        """A new one, perhaps of a peer that is linked again."""
+        before, went_ms = self._gone.pop(link.peer, (link, now_ms))
+        if before is not link and now_ms - went_ms < PAST_MS:
+            link.take_over(before)
+            link.decay(now_ms)
+        return link
+
+    def forget(self, peer: bytes) -> bool:
+        """Whether it was remembered."""
+        return self._gone.pop(peer, None) is not None

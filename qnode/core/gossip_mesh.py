@@ -48,8 +48,8 @@ def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], lis
     """Whom to take in, and whom to leave out."""
     if _is_well(links):
         return [], []  # nearly always
-    prunes = [link for link in links if link.in_mesh and not link.is_trusted]
-    mesh = [link for link in links if link.in_mesh and link.is_trusted]
+    prunes = [link for link in links if link.in_mesh and not link.is_bearable]
+    mesh = [link for link in links if link.in_mesh and link.is_bearable]
     if len(mesh) > MESH_MAX:
         ranked = sorted(shuffled(mesh, draw), key=lambda link: (link.assigned, link.score), reverse=True)
         kept = _with_enough_of_ours(ranked, MESH_WANTED)
@@ -85,7 +85,7 @@ def _is_well(links: Sequence[Link]) -> bool:
     size = ours = 0
     for link in links:
         if link.in_mesh:
-            if not link.is_trusted:
+            if not link.is_bearable:
                 return False
             size += 1
             ours += link.ours

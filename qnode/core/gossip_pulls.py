@@ -7,9 +7,10 @@ from qnode.core.gossip_limits import (
     LARGE_MIN_BYTES,
     PULL_HEARD_MS,
     PULL_HELD_MS,
+    PULLS_COMMON_MAX,
     PULLS_ITEM_MAX,
-    PULLS_MAX,
     PULLS_PEER_MAX,
+    PULLS_SURE,
     SECOND_PULL_LARGE_MS,
     SECOND_PULL_MS,
 )
@@ -29,7 +30,9 @@ class Pulls:
         return len(self._items)
 
     def is_room(self, link: Link) -> bool:
-        return len(self._items) < PULLS_MAX and link.pulls < PULLS_PEER_MAX
+        if link.pulls < PULLS_SURE:
+            return True
+        return link.is_trusted and link.pulls < PULLS_PEER_MAX and len(self._items) < PULLS_COMMON_MAX
 
     def ask(self, item: Item, link: Link, held: bool, now_ms: int) -> Pull:
         """Remember that `link` is asked for `item`."""
@@ -41,9 +44,13 @@ class Pulls:
         return pull
 
     def is_sooner(self, item: Item, link: Link, now_ms: int) -> bool:
-        """Whether the body could be here so much sooner from `link` that it is worth another pull."""
+        """Whether the body could be here so much sooner from `link` that it is worth another pull; as it is where the peer that was asked
+        is known for promises that come to nothing."""
         if not 0 < len(item.pulls) < PULLS_ITEM_MAX or link.pulls >= PULLS_PEER_MAX:
             return False
+        asked = self._links.get(item.pulls[0].peer)
+        if asked is not None and not asked.is_trusted and link.is_trusted:
+            return True
         gain_ms = SECOND_PULL_LARGE_MS if item.size > LARGE_MIN_BYTES else SECOND_PULL_MS
         return now_ms + 2 * link.delay_ms + gain_ms <= item.pulls[0].best_ms
 

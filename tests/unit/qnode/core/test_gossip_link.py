@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qnode.core.gossip_limits import DECAY_MS, TOPIC_LIMITS, UNASKED_BURST_BYTES
-from qnode.core.gossip_link import Allowance, Link
+from qnode.core.gossip_link import Allowance, Link, Past
 from qustream.wire.gossip import Topic
 
 
@@ -63,3 +64,15 @@ def test_a_score_fades_a_tenth_every_ten_seconds() -> None:
     assert peer.score == -100
     assert peer.decay(500 + 2 * DECAY_MS) == 500 + 3 * DECAY_MS
     assert peer.score == -81
+
+
+def test_so_many_that_are_gone_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qnode.core.gossip_link.PAST_MAX", 3)
+    past = Past()
+    gone = [Link(bytes([number]) * 32, operator="", ours=True, assigned=False, now_ms=0) for number in range(5)]
+    for each in gone:
+        past.went(each, 0)
+    assert len(past) == 3
+    assert [past.get(each.peer) for each in gone] == [None, None, *gone[2:]]
+    assert past.forget(gone[2].peer)
+    assert not past.forget(gone[2].peer)
