@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 
-from qnode.net.session import GossipTaker, Session
+from qnode.net.session import WORK_BURST, WORK_RATE_PER_S, GossipTaker, Session
+from qustream.aio.admission import Bucket
 
 __all__ = ["SESSIONS_PEER_MAX", "Hub"]
 
 # A link, a second one that takes its place or loses against it, a feeler, somebody who dials back.
 SESSIONS_PEER_MAX = 4
+# Peers whose pace is remembered: more than the network has nodes.
+PACES_MAX = 8192
 
 
 class Hub:
@@ -20,6 +24,7 @@ class Hub:
         self._sessions: dict[int, Session] = {}
         self._of_peer: dict[bytes, list[Session]] = {}
         self._links: dict[bytes, Session] = {}
+        self._paces: OrderedDict[bytes, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -53,6 +58,17 @@ class Hub:
             self.hang_up(oldest, "E-PEER-LIMIT", "more connections than one node needs")
         self._of_peer.setdefault(session.peer, []).append(session)
         self._sessions[session.number] = session
+        session.keep_pace(self._pace_of(session))
+
+    def _pace_of(self, session: Session) -> Bucket:
+        """One for all sessions of a peer, and of those that are gone: or whoever connects again could begin anew."""
+        pace = self._paces.get(session.peer)
+        if pace is None:
+            pace = self._paces[session.peer] = Bucket(WORK_BURST, WORK_RATE_PER_S, session.opened_s)
+        self._paces.move_to_end(session.peer)
+        if len(self._paces) > PACES_MAX:
+            self._paces.popitem(last=False)
+        return pace
 
     def leave(self, session: Session) -> bool:
         """It is gone; whether it was still there. Harmless when repeated."""

@@ -23,7 +23,7 @@ from qustream.wire.codec import decode
 from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipAnnounce, GossipMessage, GossipPull
 from qustream.wire.peers import LinkReason
 
-__all__ = ["NODE_CHANNELS", "Answer", "BulkTaker", "GossipTaker", "Session"]
+__all__ = ["NODE_CHANNELS", "WORK_BURST", "WORK_RATE_PER_S", "Answer", "BulkTaker", "GossipTaker", "Session"]
 
 # A peer that has not taken all of its gossip for so long is of no use as a link, and holds 2 MiB here.
 FULL_MAX_S = 30.0
@@ -66,9 +66,14 @@ class Session:
         self._early: list[GossipMessage] | None = None
         self._early_bytes = 0
         connection.is_kept = False  # its place is its own once it is a link
-        self._pace = connection.pace = connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s)
+        self.keep_pace(connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s))
         connection.paced_read_bytes = PIECE_BYTES
         connection.keep_unsent(UNSENT_MAX_BYTES)
+        connection.take_gossip = self._hear
+
+    def keep_pace(self, pace: Bucket) -> None:
+        """Read at this pace from now on."""
+        self._pace = self.connection.pace = pace
 
     def await_acceptance(self, reason: LinkReason) -> None:
         """We ask for a link: gossip that comes from now on is kept until `begin`, or until `give_up`."""

@@ -6,7 +6,8 @@ import pytest
 from support.peers_town import until
 from support.session_pair import BOB, facing
 
-from qnode.net.hub import SESSIONS_PEER_MAX
+from qnode.net import hub as module
+from qnode.net.hub import SESSIONS_PEER_MAX, Hub
 from qustream.wire.codec import encode
 from qustream.wire.gossip import GossipGraft
 
@@ -69,3 +70,27 @@ async def test_a_peer_has_so_many_sessions_and_the_oldest_that_is_no_link_gives_
         assert sessions[0] in list(hub)
         assert sessions[1] not in list(hub)
         await until(lambda: alice.codes == ["E-PEER-LIMIT"])
+
+
+async def test_all_sessions_of_a_peer_share_one_pace_and_a_new_one_does_not_begin_anew() -> None:
+    async with facing(2) as (alice, _):
+        first, second = alice.sessions
+        assert first.connection.pace is second.connection.pace
+        for session in (first, second):
+            alice.hub.hang_up(session)
+        alice.hub.join(second)
+        assert first.connection.pace is second.connection.pace
+        elsewhere = Hub()
+        elsewhere.join(first)
+        assert first.connection.pace is not second.connection.pace
+
+
+async def test_so_many_paces_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACES_MAX", 2)
+    async with facing() as (alice, _):
+        [session] = alice.sessions
+        for number in range(5):
+            session.peer = bytes([number])
+            alice.hub._pace_of(session)
+        assert list(alice.hub._paces) == [bytes([3]), bytes([4])]
+        session.peer = BOB.id
