@@ -141,11 +141,8 @@ class Session:
     async def _read(self, take_bulk: BulkTaker | None) -> None:
         try:
             while True:
-                batch = await self.connection.receive_many()
-                said = [body for channel, body in batch if channel is Channel.GOSSIP]
-                if said:
-                    self._hear(said)
-                if len(said) < len(batch) and take_bulk is not None:
+                batch = await self.connection.receive_many()  # gossip goes to `_hear`
+                if take_bulk is not None:
                     await take_bulk(self, [body for channel, body in batch if channel is Channel.BULK])
         except QuStreamError as error:
             self.connection.close_soon(error.code, error.detail)  # its peer broke a rule; nothing to say if it is over

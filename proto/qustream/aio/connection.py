@@ -82,6 +82,7 @@ class Connection:
 
     def __init__(self, link: Link, early: list[Event], peer: Peer, *, idle_ms: int = IDLE_MS) -> None:
         self.peer = peer
+        self.peer_key: PublicKey | None = peer.key  # None on a Unix socket
         self.peer_uid = link.peer_uid
         self.remote = link.remote  # where the other end is, as `host:port`; empty on a Unix socket
         self.round_trip_ms = link.round_trip_ms
@@ -92,6 +93,7 @@ class Connection:
         self.paced_read_bytes = PACED_READ_BYTES  # what one read takes where there is a pace
         self.is_kept: bool | None = None  # whether a listener keeps its place for it, come who may; None: if it is licensed
         self.keep_unsent = link.keep_unsent
+        self.take_gossip: Callable[[list[bytes | bytearray]], None] | None = None  # gets it at once; may raise what the peer did wrong
         self._link = link
         self._engine = link.engine
         self._early = early
@@ -107,11 +109,6 @@ class Connection:
         self._read_at_once = False  # the last read did not wait
         # Whoever waits for room on a channel is served in turn, or a large message would wait for ever behind small ones.
         self._turns = {channel: trio.StrictFIFOLock() for channel in (Channel.REQUEST, Channel.BULK)}
-
-    @property
-    def peer_key(self) -> PublicKey | None:
-        """The peer's public key; None on a Unix socket."""
-        return self.peer.key
 
     @property
     def dropped(self) -> int:
@@ -359,24 +356,28 @@ class Connection:
                 self._end(error)
 
     async def _take_all(self, events: list[Event]) -> None:
+        gossip: list[bytes | bytearray] = []
         for event in events:
             if isinstance(event, Received):
-                if event.channel is Channel.REQUEST:
+                if event.channel is Channel.GOSSIP and self.take_gossip is not None:
+                    gossip.append(event.body)
+                elif event.channel is Channel.REQUEST:
                     await self._take_rpc(event.body)
                 elif not self._inbox.add(event.channel, event.body):
                     await self._inbox.put(event.channel, event.body)
             elif isinstance(event, Closed):
                 self._closed_by(event)
+        if gossip and self.take_gossip is not None:
+            self.take_gossip(gossip)
 
     async def _take_rpc(self, body: bytes | bytearray) -> None:
         message = read_rpc(body)
         if not isinstance(message, Request):
             self._calls.settle(message)
         elif not self._inbox.put_request(message):
-            refusal = Refusal(message.id, "E-PEER-LIMIT", "too many requests of this connection are open", 0)
-            await self.send(Channel.REQUEST, encode(refusal))
-
-    # -- within -------------------------------------------------------------------------------------------------------
+            await self.send(
+                Channel.REQUEST, encode(Refusal(message.id, "E-PEER-LIMIT", "too many requests of this connection are open", 0))
+            )
 
     def _closed_by(self, event: Closed) -> None:
         error = event.error or fault("E-PEER-CLOSED", "the peer closed the connection")
