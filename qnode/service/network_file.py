@@ -37,6 +37,8 @@ FETCH_S, FETCH_BYTES_PER_S = 30.0, 125_000
 LOOK_S = 1.0
 # How long a peer waits that told of a file and had none to give; doubled each time.
 REST_S, REST_MAX_S = 60.0, 3600.0
+# And one that has come when as many were being fetched as may be, which is not its fault.
+BUSY_REST_S = 5.0
 # Peers that wait, and objects not to be fetched again: more than a node has links, and than a keeper signs files while a node runs.
 RESTS_MAX, REFUSED_MAX = 1024, 256
 # Offers a peer may ask for in an hour: one for every new file, and its links say so once.
@@ -47,12 +49,14 @@ UNTRUE = frozenset({"E-REGISTRY-SIGNATURE", "E-REGISTRY-CHAIN"})
 
 @dataclass
 class _Fetch:
-    """A file on its way. `offered_by`: who vouches for it."""
+    """A file on its way. `offered_by`: who vouches for it, and of what height each says it is. `gave_way`: to another, for it took long."""
 
     offer: NetworkFileOffer
     scope: trio.CancelScope
-    offered_by: list[Session] = field(default_factory=list)
+    began_s: float
+    offered_by: list[tuple[Session, int]] = field(default_factory=list)
     over: trio.Event = field(default_factory=trio.Event)
+    gave_way: bool = False
 
 
 class NetworkFiles:
@@ -164,27 +168,40 @@ class NetworkFiles:
             raise fault("E-ANSWER-INVALID", "a file that is none of this network's, or too large")
         fetch = self._fetches.get(offer.object)
         if fetch is not None:
-            fetch.offered_by.append(session)
+            fetch.offered_by.append((session, offer.height))
             self._bulk.join(offer.object, session)
             await fetch.over.wait()
             return
         if len(self._fetches) >= FETCHES_MAX:
-            raise fault("E-PEER-LIMIT", "other files are being fetched")
+            self._make_room()
+            self._come_again(session.peer, BUSY_REST_S)
+            return
         with trio.CancelScope() as scope:
-            fetch = _Fetch(offer, scope, [session])
+            fetch = _Fetch(offer, scope, trio.current_time(), [(session, offer.height)])
             self._fetches[offer.object] = fetch
             try:
                 await self._fetch(fetch, store)
             finally:
                 del self._fetches[offer.object]
                 fetch.over.set()
-        if scope.cancelled_caught:  # it is not the newest any more
+        if scope.cancelled_caught and not fetch.gave_way:  # it is not the newest any more
             await trio.to_thread.run_sync(store.drop, offer.object)
+
+    def _make_room(self) -> None:
+        """End the fetch that the fewest vouch for, of these the oldest, if it has had its time: or four that never come to an end would
+        keep the true file from us. What has come of it stays on the disk."""
+        least = min(self._fetches.values(), key=lambda fetch: (len(fetch.offered_by), fetch.began_s))
+        if trio.current_time() - least.began_s >= FETCH_S and not least.gave_way:
+            least.gave_way = True
+            least.scope.cancel()
+            for session, _ in least.offered_by:
+                self._rest(session.peer)
 
     async def _fetch(self, fetch: _Fetch, store: PieceStore) -> None:
         offer = fetch.offer
         with trio.move_on_after(FETCH_S + offer.size / FETCH_BYTES_PER_S) as limit:
-            path = await self._bulk.fetch(offer.object, store, fetch.offered_by, most_bytes=FILE_MAX_BYTES)
+            holders = [session for session, _ in fetch.offered_by]
+            path = await self._bulk.fetch(offer.object, store, holders, most_bytes=FILE_MAX_BYTES)
         if limit.cancelled_caught:
             raise fault("E-DEADLINE", "the file did not come in time")
         try:
@@ -196,8 +213,7 @@ class NetworkFiles:
                 await trio.to_thread.run_sync(partial(store.clean, keep=frozenset(self._fetches) - {offer.object}))
 
     async def _use(self, fetch: _Fetch, data: bytes) -> None:
-        """Take the file over. Errors: why not; whoever offered it is charged if it is not what it was said to be."""
-        offer = fetch.offer
+        """Take the file over. Errors: why not; whoever offered it is charged if it is not what he said it was."""
         with trio.CancelScope(shield=True):  # it is judged, kept and used, or nothing of it
             try:
                 await self._watch.follow(data)
@@ -206,25 +222,32 @@ class NetworkFiles:
                     self._refuse(fetch, error)
                 raise
         self._news.set()
-        for session in fetch.offered_by:
+        for session, height in fetch.offered_by:
             self._rests.pop(session.peer, None)
-            if self._registry.height < offer.height:
+            if self._registry.height < height:
                 self._charge(session, "E-ANSWER-INVALID")
 
     def _refuse(self, fetch: _Fetch, error: QuStreamError) -> None:
-        is_late = error.code == "E-REGISTRY-VERSION" and fetch.offer.height <= self._height()
-        if is_late:
-            return  # another peer's came first
+        is_old = error.code == "E-REGISTRY-VERSION"
+        # Whose word was true is only late: another peer's came first.
+        untrue = [session for session, height in fetch.offered_by if not is_old or height > self._height()]
+        if not untrue:
+            return
         self._refused[fetch.offer.object] = None
         if len(self._refused) > REFUSED_MAX:
             self._refused.popitem(last=False)
-        for session in fetch.offered_by:
+        for session in untrue:
             self._rest(session.peer)
-            if error.code in UNTRUE or error.code == "E-REGISTRY-VERSION":
+            if error.code in UNTRUE or is_old:
                 self._charge(session, "E-ANSWER-INVALID")
 
     def _rest(self, peer: bytes) -> None:
+        _, span_s = self._rests.get(peer, (0.0, REST_S))
+        self._come_again(peer, span_s, min(REST_MAX_S, 2 * span_s))
+
+    def _come_again(self, peer: bytes, after_s: float, next_s: float | None = None) -> None:
+        """`next_s`: how long it waits the next time that it is its fault; None: as long as before."""
         _, span_s = self._rests.pop(peer, (0.0, REST_S))
-        self._rests[peer] = (trio.current_time() + span_s, min(REST_MAX_S, 2 * span_s))
+        self._rests[peer] = (trio.current_time() + after_s, span_s if next_s is None else next_s)
         if len(self._rests) > RESTS_MAX:
             self._rests.popitem(last=False)

@@ -269,6 +269,70 @@ def decode_tag(body: bytes) -> int:
     return body[1]
 
 
+def endless(node: BulkNode, folder: Path, height: int) -> None:
+    """Let the node offer a file of its own of which it never gives anything but the manifest."""
+    path = folder / f"endless-{node.id.hex()}"
+    path.write_bytes(node.id + bytes(2_000_000))
+    thing = FileObject.open(path)
+
+    async def answer(session: Session, body: bytes, deadline_ms: int) -> bytes:
+        if decode_tag(body) == 85:
+            return encode(NetworkFileOffer(height, thing.id, thing.manifest.size))
+        if decode_tag(body) == 80:
+            return encode(thing.manifest)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    node.answer = answer
+
+
+async def test_nor_do_as_many_of_them_as_may_be_listened_to(
+    alice: Node, bob: Node, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_file, "LOOK_S", 0.05)
+    monkeypatch.setattr(network_file, "FETCH_S", 0.5)
+    monkeypatch.setattr(network_file, "BUSY_REST_S", 0.1)
+    liars = [BulkNode(tmp_path / f"liar{number}") for number in range(network_file.FETCHES_MAX)]
+    for liar in liars:
+        endless(liar, tmp_path, 50)
+    bob.give(newer(world), world)
+    async with listening(liars) as nursery, linked(alice, bob) as session:
+        for liar in liars:
+            alice.files.height_heard(await alice.connect(liar, nursery), 50)
+        await until(lambda: len(alice.files._fetches) == network_file.FETCHES_MAX)
+        alice.files.height_heard(session, 2)
+        await until(lambda: alice.registry.height == 2)
+    assert bob.id not in alice.files._rests  # it was not its fault
+    assert {liar.id for liar in liars} & alice.files._rests.keys()  # and there was room because one had had its time
+
+
+async def test_whoever_offers_the_true_file_under_a_false_height_is_charged_alone(
+    alice: Node, bob: Node, world: World, tmp_path: Path
+) -> None:
+    mallory = BulkNode(tmp_path / "mallory")
+    path = tmp_path / "true"
+    path.write_bytes(newer(world))
+    thing = FileObject.open(path)
+    bob.give(path.read_bytes(), world)
+
+    async def answer(session: Session, body: bytes, deadline_ms: int) -> bytes:
+        if decode_tag(body) == 85:
+            return encode(NetworkFileOffer(99, thing.id, thing.manifest.size))
+        await trio.sleep_forever()
+        raise AssertionError
+
+    mallory.answer = answer
+    async with listening([mallory]) as nursery, linked(alice, bob) as session:
+        alice.files.height_heard(await alice.connect(mallory, nursery), 99)
+        await until(lambda: alice.files._fetches)
+        alice.files.height_heard(session, 2)
+        await until(lambda: len(alice.files._fetches[thing.id].offered_by) == 2)
+        alice.sessions[mallory.id].hang_up()  # so that bob is asked at once
+        await until(lambda: alice.charged)
+    assert alice.registry.height == 2
+    assert alice.charged == [(mallory.id, "E-ANSWER-INVALID")]
+
+
 async def test_a_node_with_nothing_newer_says_so(alice: Node, bob: Node) -> None:
     async with linked(alice, bob) as session:
         with pytest.raises(QuStreamError, match="E-NOT-HELD"):
