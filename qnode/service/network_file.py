@@ -176,15 +176,15 @@ class NetworkFiles:
             self._make_room()
             self._come_again(session.peer, BUSY_REST_S)
             return
-        with trio.CancelScope() as scope:
-            fetch = _Fetch(offer, scope, trio.current_time(), [(session, offer.height)])
+        fetch = _Fetch(offer, trio.CancelScope(), trio.current_time(), [(session, offer.height)])
+        with fetch.scope:
             self._fetches[offer.object] = fetch
             try:
                 await self._fetch(fetch, store)
             finally:
                 del self._fetches[offer.object]
                 fetch.over.set()
-        if scope.cancelled_caught and not fetch.gave_way:  # it is not the newest any more
+        if fetch.scope.cancelled_caught and not fetch.gave_way:  # it is not the newest any more
             await trio.to_thread.run_sync(store.drop, offer.object)
 
     def _make_room(self) -> None:

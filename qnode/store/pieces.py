@@ -31,6 +31,8 @@ __all__ = ["FileObject", "PieceStore"]
 
 # What stays free on the disk: LMDB's pages, and the erasures of a full store (`qnode doctor` counts with the same).
 SPARE_BYTES = 128 << 20
+# Of `st_blocks` (stat(2)).
+BLOCK_BYTES = 512
 _PART, _MANIFEST, _OBJECT = ".part", ".manifest", ".object"
 # What we make here, and the names under which files are written first.
 _OURS = re.compile(r"\.?([0-9a-f]{64})\.(part|manifest|object)(\.[0-9a-f]{16})?")
@@ -97,12 +99,17 @@ class PieceStore:
         self.clean()
 
     def clean(self, *, keep: frozenset[bytes] | None = None) -> None:
-        """Take away files that were being written when a process ended, and, unless `keep` is None, all objects but those."""
-        for path in self._folder.iterdir():
-            ours = _OURS.fullmatch(path.name)
-            if ours and (ours[3] or (keep is not None and bytes.fromhex(ours[1]) not in keep)):
-                with suppress(FileNotFoundError):
-                    path.unlink()
+        """Take away files that were being written when a process ended, and, unless `keep` is None, all objects but those and those that
+        are coming. Errors: `E-FILE`."""
+        try:
+            for path in self._folder.iterdir():
+                ours = _OURS.fullmatch(path.name)
+                if not ours or (name := bytes.fromhex(ours[1])) in self._open:
+                    continue
+                if ours[3] or (keep is not None and name not in keep):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise files.file_fault(self._folder, error) from None
 
     def _path(self, name: bytes, kind: str) -> Path:
         return self._folder / f"{name.hex()}{kind}"
@@ -119,6 +126,17 @@ class PieceStore:
     def begin(self, name: bytes, manifest: Manifest) -> frozenset[int]:
         """Make room for an object and say which of its pieces are here and good. Errors: `E-DISK-FULL`, `E-FILE`."""
         assert name not in self._open, "an object comes once at a time"
+        self._open[name] = (-1, manifest)  # nobody takes its files away from now on
+        try:
+            return self._begin(name, manifest)
+        except OSError as error:
+            self._open.pop(name, None)
+            raise files.file_fault(self._folder, error) from None
+        except BaseException:
+            self._open.pop(name, None)
+            raise
+
+    def _begin(self, name: bytes, manifest: Manifest) -> frozenset[int]:
         self._make_room(name, manifest.size)
         files.replace(self._path(name, _MANIFEST), encode(manifest))
         part = self._path(name, _PART)
@@ -208,8 +226,18 @@ class PieceStore:
                 "E-DISK-FULL", f"{self._folder}: no room for an object of {size >> 20} MiB; {self._room_bytes >> 20} MiB are for all"
             )
         state = os.statvfs(self._folder)
-        if state.f_bavail * state.f_frsize < size + SPARE_BYTES:
+        if state.f_bavail * state.f_frsize < size + self._to_come(name) + SPARE_BYTES:
             raise fault("E-DISK-FULL", f"{self._folder}: no room for an object of {size >> 20} MiB")
+
+    def _to_come(self, name: bytes) -> int:
+        """What the others that are coming will take and do not yet."""
+        left = 0
+        for other, (_, manifest) in list(self._open.items()):
+            written = 0
+            with suppress(FileNotFoundError):
+                written = self._path(other, _PART).stat().st_blocks * BLOCK_BYTES
+            left += max(0, manifest.size - written) if other != name else 0
+        return left
 
 
 def _is_good(handle: int, manifest: Manifest, index: int) -> bool:

@@ -121,6 +121,47 @@ def test_a_disk_that_is_nearly_full_is_left_alone(folder: Path, monkeypatch: pyt
         store(folder).begin(NAME, MANIFEST)
 
 
+def test_what_others_have_still_to_write_is_not_free(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = store(folder)
+    name, manifest = made([b"another"])
+    state = os.statvfs(folder)
+    monkeypatch.setattr(pieces.os, "statvfs", lambda _: state)
+    free = state.f_bavail * state.f_frsize
+    monkeypatch.setattr(pieces, "SPARE_BYTES", free - MANIFEST.size)  # for one, and for nobody beside it
+    it.begin(NAME, MANIFEST)
+    with pytest.raises(QuStreamError, match="E-DISK-FULL"):
+        it.begin(name, manifest)
+    for index, data in enumerate(DATA):
+        it.write(NAME, index, data)
+    os.fsync(it._open[NAME][0])  # blocks are counted when they are given out
+    it.begin(name, manifest)
+
+
+def test_what_is_coming_is_not_cleaned_away(folder: Path) -> None:
+    it = store(folder)
+    it.begin(NAME, MANIFEST)
+    (folder / f".{NAME.hex()}.manifest.0123456789abcdef").write_bytes(b"being written")
+    it.clean(keep=frozenset())
+    assert len(list(folder.iterdir())) == 3
+    it.leave(NAME)
+    it.clean(keep=frozenset())
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_listed_is_a_coded_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = store(folder)
+
+    def no_descriptor(_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(pieces.Path, "iterdir", no_descriptor)
+    for work in (it.clean, lambda: it.begin(NAME, MANIFEST), lambda: store(folder)):
+        with pytest.raises(QuStreamError, match="E-FILE"):
+            work()
+    monkeypatch.undo()
+    assert it.begin(NAME, MANIFEST) == frozenset()  # and nothing is left of the attempt
+
+
 def test_cleaning_takes_what_was_half_written_and_on_demand_the_rest(folder: Path) -> None:
     it = store(folder)
     it.begin(NAME, MANIFEST)
