@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +20,25 @@ from qnode.daemon import Daemon, open_registry, open_store
 from qustream.aio.connection import Connection, connect
 from qustream.errors import QuStreamError
 from qustream.identity.signing import SigningKey
+from qustream.model.ids import IdKind, to_text
+from qustream.model.network import NodeClass, NodeRecord
 from qustream.transport.greeting import LocalHello
 from qustream.transport.limits import Channel
+from qustream.wire.codec import encode
 from qustream.wire.hello import Role
+from qustream.wire.peers import LinkOpen, LinkReason
 
 NOBODY = ("127.0.0.1:1", bytes(32))
 HELLO = LocalHello("feed-test", (Role.DEVICE,))
 
 
 @asynccontextmanager
-async def serving(folder: Path, **settings: object) -> AsyncIterator[Daemon]:
-    """A daemon whose tasks run; leaving stops it at once."""
+async def serving(folder: Path, neighbours: Sequence[SigningKey] = (), **settings: object) -> AsyncIterator[Daemon]:
+    """A daemon whose tasks run; leaving stops it at once. `neighbours`: other active nodes, which are not there."""
     home = QNode(folder / "node", others=[NOBODY], **settings)
+    for key in neighbours:
+        home.writer.add_node(NodeRecord(key.public, NodeClass.COMMUNITY, "somebody", key.id[:16], (), 1, True))
+    home.writer.write()
     config = load_config(home.config)
     with open_store(config, home.key) as store:
         daemon = Daemon(config, home.key, open_registry(config), store)
@@ -43,8 +51,8 @@ async def serving(folder: Path, **settings: object) -> AsyncIterator[Daemon]:
             nursery.cancel_scope.cancel()
 
 
-async def dial(daemon: Daemon) -> Connection:
-    return await connect(daemon.snapshot().addresses[0], key=named_key("somebody"), hello=HELLO, expect=daemon._key.id)
+async def dial(daemon: Daemon, name: str = "somebody") -> Connection:
+    return await connect(daemon.snapshot().addresses[0], key=named_key(name), hello=HELLO, expect=daemon._key.id)
 
 
 async def test_a_defect_in_one_task_ends_the_whole_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +156,69 @@ def test_the_storage_key_is_the_nodes_own(tmp_path: Path) -> None:
         open_store(config, SigningKey(bytes(32)))
     assert refused.value.code == "E-KEYSTORE-OPEN"
     assert CHAIN not in str(refused.value)
+
+
+OPEN = encode(LinkOpen(LinkReason.CHOSEN, 0))
+
+
+async def test_a_node_of_the_network_is_linked_and_shown_and_asks_as_devices_do(tmp_path: Path) -> None:
+    async with serving(tmp_path, [named_key("neighbour")]) as daemon:
+        async with await dial(daemon, "neighbour") as connection:
+            with pytest.raises(QuStreamError) as refused:
+                await connection.call(os.urandom(50), deadline_ms=5000)
+            assert refused.value.code.startswith("E-WIRE-")  # the key service has looked at it
+            assert daemon.snapshot().network.links == ()
+            await connection.call(OPEN, deadline_ms=5000)
+            [link] = daemon.snapshot().network.links
+            assert (link.node, link.direction) == (to_text(IdKind.NODE, named_key("neighbour").id), "in")
+            assert len(daemon._all_connections()) == 1
+        with trio.fail_after(5):
+            while daemon.snapshot().network.links:
+                await trio.sleep(0.01)
+
+
+async def test_a_stranger_is_refused_as_a_node_and_counted_by_nobody_as_a_request(tmp_path: Path) -> None:
+    async with serving(tmp_path, [named_key("neighbour")]) as daemon, await dial(daemon) as connection:
+        with pytest.raises(QuStreamError) as refused:
+            await connection.call(OPEN, deadline_ms=5000)
+        assert refused.value.code == "E-PEER-UNLICENSED"
+        assert daemon.snapshot().refused == {}
+
+
+async def test_a_node_that_wants_no_peers_has_none(tmp_path: Path) -> None:
+    async with serving(tmp_path, [named_key("neighbour")], peers=False) as daemon:
+        async with await dial(daemon, "neighbour") as connection:
+            with pytest.raises(QuStreamError) as refused:
+                await connection.call(OPEN, deadline_ms=5000)
+            assert refused.value.code == "E-PEER-UNLICENSED"
+            assert await connection.send(Channel.GOSSIP, b"hello")
+            assert (await connection.wait_closed()).code == "E-PEER-UNLICENSED"
+        network = daemon.snapshot().network
+        assert (network.known, network.links, network.lonely) == (0, (), False)
+
+
+async def test_links_are_not_made_while_stopping(tmp_path: Path) -> None:
+    async with serving(tmp_path, [named_key("neighbour")]) as daemon, await dial(daemon, "neighbour") as connection:
+        await daemon._drain()
+        with pytest.raises(QuStreamError) as refused:
+            await connection.call(OPEN, deadline_ms=5000)
+        assert refused.value.code == "E-PEER-CLOSED"
+
+
+def test_what_is_known_of_peers_is_a_convenience(tmp_path: Path) -> None:
+    """A node starts without it, and with an empty one in place of a damaged one."""
+    config = load_config(QNode(tmp_path / "node", others=[NOBODY]).config)
+    folder = config.data_dir / module.PEERS_FOLDER
+    with ExitStack() as opened:
+        keeper = module._open_keeper(config, opened)
+        assert keeper is not None
+        keeper.keep_anchors([bytes(32)])
+    (folder / "data.mdb").write_bytes(b"damaged" * 1000)
+    with ExitStack() as opened:
+        keeper = module._open_keeper(config, opened)
+        assert keeper is not None
+        assert keeper.anchors() == ()
+    shutil.rmtree(folder)
+    folder.write_bytes(b"a file in the way")
+    with ExitStack() as opened:
+        assert module._open_keeper(config, opened) is None
