@@ -38,7 +38,7 @@ from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, 
 from qustream.aio.logs import logger
 from qustream.aio.rpc import serve_requests
 from qustream.aio.systemd import notify, watchdog_interval_ms
-from qustream.errors import QuStreamError, fault
+from qustream.errors import QuStreamError
 from qustream.identity.sealing import derive
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
