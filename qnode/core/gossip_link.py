@@ -84,7 +84,10 @@ class Link:
         if allowance is None:
             limits = TOPIC_LIMITS[topic]
             allowance = self._own[topic] = Allowance(limits.rate_per_s, limits.burst * 4 // 5)
-        return allowance.take(1, now_ms)
+        if allowance.take(1, now_ms):
+            return True
+        self.was_in_mesh = False  # what it is not told now lazy repair tells it, as somebody who comes into the mesh
+        return False
 
     def allowed_unasked(self, size: int, now_ms: int) -> bool:
         """Take so many bytes from what the peer may push unasked."""

@@ -92,6 +92,18 @@ def test_what_was_on_its_way_is_told_again_to_who_is_back_in_the_mesh_at_once() 
     assert sent(node.beats()) == []
 
 
+def test_what_was_above_what_a_peer_takes_is_told_by_the_next_heartbeats() -> None:
+    node = Node(ALICE)
+    bodies = [bytes([number]) * 50 for number in range(1, 31)]
+    told = [sent(node.does(Published(Topic.ANNOUNCEMENT, body))) for body in bodies]
+    assert [len(each) for each in told] == [1] * 25 + [0] * 5
+    later = [message for _ in range(2) for _, message in sent(node.beats()) if isinstance(message, GossipAnnounce)]
+    assert [len(message.entries) for message in later] == [4, 1]
+    ids = {entry.id for message in later for entry in message.entries}
+    assert ids == {message_id(Topic.ANNOUNCEMENT, body) for body in bodies[25:]}
+    assert not [message for _, message in sent(node.beats()) if isinstance(message, GossipAnnounce)]
+
+
 def test_who_does_not_keep_a_promise_is_charged_and_the_next_is_asked() -> None:
     node = Node(ALICE, BOB, CAROL)
     node.hears(ALICE, news(LARGE))
