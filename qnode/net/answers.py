@@ -12,9 +12,9 @@ from typing import Protocol, TypeAlias
 
 import trio
 
-from qnode.net.dialer import Dialer
+from qnode.net.dialer import Dialer, is_local
 from qnode.net.session import Answer, Session
-from qustream.errors import QuStreamError, fault
+from qustream.errors import OperatorFault, QuStreamError, fault
 from qustream.model.base import Signed
 from qustream.transport.greeting import Peer
 from qustream.wire.codec import decode, encode
@@ -75,7 +75,10 @@ class Desk:
         tag = tag_of(body)
         for tags, answer in self._routes:
             if tag in tags:
-                return await answer(session, body, deadline_ms)
+                try:
+                    return await answer(session, body, deadline_ms)
+                except OperatorFault as error:  # which names files, and is nobody else's business
+                    raise fault(error.code) from None
         return await self._anyone(session.connection.peer, body, deadline_ms)
 
     async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
@@ -152,21 +155,24 @@ class PeerAnswers:
                 self._pages.spend(session.peer)
                 return encode(AddressAnswer(tuple(await self._host.records_after(ask.after))))
             case DialBackAsk():
-                return encode(DialBackAnswer(await self._dial_back(session.peer)))
+                return encode(DialBackAnswer(await self._dial_back(session)))
             case HeightTold():
                 return encode(HeightHeard(self._host.height_told(session, ask.height)))
         raise AssertionError("every ask has its case")
 
-    async def _dial_back(self, peer: bytes) -> tuple[DialResult, ...]:
+    async def _dial_back(self, session: Session) -> tuple[DialResult, ...]:
         if self._dialling_back >= DIAL_BACKS_AT_ONCE_MAX:
             raise fault("E-PEER-LIMIT", "others are being dialled back", retry_after_ms=DIAL_BACKS_MS)
+        peer = session.peer
         self._dial_backs.spend(peer)
         addresses = tuple(self._host.addresses_of(peer))
+        # Or who asks from outside would learn what listens where only we can reach it.
+        local = _is_from_local(session.connection.remote)
         codes = ["E-DEADLINE"] * len(addresses)
 
         async def knock(place: int) -> None:
             try:
-                reached = await self._dialer.reach(peer, addresses[place : place + 1])
+                reached = await self._dialer.reach(peer, addresses[place : place + 1], local=local)
                 async with reached.connection:
                     codes[place] = ""
             except QuStreamError as error:
@@ -180,3 +186,8 @@ class PeerAnswers:
         finally:
             self._dialling_back -= 1
         return tuple(DialResult(address, code) for address, code in zip(addresses, codes, strict=True))
+
+
+def _is_from_local(remote: str) -> bool:
+    """Whether a connection comes out of a local network; one whose other end is not known does not."""
+    return bool(remote) and is_local(remote)

@@ -17,7 +17,7 @@ from qustream.identity.signing import SigningKey
 from qustream.transport.address import Address, parse_address, show_address
 from qustream.transport.greeting import LocalHello
 
-__all__ = ["Dialer", "Reached"]
+__all__ = ["Dialer", "Reached", "is_local"]
 
 # One address gets half of what the whole dial gets: a packet filter that swallows everything must not hide the next address.
 ADDRESS_MS, DIAL_MS = 5_000, 10_000
@@ -42,9 +42,9 @@ class Dialer:
         self._key, self._hello = key, hello
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
-    async def reach(self, peer: bytes, addresses: Sequence[str]) -> Reached:
-        """The first of `addresses` at which the node `peer` proves itself. Errors: of the last that was tried, `E-PEER-UNREACHABLE` if
-        there was none."""
+    async def reach(self, peer: bytes, addresses: Sequence[str], *, local: bool = True) -> Reached:
+        """The first of `addresses` at which the node `peer` proves itself; unless `local`, none in a local network or on this machine, be
+        it behind a name. Errors: of the last that was tried, `E-PEER-UNREACHABLE` if there was none."""
         trouble: QuStreamError = fault("E-PEER-UNREACHABLE", "the network has no address of this node")
         ends_s = trio.current_time() + DIAL_MS / 1000
         for address in addresses:
@@ -52,18 +52,20 @@ class Dialer:
             if left_ms <= 0:
                 break
             try:
-                return Reached(await self._connect(peer, address, min(left_ms, ADDRESS_MS)), address)
+                return Reached(await self._connect(peer, address, min(left_ms, ADDRESS_MS), local), address)
             except QuStreamError as error:
                 trouble = error
         raise trouble
 
-    async def _connect(self, peer: bytes, address: str, timeout_ms: int) -> Connection:
+    async def _connect(self, peer: bytes, address: str, timeout_ms: int, local: bool) -> Connection:
         where = parse_address(address)
         if where.path:
             raise fault("E-PEER-UNREACHABLE", "a path is no address of a node")
         trouble: QuStreamError = fault("E-PEER-UNREACHABLE", f"{where.host} has no address")
         with Deadline(timeout_ms, "no connection within the deadline"):
             for number in await self._numbers(where):
+                if not local and is_local(number):
+                    continue
                 try:
                     return await connect(
                         number, key=self._key, hello=self._hello(), expect=peer, timeout_ms=timeout_ms, permit=lambda _: NODE_CHANNELS
@@ -83,6 +85,13 @@ class Dialer:
         except (OSError, UnicodeError) as error:  # the latter for what cannot be a host name at all, such as `a..b`
             raise fault("E-PEER-UNREACHABLE", f"{where.host} does not resolve: {getattr(error, 'strerror', '')}") from None
         return [show_address(host, where.port) for host in found[:NUMBERS_MAX]]
+
+
+def is_local(address: str) -> bool:
+    """Whether a numeric `host:port` leads into a local network or to this machine, and not through the internet."""
+    number = ipaddress.ip_address(parse_address(address).host.partition("%")[0])
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
+    return not (mapped or number).is_global
 
 
 def _look_up(where: Address) -> list[str]:

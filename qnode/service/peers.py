@@ -111,7 +111,8 @@ class PeerService:
         self._registry, self._desk, self._keeper = registry, desk, keeper
         self._log = logger("peers")
         self._dialer = Dialer(key, hello)
-        desk.route(PEER_TAGS, PeerAnswers(self, self._dialer).answer)
+        # With a dialer of its own: whoever asks to be dialled back at names that no resolver answers holds no lookup of ours.
+        desk.route(PEER_TAGS, PeerAnswers(self, Dialer(key, hello)).answer)
         self._nursery: trio.Nursery | None = None
         self._events: deque[Event] = deque()
         self._is_stepping = self._has_begun = False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 import trio.testing
-from support.session_pair import facing
+from support.session_pair import ALICE, BOB, HELLO, facing
 
 from qnode.net import answers as module
 from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota, tag_of
+from qnode.net.dialer import Dialer
 from qnode.net.session import Session
-from qustream.errors import QuStreamError
+from qustream.errors import QuStreamError, fault
 from qustream.transport.greeting import Peer
-from qustream.wire.codec import encode
+from qustream.wire.codec import decode, encode
 from qustream.wire.keys import DeviceRequest
-from qustream.wire.peers import AddressAsk, DialBackAsk, HeightTold, LinkOpen, LinkReason
+from qustream.wire.peers import AddressAsk, DialBackAnswer, DialBackAsk, HeightTold, LinkOpen, LinkReason
 
 ASKS = (LinkOpen(LinkReason.CHOSEN, 5), AddressAsk(bytes(32)), DialBackAsk(), HeightTold(9))
 
@@ -103,3 +104,34 @@ async def test_a_peer_ask_that_is_none_is_refused() -> None:
             with pytest.raises(QuStreamError) as caught:
                 await answers.answer(alice.sessions[0], body, 7)
             assert caught.value.code.startswith("E-WIRE-")
+
+
+async def test_who_asks_from_outside_learns_nothing_of_what_listens_here() -> None:
+    class Host:
+        def addresses_of(self, _node: bytes) -> list[str]:
+            return [alice.sessions[0].address, "127.0.0.1:1"]
+
+    async with facing() as (alice, bob):
+        [session] = bob.sessions  # of alice, to whom bob listens
+        answers = module.PeerAnswers(Host(), Dialer(ALICE, lambda: HELLO))  # type: ignore[arg-type]
+        ask, session.peer = encode(DialBackAsk()), BOB.id
+        found = []
+        for remote in ("127.0.0.1:5", "9.9.9.9:5", ""):
+            session.connection.remote = remote
+            answers._dial_backs = Quota(1, 1)
+            answer = decode(await answers.answer(session, ask, 5000), DialBackAnswer, max_bytes=9999)
+            found.append([result.code for result in answer.results])
+        session.peer = ALICE.id
+        assert found == [["", "E-PEER-UNREACHABLE"], ["E-PEER-UNREACHABLE"] * 2, ["E-PEER-UNREACHABLE"] * 2]
+
+
+async def test_a_peer_does_not_hear_what_files_of_ours_are_called() -> None:
+    async def broken(_session: Session, _body: bytes, _deadline_ms: int) -> bytes:
+        raise fault("E-FILE", "/var/lib/qnode/peers: no such file")
+
+    async with facing() as (alice, _):
+        desk = Desk(anyone)
+        desk.route(PEER_TAGS, broken)
+        with pytest.raises(QuStreamError) as caught:
+            await desk.answer(alice.sessions[0], encode(AddressAsk(bytes(32))), 7)
+        assert (caught.value.code, caught.value.detail) == ("E-FILE", "")

@@ -14,7 +14,7 @@ import trio
 from support.session_pair import ALICE, BOB, HELLO
 
 from qnode.net import dialer as module
-from qnode.net.dialer import Dialer
+from qnode.net.dialer import Dialer, is_local
 from qnode.net.session import NODE_CHANNELS
 from qustream.aio.connection import Connection
 from qustream.aio.listener import serve
@@ -134,3 +134,25 @@ async def test_a_family_that_the_machine_does_not_have_is_an_address_that_is_not
 
     monkeypatch.setattr("qustream.aio.link.socket.socket", without_ipv6)
     assert await code_of(["[::1]:7400"]) == "E-PEER-UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:22", "10.1.2.3:7400", "192.168.0.1:1", "169.254.169.254:80", "100.64.0.1:1", "[::1]:7400", "[fe80::1]:1",
+     "[fe80::1%eth0]:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1", "0.0.0.0:1"],
+)  # fmt: skip
+def test_what_is_local(address: str) -> None:
+    assert is_local(address)
+
+
+@pytest.mark.parametrize("address", ["9.9.9.9:7400", "[2620:fe::fe]:7400", "[::ffff:9.9.9.9]:1"])
+def test_what_is_not(address: str) -> None:
+    assert not is_local(address)
+
+
+async def test_nothing_local_is_reached_where_that_is_not_wanted_not_behind_a_name_either() -> None:
+    async with listening() as address:
+        named = f"localhost:{address.rpartition(':')[2]}"
+        with pytest.raises(QuStreamError) as caught:
+            await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [address, named], local=False)
+        assert caught.value.code == "E-PEER-UNREACHABLE"
