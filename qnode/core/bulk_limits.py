@@ -31,6 +31,8 @@ STARVED_MS = 20_000
 SERVED_PEER_MAX_ASKS = 4
 # And of all: 16 MiB of pieces in memory, and what fits into the channels' queues.
 SERVED_MAX_ASKS = 16
+# Above this only the first ask of a peer that is linked: or four nodes that read slowly would keep everybody else from us.
+SERVED_COMMON_ASKS = 8
 # Pieces of one peer in an hour: 1 GiB, sixteen of the largest network files, or the largest object once.
 SERVED_PEER_PIECES = 4_096
 # Manifests of one peer in an hour, each of 140 KiB at most.

@@ -56,12 +56,13 @@ class BulkTurns:
         use.manifests += 1
         return 0
 
-    def begin(self, peer: bytes, pieces: int, now_ms: int) -> int:
+    def begin(self, peer: bytes, pieces: int, now_ms: int, *, is_link: bool = False) -> int:
         """May this peer have so many pieces? If so, `end` must follow."""
         use = self._use(peer, now_ms)
         if use.pieces + pieces > limits.SERVED_PEER_PIECES:
             return _rest_of_hour(use, now_ms)
-        if self._working.get(peer, 0) >= limits.SERVED_PEER_MAX_ASKS or self.working >= limits.SERVED_MAX_ASKS:
+        most = limits.SERVED_MAX_ASKS if is_link and peer not in self._working else limits.SERVED_COMMON_ASKS
+        if self._working.get(peer, 0) >= limits.SERVED_PEER_MAX_ASKS or self.working >= most:
             return limits.REST_MS
         use.pieces += pieces
         self._working[peer] = self._working.get(peer, 0) + 1

@@ -147,7 +147,7 @@ class Bulk:
     async def _send(self, session: Session, source: Source, ask: BulkAsk) -> bytes:
         if ask.first + ask.count > len(source.manifest.pieces):
             raise fault("E-REQUEST-INVALID", "the object has no such piece")
-        _wait(self.turns.begin(session.peer, ask.count, self._clock_ms()))
+        _wait(self.turns.begin(session.peer, ask.count, self._clock_ms(), is_link=session.is_link))
         try:
             pieces = await trio.to_thread.run_sync(source.read, ask.first, ask.count, limiter=self._disk)
             for index, data in enumerate(pieces, ask.first):

@@ -21,12 +21,24 @@ def test_a_peer_has_so_many_asks_at_a_time() -> None:
 def test_all_together_have_so_many() -> None:
     turns = BulkTurns()
     peers = [bytes([i]) * 32 for i in range(limits.SERVED_MAX_ASKS)]
-    assert all(turns.begin(peer, 1, 0) == 0 for peer in peers)
-    assert turns.begin(ALICE, 1, 0) == limits.REST_MS
+    assert all(turns.begin(peer, 1, 0, is_link=True) == 0 for peer in peers)
+    assert turns.begin(ALICE, 1, 0, is_link=True) == limits.REST_MS
     for peer in peers:
         turns.end(peer)
     assert turns.working == 0
     assert turns.begin(ALICE, 1, 0) == 0
+
+
+def test_slow_readers_leave_room_for_a_link() -> None:
+    turns = BulkTurns()
+    bad = [bytes([i]) * 32 for i in range(8)]
+    for peer in bad:
+        for _ in range(limits.SERVED_PEER_MAX_ASKS):
+            turns.begin(peer, 4, 0, is_link=peer in bad[:4])
+    assert turns.working < limits.SERVED_MAX_ASKS
+    assert turns.begin(BOB, 4, 0, is_link=True) == 0
+    assert turns.begin(BOB, 4, 0, is_link=True) == limits.REST_MS
+    assert turns.begin(ALICE, 4, 0) == limits.REST_MS
 
 
 def test_a_peer_has_so_many_pieces_an_hour() -> None:
