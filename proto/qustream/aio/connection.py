@@ -92,9 +92,8 @@ class Connection:
         self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
         self.paced_read_bytes = PACED_READ_BYTES  # what one read takes where there is a pace
         self.is_kept: bool | None = None  # whether a listener keeps its place for it, come who may; None: if it is licensed
-        self.keep_unsent = link.keep_unsent
         self.take_gossip: Callable[[list[bytes | bytearray]], None] | None = None  # gets it at once; may raise what the peer did wrong
-        self._link = link
+        self._link, self.keep_unsent = link, link.keep_unsent
         self._engine = link.engine
         self._early = early
         self._calls = CallTable()
