@@ -52,9 +52,9 @@ SINCE_MS = 500
 class Peer:
     """A connection by hand, entered or not: whatever is sent goes out as it is. `code`: why the other end closed; None while it has not."""
 
-    def __init__(self, where: tuple[str, int], key: SigningKey, node: bytes, source: str) -> None:
+    def __init__(self, where: tuple[str, int], key: SigningKey, node: bytes, source: str, hello: LocalHello | None = None) -> None:
         self._socket = socket.create_connection(where, timeout=SOCKET_S, source_address=(source, 0))
-        self._engine = Engine("client", key=key, hello=HELLO, expect=node)
+        self._engine = Engine("client", key=key, hello=hello or HELLO, expect=node)
         self.code: str | None = None
         self.heard: list[tuple[Channel, bytes]] = []
         self._engine.start()
