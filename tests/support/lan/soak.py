@@ -112,11 +112,12 @@ class LanSoak:
         self._lan[name].nft(NO_WAY_IN)
         self._lan.watch()
         self._nodes.start([name])
-        self.recover("rest", f"and {name} killed")
+        self._await(f"{name} is not linked by itself", lambda: not self._nodes.apart(NODES), lambda: self._nodes.apart(NODES))
         first = set(self._lan.dialled(name)[: len(anchors[name])])
         if first != anchors[name]:
             self.report.violations.append(f"{name} went to {first} first, but its anchors were {anchors[name]}")
         self._lan[name].flush()
+        self.recover("rest", f"and {name} killed")
 
     def act(self, name: str) -> None:
         """Do this fault, undo it, and wait until all is as it was."""
