@@ -212,5 +212,8 @@ def seeds() -> list[bytes]:
     found += [push + judge + tick, large + tick + _event(_History.pushed, 1, 1, 2) + judge + tick, push + _event(_History.judged, 1, 0) * 3]
     found += [_event(_History.opened, 4, 12) + _event(_History.meshed, 4, 1) + tick * 5, _event(_History.published, 0, 1, 4, 1, 1) + tick]
     found += [_event(_History.flooded, 2, 0, 255) + bytes(255) + tick, _event(_History.pulled, 0, 2, 1, 0, 1, 1, 1, 1) + tick]
+    # What soaks have found: news of no size at the end of so much that its teller is shown out; grafts again and again before their time.
+    found.append(_event(_History.announced, 1, 7, *[0, 1, 0, 0, 0, 0, 0, 0] * 8) * 60)
+    found.append(_event(_History.meshed, 0, 2) + _event(_History.meshed, 0, 1) * 110)
     found.append(b"".join(found))
     return found
