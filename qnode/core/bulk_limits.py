@@ -18,7 +18,7 @@ STRIKES_MAX = 3
 SECOND_ASK_MS = 2_000
 # Holders of one fetch that may be asked for a piece at a time.
 ASKERS_MAX = 2
-# Links of a node: more holders than these there are not (`gossip_limits.LINKS_MAX`).
+# Of one fetch. Four at full window are all that can be under way; the others stand by for those that fail.
 HOLDERS_MAX = 32
 # A holder that is busy says when to come again; between these, whatever it says.
 REST_MS, REST_MIN_MS, REST_MAX_MS = 1_000, 100, 30_000

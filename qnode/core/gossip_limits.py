@@ -64,9 +64,10 @@ PULL_HELD_MS = 1_000
 PULL_HEARD_MS = 2_000
 # Others who told of a message while it is pulled; the first four of eight are enough to outlast a silent one.
 TELLERS_MAX = 4
-# Pulls under way of one peer, and in all (64 MiB of the largest bodies). A few are every peer's own, so that four that keep us waiting do
-# not hold all there are; a peer that is not trusted has no more than these.
+# Pulls under way of one peer: what one announcement can tell of. A few are every peer's own, so that four that keep us waiting do not hold
+# all there are; a peer that is not trusted has no more than these.
 PULLS_PEER_MAX, PULLS_SURE = 64, 4
+# In all: 32 MiB of the largest bodies, and with those that are peers' own on every link twice that.
 PULLS_COMMON_MAX = 256
 PULLS_MAX = PULLS_COMMON_MAX + LINKS_MAX * PULLS_SURE
 # Messages handed to be checked and not judged yet: a second of verification work.
