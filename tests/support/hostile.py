@@ -46,7 +46,7 @@ HELLO = LocalHello(CHAIN, (Role.NODE,))
 ACTORS = 64  # licences whose nodes nobody runs: an attacker for each test, and a witness
 SOCKET_S = 20.0  # a loaded machine
 READ_BYTES = 1 << 18
-SINCE_MS = 500
+SINCE_MS, SETTLED_MS = 500, 2_000
 
 
 class Peer:
@@ -201,12 +201,16 @@ class Siege(Circle):
         for node in self.nodes:
             node.start()
         self.until_linked(*self.nodes)
+        # Two that dialled each other at once have agreed by then which link stays.
+        until(lambda: all(self.page().now_ms - since_ms > SETTLED_MS for since_ms in self.honest_links().values()))
         # Until its only QRNG server, which is none, has been looked for: nothing else is to be logged from here on.
         until(lambda: [line for line in self.node.log() if line["event"] == "qrngd"])
 
     def actor(self) -> Actor:
         """One that nobody has played yet."""
-        return Actor(self, next(self._numbers))
+        number = next(self._numbers)
+        assert number < ACTORS, "more actors are needed than there are licences"
+        return Actor(self, number)
 
     def page(self) -> PeersPage:
         return PeersPage.from_json(self.node.page("/v1/peers")[1])
