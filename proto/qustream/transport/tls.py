@@ -42,6 +42,11 @@ RECORDS_MAX = 1 << 24
 OWED_READ_BYTES = 4096
 # OpenSSL's SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets without exporting it: a write would end after one record.
 _PARTIAL_WRITE = 1
+# What OpenSSL's buffers have grown to they keep for the life of a connection: 27 KB in a handshake, a third more than the largest write.
+# So a write is cut, and after so many turns without more than this at once they are made anew: a link of gossip gets there in seconds,
+# a transfer never.
+WRITE_BYTES = 4 * RECORD_BYTES
+RENEW_ABOVE_BYTES, RENEW_AFTER_TURNS = RECORD_BYTES, 8
 # Identities one process speaks for: a daemon has one, a test a few; more are merely made again.
 CONTEXTS_MAX = 16
 
@@ -50,7 +55,9 @@ _GROUP_REASONS = ("no suitable key share", "no suitable groups", "no shared grou
 _CERTIFICATE_REASONS = ("certificate", "unknown ca")
 _warnings_lock = threading.Lock()
 _FFI: Any = getattr(SSL, "_ffi", None)
-_SSL_READ: Any = getattr(getattr(SSL, "_lib", None), "SSL_read", None)
+_LIB: Any = getattr(SSL, "_lib", None)
+_SSL_READ: Any = getattr(_LIB, "SSL_read", None)
+_CAN_RENEW = all(hasattr(_LIB, name) for name in ("BIO_new", "BIO_s_mem", "SSL_set_bio"))
 
 
 def _judge(connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
@@ -86,7 +93,7 @@ def _context(key: SigningKey) -> SSL.Context:
 def _set_group(context: SSL.Context) -> None:
     """Offer and accept our group only. pyOpenSSL has no public setter; where the private one is gone, the check after the
     handshake still refuses, only later."""
-    setter = getattr(getattr(SSL, "_lib", None), "SSL_CTX_set1_curves_list", None)
+    setter = getattr(_LIB, "SSL_CTX_set1_curves_list", None)
     if setter is not None:
         setter(context._context, GROUP.encode())
 
@@ -101,6 +108,17 @@ def _read_into(connection: SSL.Connection, room: memoryview) -> int:
     return connection.recv_into(room)
 
 
+def _renew_buffers(connection: SSL.Connection) -> None:
+    """Give OpenSSL new buffers in the place of its two, which must be empty. pyOpenSSL has no function for it; where the inner ones are
+    gone, the old ones stay."""
+    if not _CAN_RENEW:
+        return
+    into, out = _LIB.BIO_new(_LIB.BIO_s_mem()), _LIB.BIO_new(_LIB.BIO_s_mem())
+    assert _FFI.NULL not in (into, out), "OpenSSL has no memory"
+    connection._into_ssl, connection._from_ssl = into, out
+    _LIB.SSL_set_bio(connection._ssl, into, out)  # which frees the old ones
+
+
 class _RecordCounter:
     """How many TLS records have begun in a stream of bytes. What OpenSSL does not hand on, such as key updates, makes work too."""
 
@@ -110,6 +128,16 @@ class _RecordCounter:
         self.count = 0
         self._header = bytearray()
         self._body_left = 0
+
+    @property
+    def whole(self) -> int:
+        """How many of them are here to their last byte."""
+        return self.count - (self._body_left > 0)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of another record is here."""
+        return not self._body_left and not self._header
 
     def feed(self, data: memoryview) -> None:
         at = self._body_left
@@ -153,8 +181,11 @@ class TlsLayer:
         self._judged: QuStreamError | None = None
         self.ready = False
         self.ended = False
+        self._small_turns = RENEW_AFTER_TURNS  # since OpenSSL's buffers grew; the handshake's growth is given back at once
+        self._is_grown = True
         self._records = 0
         self._received = _RecordCounter()
+        self._taken = 0  # records that OpenSSL is done with
         self.peer_key: PublicKey | None = None
         self.exporter = b""
 
@@ -175,7 +206,6 @@ class TlsLayer:
 
     def start(self) -> None:
         """The client speaks first."""
-        self._stirred = True
         self._shake_hands()
 
     def judge(self, certificate: crypto.X509) -> bool:
@@ -199,15 +229,29 @@ class TlsLayer:
             if self._handshake_bytes > HANDSHAKE_MAX_BYTES:
                 raise fault("E-WIRE-OVERSIZE", f"a handshake above {HANDSHAKE_MAX_BYTES} bytes")
         self._received.feed(memoryview(data))
-        self._stirred = True
         self._connection.bio_write(data)
         if not self.ready:
             self._shake_hands()
         chunks = self._read(len(data)) if self.ready else []
         self._collect_owed()
+        if self._is_grown and self.ready:
+            self._shrink(len(data))
+        elif len(data) > RENEW_ABOVE_BYTES:
+            self._grow()
         return chunks
 
+    def _grow(self) -> None:
+        self._is_grown, self._small_turns = True, 0
+
+    def _shrink(self, size: int) -> None:
+        """A turn is over that read `size` bytes, or had nothing more to write. After enough small ones OpenSSL gets new buffers."""
+        self._small_turns = 0 if size > RENEW_ABOVE_BYTES else self._small_turns + 1
+        if self._small_turns >= RENEW_AFTER_TURNS and self._received.is_between and not (self.ended or self._broken):
+            _renew_buffers(self._connection)
+            self._is_grown = False
+
     def _shake_hands(self) -> None:
+        self._stirred = True
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
@@ -243,26 +287,28 @@ class TlsLayer:
         return fault("E-TLS-HANDSHAKE", reason)
 
     def _read(self, expected_bytes: int) -> list[memoryview]:
-        """All the plaintext there is: that of `expected_bytes` and of what was left of a record before."""
+        """All the plaintext there is: that of `expected_bytes` and of what was left of a record before. When every record has given its own
+        and nothing of another is here, OpenSSL is not asked for more: its no costs as much as a record."""
         chunks: list[memoryview] = []
         room, at = memoryview(bytearray(expected_bytes + RECORD_BYTES)), 0
         try:
-            while True:
+            while self._taken < self._received.whole or not self._received.is_between:
                 at += _read_into(self._connection, room[at:])
+                self._taken += 1
                 if len(room) - at < RECORD_BYTES:
                     chunks.append(room[:at])
                     room, at = memoryview(bytearray(expected_bytes + RECORD_BYTES)), 0
-        except SSL.WantReadError:
-            return [*chunks, room[:at]] if at else chunks
+        except SSL.WantReadError:  # some were TLS's own
+            self._taken, self._stirred = self._received.whole, True
         except SSL.ZeroReturnError:
-            self.ended = True
-            return [*chunks, room[:at]] if at else chunks
+            self.ended = self._stirred = True
         except SSL.Error as error:
-            self._broken = True
+            self._broken = self._stirred = True
             reason = _reason(error)
             if any(text in reason for text in _CERTIFICATE_REASONS):
                 raise fault("E-TLS-CERTIFICATE", f"the peer refused: {reason}") from None
             raise fault("E-TLS-RECORD", reason) from None
+        return [*chunks, room[:at]] if at else chunks
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Protect plaintext; `pull` gives the records. Where TLS itself broke there is nothing left to say it with."""
@@ -270,10 +316,15 @@ class TlsLayer:
             return
         plaintext = parts[0] if len(parts) == 1 else b"".join(parts)
         self._records += len(plaintext) // RECORD_BYTES + 1
-        self._stirred = True
-        sent = self._connection.send(plaintext)
-        assert sent == len(plaintext)  # a memory buffer takes all, since partial writes are off
-        self._drain(len(plaintext) + len(plaintext) // RECORD_BYTES * RECORD_OVERHEAD_BYTES + OWED_READ_BYTES)
+        if len(plaintext) > RENEW_ABOVE_BYTES:
+            self._grow()
+        view = memoryview(plaintext)
+        for at in range(0, len(view), WRITE_BYTES):
+            piece = view[at : at + WRITE_BYTES]
+            self._stirred = True
+            sent = self._connection.send(piece)
+            assert sent == len(piece)  # a memory buffer takes all, since partial writes are off
+            self._drain(len(piece) + len(piece) // RECORD_BYTES * RECORD_OVERHEAD_BYTES + OWED_READ_BYTES)
 
     def shutdown(self) -> None:
         """Say goodbye in TLS's own words, if TLS ever came about."""
@@ -283,7 +334,8 @@ class TlsLayer:
 
     def _collect_owed(self) -> None:
         """What TLS wants to say by itself (handshake, key updates) must not pile up behind a peer that does not read."""
-        self._drain(OWED_READ_BYTES)
+        if self._stirred:
+            self._drain(OWED_READ_BYTES)
         if sum(map(len, self._owed)) > TLS_OWED_MAX_BYTES:
             raise fault("E-PEER-LIMIT", "the peer makes us answer and does not read the answers")
 
@@ -292,6 +344,8 @@ class TlsLayer:
         if self._stirred:
             self._drain(OWED_READ_BYTES)
         parts, self._owed = self._owed, []
+        if self._is_grown and self.ready and not parts:
+            self._shrink(0)
         return parts
 
     def _drain(self, expected_bytes: int) -> None:

@@ -371,8 +371,9 @@ async def test_a_connection_is_used_inside_its_block_and_entered_once() -> None:
 async def test_cancelling_leaves_quickly_and_says_goodbye() -> None:
     stats = ListenerStats()
     async with serving(idle, stats=stats) as address:
+        connection = await connect(address, key=ALICE, hello=HELLO)
         with trio.move_on_after(0.1):
-            async with await connect(address, key=ALICE, hello=HELLO):
+            async with connection:
                 await trio.sleep_forever()
         with trio.fail_after(5):
             while not stats.closed:

@@ -270,6 +270,7 @@ def test_what_tls_owes_a_peer_that_does_not_read_is_bounded() -> None:
     # Key updates cannot be sent from Python: what they would pile up is put there by hand.
     raw.layer._owed = [bytes(TLS_OWED_MAX_BYTES)]
     raw.layer._connection.send(b"the answer to a key update")
+    raw.layer._stirred = True
     raw.connection.send(b"y")
     with pytest.raises(QuStreamError) as caught:
         raw.layer.receive(raw.drain())
