@@ -17,9 +17,10 @@ from gossip_measure import HOSTS, PUBLISHER, Tally, neighbours, serve
 from qnode.core import gossip_limits
 from qnode.net.hub import Hub
 from qnode.net.session import NODE_CHANNELS, Session
-from qnode.service.gossip import GossipService, Verdict
-from qustream.aio import listener
+from qnode.service.gossip import GossipService, Judge, Verdict
 from qustream.aio.connection import Connection, connect
+from qustream.aio.listener import ListenerLimits
+from qustream.aio.listener import serve as serve_peers
 from qustream.errors import fault
 from qustream.identity.signing import SigningKey
 from qustream.transport.greeting import LocalHello
@@ -41,29 +42,27 @@ async def refuse(_session: Session, _body: bytes, _deadline_ms: int) -> bytes:
 
 
 class Host:
-    """One node's gossip and its links."""
+    """One node's gossip and its links, each of them whoever connects or is connected to."""
 
-    def __init__(self, number: int, tally: Tally) -> None:
-        self.number, self.key = number, KEYS[number]
+    def __init__(self, key: SigningKey, judge: Judge) -> None:
+        self.key = key
         self.hub = Hub()
-        judge = partial(self._judge, tally)
-        self.gossip = GossipService(say=self.hub.say, expel=self._expel, judges={Topic.TRANSACTION: judge, Topic.BLOCK: judge})
-
-    def _judge(self, tally: Tally, body: bytes, _peer: bytes) -> Verdict:
-        tally.delivered(self.number, body)
-        return Verdict.GOOD
+        judges = {Topic.TRANSACTION: judge, Topic.BLOCK: judge}
+        self.gossip = GossipService(say=self.hub.say, expel=self._expel, judges=judges)
 
     def _expel(self, peer: bytes, _until_ms: int) -> None:
-        raise AssertionError(f"{self.number} closes its link to {peer.hex()[:8]}, though nobody misbehaves")
+        raise AssertionError(f"a link to {peer.hex()[:8]} is to be closed, though nobody misbehaves")
 
-    async def listen(self, nursery: trio.Nursery) -> str:
-        run = partial(listener.serve, key=self.key, hello=HELLO, handler=partial(self.hold, ours=False), permit=lambda _peer: NODE_CHANNELS)
-        [address] = await nursery.start(run, f"127.9.1.{self.number + 1}:0")
-        await nursery.start(self.gossip.run)
-        return str(address)
+    async def listen(self, nursery: trio.Nursery, address: str, limits: ListenerLimits | None = None) -> str:
+        """Where it listens."""
+        handler = partial(self.hold, ours=False)
+        run = partial(serve_peers, key=self.key, hello=HELLO, handler=handler, limits=limits, permit=lambda _peer: NODE_CHANNELS)
+        [bound] = await nursery.start(run, address)
+        return str(bound)
 
-    async def dial(self, address: str, peer: int, task_status: trio.TaskStatus[None]) -> None:
-        connection = await connect(address, key=self.key, hello=HELLO, expect=KEYS[peer].id, permit=lambda _peer: NODE_CHANNELS)
+    async def dial(self, address: str, peer: bytes, task_status: trio.TaskStatus[None]) -> None:
+        """A link of our own, from `started` until it is closed."""
+        connection = await connect(address, key=self.key, hello=HELLO, expect=peer, permit=lambda _peer: NODE_CHANNELS)
         async with connection:
             task_status.started()
             await self.hold(connection, ours=True)
@@ -75,10 +74,6 @@ class Host:
         self.gossip.opened(session.peer, operator=session.peer.hex(), ours=ours, assigned=False)
         await session.run(refuse, None)
 
-    @property
-    def is_meshed(self) -> bool:
-        return len(self.gossip.core.mesh) == LINKS
-
 
 class OurHosts:
     """`Side` for us."""
@@ -86,16 +81,25 @@ class OurHosts:
     def __init__(self, hosts: list[int], tally: Tally, nursery: trio.Nursery) -> None:
         self.hosts = hosts
         self._nursery = nursery
-        self._of = {number: Host(number, tally) for number in hosts}
+        self._of = {number: Host(KEYS[number], partial(self._judge, tally, number)) for number in hosts}
+
+    @staticmethod
+    def _judge(tally: Tally, number: int, body: bytes, _peer: bytes) -> Verdict:
+        tally.delivered(number, body)
+        return Verdict.GOOD
 
     async def open(self) -> dict[int, str]:
-        return {number: await host.listen(self._nursery) for number, host in self._of.items()}
+        addresses = {}
+        for number, host in self._of.items():
+            addresses[number] = await host.listen(self._nursery, f"127.9.1.{number + 1}:0")
+            await self._nursery.start(host.gossip.run)
+        return addresses
 
     async def link(self, addresses: dict[int, str]) -> None:
         for number, host in self._of.items():
             for peer in neighbours(number):
-                await self._nursery.start(host.dial, addresses[peer], peer)
-        while not all(host.is_meshed for host in self._of.values()):  # noqa: ASYNC110 - the core has no event to say so
+                await self._nursery.start(host.dial, addresses[peer], KEYS[peer].id)
+        while not all(len(host.gossip.core.mesh) == LINKS for host in self._of.values()):  # noqa: ASYNC110 - the core has no event to say so
             await trio.sleep(0.01)
 
     async def publish(self, body: bytes) -> None:
