@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from qustream import settings
 from qustream.errors import QuStreamError, fault
 from qustream.model.ids import IdKind, from_text
+from qustream.rules.peering import is_address
 from qustream.transport.address import Address, parse_address
 
 __all__ = ["Config", "QrngServerConfig", "load_config"]
@@ -19,7 +20,6 @@ __all__ = ["Config", "QrngServerConfig", "load_config"]
 _ADDRESSES = Meta(min_length=1, max_length=8)  # as many as the registry has for a node
 _HELD_MAX_BLOCKS = 1_000_000  # 279 GB; more disks are more nodes
 UNIX = "unix:"
-TOLD_MAX_CHARS = 128  # what an address record has room for
 
 
 class QrngServerConfig(settings.Section, frozen=True):
@@ -115,10 +115,10 @@ def _check_listen(key: str, address: str) -> None:
 
 
 def _check_told(key: str, address: str) -> None:
-    """What others shall connect to (`proto/spec/peers.md`, §1)."""
-    where = _address(key, address)
-    if where.path or not where.port or len(address) > TOLD_MAX_CHARS or not address.isascii():
-        raise fault("E-CONFIG", f"{key}: {address!r}: host:port is needed, at most {TOLD_MAX_CHARS} characters of ASCII, the port not 0")
+    """What others shall connect to (`proto/spec/peers.md`, §1). They would charge us for anything else."""
+    _address(key, address)
+    if not is_address(address):
+        raise fault("E-CONFIG", f"{key}: {address!r}: host:port is needed where others find this node, in at most 128 ASCII characters")
 
 
 def _address(key: str, address: str) -> Address:

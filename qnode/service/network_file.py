@@ -76,6 +76,7 @@ class NetworkFiles:
         self._offers = Quota(OFFERS_MAX, OFFERS_MS)
         self._served: list[FileObject] = []  # the file in use last, the one before it first
         self._serving = trio.Lock()
+        self._judging = trio.Lock()  # one at a time: each is read whole
         self._news = trio.Event()
         self._log = logger("network-file")
 
@@ -205,7 +206,8 @@ class NetworkFiles:
         if limit.cancelled_caught:
             raise fault("E-DEADLINE", "the file did not come in time")
         try:
-            await self._use(fetch, await trio.to_thread.run_sync(path.read_bytes))
+            async with self._judging:
+                await self._use(fetch, await trio.to_thread.run_sync(path.read_bytes))
         except OSError as error:
             raise fault("E-FILE", f"{path}: {error.strerror}") from None
         finally:

@@ -28,6 +28,7 @@ from qustream.identity.signing import SigningKey, verify
 from qustream.model.base import Signed
 from qustream.model.keys import PublicKey
 from qustream.model.network import AddressRecord
+from qustream.rules.peering import is_address
 from qustream.wire.codec import decode, encode
 from qustream.wire.gossip import Topic
 from qustream.wire.peers import RECORDS_MAX, AddressAnswer, AddressAsk
@@ -203,7 +204,7 @@ class Records:
         own, now_ms = self._known.own, self._clock_ms()
         if own is None:
             return ()
-        addresses = self._addresses or own.addresses
+        addresses = tuple(filter(is_address, self._addresses or own.addresses))  # for anything else others would charge us
         said_ms, said = self._newest.get(self._key.id, (None, ()))
         if said_ms is not None and abs(now_ms - said_ms) < RECORD_EVERY_MS:
             return ()

@@ -119,6 +119,15 @@ async def test_who_is_where_the_network_says_is_silent(tmp_path: Path) -> None:
         assert t.nodes[0].keeper.records() == []
 
 
+async def test_nobody_says_what_others_would_charge(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        mover, other = t.nodes
+        mover.told = ("0.0.0.0:7400", "192.0.2.7:7400", "127.1:7400")
+        await t.start()
+        await until(lambda: other.service.records.addresses(mover.id) == ("192.0.2.7:7400",))
+        assert other.service.network.bad == 0
+
+
 async def test_what_is_said_is_said_once_an_epoch_and_later_than_before(tmp_path: Path) -> None:
     async with town(tmp_path, 2) as t:
         mover, other = t.nodes
