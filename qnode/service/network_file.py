@@ -35,8 +35,8 @@ ASK_MS = 10_000  # a few bytes each way; the answerer may have to hash 64 MiB fi
 # A fetch gets half a minute, and as long as its size takes at 1 Mbit/s.
 FETCH_S, FETCH_BYTES_PER_S = 30.0, 125_000
 LOOK_S = 1.0
-# How long a peer waits that told of a file and had none to give; doubled each time.
-REST_S, REST_MAX_S = 60.0, 3600.0
+# How long a peer waits that told of a file and had none to give: its file may be changing. Doubled each time, begun anew after a while.
+REST_S, REST_MAX_S, REST_FORGOTTEN_S = 2.0, 3600.0, 600.0
 # And one that has come when as many were being fetched as may be, which is not its fault.
 BUSY_REST_S = 5.0
 # Peers that wait, and objects not to be fetched again: more than a node has links, and than a keeper signs files while a node runs.
@@ -164,6 +164,8 @@ class NetworkFiles:
     async def _take_up(self, session: Session, offer: NetworkFileOffer, store: PieceStore) -> None:
         """Fetch what is offered, or help a fetch of it that is under way. Errors: why that peer has to wait."""
         if offer.height <= self._height():
+            if self._told.get(session.peer, (session, 0))[1] > self._height():
+                raise fault("E-ANSWER-INVALID", "a peer told of a height, and has no file of it")
             return
         if offer.object in self._refused or offer.size > FILE_MAX_BYTES:
             raise fault("E-ANSWER-INVALID", "a file that is none of this network's, or too large")
@@ -244,7 +246,10 @@ class NetworkFiles:
                 self._charge(session, "E-ANSWER-INVALID")
 
     def _rest(self, peer: bytes) -> None:
-        _, span_s = self._rests.get(peer, (0.0, REST_S))
+        now_s = trio.current_time()
+        until_s, span_s = self._rests.get(peer, (now_s, REST_S))
+        if now_s - until_s > REST_FORGOTTEN_S:
+            span_s = REST_S
         self._come_again(peer, span_s, min(REST_MAX_S, 2 * span_s))
 
     def _come_again(self, peer: bytes, after_s: float, next_s: float | None = None) -> None:

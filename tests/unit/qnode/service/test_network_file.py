@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from support.bulk_pair import BulkNode, listening
 from support.keys_world import CHAIN, World, named_key
 
@@ -356,3 +357,13 @@ async def test_a_folder_that_cannot_be_made_leaves_the_node_with_its_own_file(al
         with trio.fail_after(10):
             await alice.files.run()
     assert alice.registry.height == 1
+
+
+async def test_what_went_wrong_long_ago_is_forgotten(alice: Node, autojump_clock: trio.testing.MockClock) -> None:
+    peer = bytes(32)
+    for _ in range(5):
+        alice.files._rest(peer)
+    assert alice.files._rests[peer][1] == 2**5 * network_file.REST_S
+    await trio.sleep(2**4 * network_file.REST_S + network_file.REST_FORGOTTEN_S + 1)
+    alice.files._rest(peer)
+    assert alice.files._rests[peer][1] == 2 * network_file.REST_S
