@@ -60,7 +60,7 @@ from qustream.wire.peers import DialBackAnswer, DialBackAsk, DialResult, HeightH
 __all__ = ["LinkView", "Network", "PeerKeeper", "PeerService"]
 
 TICK_S = 1.0  # the core's second
-MEASURE_S = 30.0  # how often it is asked how far peers are; proto/spec/peers.md
+MEASURE_S = 30.0  # how often it is asked how far peers are; proto/spec/gossip.md §4
 DRAW_BITS = 64
 # An acceptor decides at once; the rest is the way, a satellite's many times.
 OPEN_MS = 5_000
@@ -138,10 +138,9 @@ class PeerService:
         return await link.call(body, deadline_ms, max_answer_bytes=max_answer_bytes)
 
     def network_changed(self) -> None:
-        """The registry is another."""
-        if self._nursery is not None and self._look():
-            for link in list(self.hub.links):
-                self._nursery.start_soon(self._tell_height, link)
+        """The registry is another; it would be noticed within a second without this."""
+        if self._nursery is not None:
+            self._look()
 
     # -- running ----------------------------------------------------------------------------------------------------------
 
@@ -165,11 +164,12 @@ class PeerService:
         finally:
             self._nursery = None
 
-    def _look(self) -> bool:
-        """See what the registry and the clock say; whether it is news. Whoever is not known any more is cut off."""
+    def _look(self) -> None:
+        """See what the registry and the clock say. Whoever is not known any more is cut off; a new height is told to the links."""
+        height = self.known.height
         changed = self.known.look(self.clock_ms())
         if changed is None:
-            return False
+            return
         is_first, self._has_begun = not self._has_begun, True
         self._step(changed)
         for session in self.hub:
@@ -177,9 +177,10 @@ class PeerService:
                 self.hub.hang_up(session, "E-PEER-UNLICENSED", "the network does not list this node as active any more")
         if is_first:
             self.records.begin()
-        if self._nursery is not None:
+        if self._nursery is not None and self.known.height != height:
             self._nursery.start_soon(self.records.forget_others)
-        return True
+            for link in self.hub.links:
+                self._nursery.start_soon(self._tell_height, link)
 
     async def _measure(self) -> None:
         while True:
@@ -291,7 +292,7 @@ class PeerService:
     async def _open(self, reached: Reached, dial: Dial) -> None:
         session = Session(self.hub.number(), reached.connection, ours=True, prefix=_prefix(reached.connection))
         session.address = reached.address
-        session.await_acceptance(REASONS[dial.purpose])
+        session.await_acceptance()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, session)
             try:
@@ -316,7 +317,6 @@ class PeerService:
             return
         if not self._has_begun:
             raise fault("E-PEER-LIMIT", "this node does not know the network yet", retry_after_ms=OPEN_MS)
-        session.reason = ask.reason
         self._step(LinkAsked(session.number, session.peer, ask.reason, session.prefix))
         refused = self._refused.pop(session.number, None)
         if refused is not None:

@@ -12,12 +12,13 @@ __all__ = ["KnownNodes"]
 
 
 class KnownNodes:
-    """The active nodes but this one, as of the last `look`. `epoch`: its number, −1 before there is one; `epoch_began_ms`, `epoch_ms`: when
-    it began and how long it lasts; `records_from_ms`: address records issued before count no more; `own`: this node, if it is active."""
+    """The active nodes but this one, as of the last `look`. `height`: of the view, and `epoch`: its number, both −1 before there is one;
+    `epoch_began_ms`, `epoch_ms`: when it began and how long it lasts; `records_from_ms`: address records issued before count no more;
+    `own`: this node, if it is active."""
 
     def __init__(self, registry: Registry, node: bytes) -> None:
         self._registry, self._node = registry, node
-        self._height = -1
+        self.height = -1
         self._nodes: dict[bytes, NodeRecord] = {}
         self.epoch = -1
         self.epoch_began_ms = self.epoch_ms = self.records_from_ms = 0
@@ -40,13 +41,13 @@ class KnownNodes:
             height, epoch = self._registry.height, self._registry.epoch(now_ms)
         except QuStreamError:
             return None  # no view, or a clock before genesis: conditions say so, and what was known stands
-        if (height, epoch.number) == (self._height, self.epoch):
+        if (height, epoch.number) == (self.height, self.epoch):
             return None
-        if height != self._height:
+        if height != self.height:
             active = [node for node_class in NodeClass for node in self._registry.nodes(node_class) if node.active]
             self._nodes = {node.key.id: node for node in active}
             self.own = self._nodes.pop(self._node, None)
-            self._height = height
+            self.height = height
         self.epoch, self.epoch_began_ms, self.epoch_ms = epoch.number, epoch.boundary_ms, epoch.length_ms
         self.records_from_ms = records_from_ms(epoch.boundary_ms, epoch.length_ms)
         numbers = range(max(0, epoch.number - 1), epoch.number + 2)
