@@ -1,17 +1,17 @@
 """One random history of a fetch, all of it from a seed: who the holders are, what they do, when the fetcher is killed.
 
 PYTHONPATH=tests python -m sim.bulk_histories --seed 17        see one again
-PYTHONPATH=tests python -m sim.bulk_histories --seeds 1000     many
+scripts/soak bulk --seeds 1000                                 many
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from dataclasses import dataclass
 
 from sim.bulk_world import KINDS, BulkWorld, Holder
+from sim.seeds import play_many, seeds_parser
 
 __all__ = ["BulkHistory", "play"]
 
@@ -65,20 +65,11 @@ def play(seed: int) -> BulkHistory:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, help="one, told in full")
-    parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = seeds_parser(__doc__).parse_args()
     if arguments.seed is not None:
         print(play(arguments.seed))
         return
-    bad = 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        history = play(seed)
-        if not history.done:
-            bad += 1
-            print(history)
+    _, bad, _ = play_many(arguments, play, lambda history: not history.done)
     print(f"{arguments.seeds} seeds, {bad} bad")
     sys.exit(1 if bad else 0)
 

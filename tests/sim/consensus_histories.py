@@ -6,17 +6,16 @@ scripts/soak consensus --seeds 1000                               many
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import time
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from qnode.core.consensus_view import contradicts, voters_of
 from qustream.wire.consensus import Certificate, Kind
 from sim.byzantine.validators import EVIL, Conspirator
-from sim.consensus_world import Breach, ConsensusWorld
+from sim.consensus_world import ConsensusWorld
+from sim.seeds import play_many, seeds_parser
 from sim.wires import Faults
 
 __all__ = ["History", "named", "play", "play_unsafe"]
@@ -137,27 +136,13 @@ def _told(world: ConsensusWorld, history: History) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, help="one, told in full")
-    parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = seeds_parser(__doc__).parse_args()
     if arguments.seed is not None:
         print(play(arguments.seed))
         return
-    started, events, bad, heights, rotations = time.monotonic(), 0, 0, 0, 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        try:
-            history = play(seed)
-        except Breach as breach:
-            bad += 1
-            print(breach)
-            continue
-        events, heights, rotations = events + history.events, heights + history.height, rotations + history.rotations
-        if history.stuck:
-            bad += 1
-            print(history)
-    seconds = time.monotonic() - started
+    histories, bad, seconds = play_many(arguments, play, lambda history: history.stuck)
+    heights, rotations = sum(history.height for history in histories), sum(history.rotations for history in histories)
+    events = sum(history.events for history in histories)
     print(f"{arguments.seeds} seeds, {bad} bad, {heights} blocks, {rotations} rotations, {events} events, {events / seconds:.0f}/s")
     sys.exit(1 if bad else 0)
 

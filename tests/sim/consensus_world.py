@@ -50,18 +50,15 @@ from qustream.rules.rotation import leaders
 from qustream.wire.codec import encode
 from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, ConsensusMessage, Kind, Proposal, Statement, Vote, header_digest
 from sim.clockwork import Clockwork
+from sim.seeds import Breach
 from sim.wires import REGIONS, Wires
 
-__all__ = ["CHAIN", "Breach", "ConsensusWorld", "Validator", "sign"]
+__all__ = ["CHAIN", "ConsensusWorld", "Validator", "sign"]
 
 CHAIN = "simulated"
 SIGN_US, VERIFY_US, PERSIST_US = 600, 120, 500
 SIGNATURE_BYTES = 2420
 AHEAD_OK_MS = 500
-
-
-class Breach(AssertionError):
-    """What must never be."""
 
 
 def sign(number: int, statement: Statement) -> bytes:

@@ -1,15 +1,13 @@
 """One random history of a gossip network, all of it from a seed: who is evil, what goes wrong with the lines, who crashes, who says what.
 
 PYTHONPATH=tests python -m sim.gossip_histories --seed 17        see one again
-scripts/soak sim --seeds 1000                                    many
+scripts/soak gossip --seeds 1000                                 many
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import time
 from dataclasses import dataclass, field
 
 from qustream.wire.gossip import Topic
@@ -19,7 +17,8 @@ from sim.byzantine.liar import Liar
 from sim.byzantine.promiser import Promiser
 from sim.byzantine.pusher import Pusher
 from sim.byzantine.silent import Silent
-from sim.gossip_world import Breach, GossipWorld
+from sim.gossip_world import GossipWorld
+from sim.seeds import play_many, seeds_parser
 from sim.wires import Faults
 
 __all__ = ["History", "play"]
@@ -107,28 +106,12 @@ def _happens(world: GossipWorld, chance: random.Random, down: dict[int, int], sa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, help="one, told in full")
-    parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = seeds_parser(__doc__).parse_args()
     if arguments.seed is not None:
         print(play(arguments.seed))
         return
-    started, events, bad, copies = time.monotonic(), 0, 0, 0.0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        try:
-            history = play(seed)
-        except Breach as breach:
-            bad += 1
-            print(breach)
-            continue
-        events += history.events
-        copies = max(copies, history.copies)
-        if history.missing or history.grey:
-            bad += 1
-            print(history)
-    seconds = time.monotonic() - started
+    histories, bad, seconds = play_many(arguments, play, lambda history: history.missing or history.grey)
+    events, copies = sum(history.events for history in histories), max((history.copies for history in histories), default=0.0)
     print(
         f"{arguments.seeds} seeds, {bad} bad, {events} events, {events / seconds:.0f}/s, at most {copies} copies of a large message a node"
     )

@@ -36,19 +36,16 @@ from qnode.core.gossip_events import (
 from qustream.rules.peering import message_id, offsets, ring
 from qustream.wire.gossip import GossipAnnounce, GossipMessage, GossipPull, GossipPush, Topic
 from sim.clockwork import Clockwork
+from sim.seeds import Breach
 from sim.wires import REGIONS, Wires
 
-__all__ = ["Breach", "Byzantine", "GossipWorld", "Honest"]
+__all__ = ["Byzantine", "GossipWorld", "Honest"]
 
 HEARTBEAT_US = 1_000_000
 LINKS_OUT = 8
 # What a check costs: two signatures.
 CHECK_US = 500
 BAD, OLD = b"bad", b"old"
-
-
-class Breach(AssertionError):
-    """What must never be."""
 
 
 class Byzantine(Protocol):

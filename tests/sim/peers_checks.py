@@ -9,18 +9,15 @@ from qnode.core import peers_events as pe
 from qnode.core import peers_limits as limits
 from qnode.core.gossip_limits import LINKS_MAX
 from qustream.rules.peering import assigned_peers, prefix, ring
+from sim.seeds import Breach
 
 if TYPE_CHECKING:
     from sim.peers_world import Honest, PeersWorld
 
-__all__ = ["Breach", "complaints", "effects", "honest_links", "state"]
+__all__ = ["complaints", "effects", "honest_links", "state"]
 
 # Assigned inbound links of three epochs, and our own assigned nodes that came to us.
 BESIDE_MAX = 16
-
-
-class Breach(AssertionError):
-    """What must never be."""
 
 
 def must(world: PeersWorld, holds: bool, what: str) -> None:

@@ -2,15 +2,13 @@
 
 PYTHONPATH=tests python -m sim.peers_histories --seed 17             see one again
 PYTHONPATH=tests python -m sim.peers_histories --seed 17 --eclipse   an attack on one node
-scripts/soak peers --seeds 1000                                      many of both
+scripts/soak peers --seeds 1000                                      many, and a quarter as many attacks
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +18,8 @@ from sim.byzantine.eclipser import Eclipser
 from sim.byzantine.flapper import Flapper
 from sim.byzantine.refuser import Refuser
 from sim.peers_checks import complaints, honest_links
-from sim.peers_world import Breach, Evil, PeersWorld, Place
+from sim.peers_world import Evil, PeersWorld, Place
+from sim.seeds import play_many, seeds_parser
 
 __all__ = ["Eclipse", "History", "play", "play_eclipse"]
 
@@ -212,29 +211,15 @@ def _watch(world: PeersWorld, told: Eclipse, duration_ms: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, help="one, told in full")
+    parser = seeds_parser(__doc__)
     parser.add_argument("--eclipse", action="store_true", help="with --seed: the attack of this seed")
     parser.add_argument("--strong", action="store_true", help="and with every place taken")
-    parser.add_argument("--seeds", type=int, default=200, help="so many, from --first on, and a quarter as many attacks")
-    parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.seed is not None:
         print(play_eclipse(arguments.seed, is_strong=arguments.strong) if arguments.eclipse else play(arguments.seed))
         return
-    started, events, bad = time.monotonic(), 0, 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        try:
-            history = play(seed)
-        except Breach as breach:
-            bad += 1
-            print(breach)
-            continue
-        events += history.events
-        if history.wrong:
-            bad += 1
-            print(history)
-    seconds = time.monotonic() - started
+    histories, bad, seconds = play_many(arguments, play, lambda history: history.wrong)
+    events = sum(history.events for history in histories)
     print(f"{arguments.seeds} seeds, {bad} bad, {events} events, {events / seconds:.0f}/s")
     attacks = [
         play_eclipse(seed, is_strong=seed % 10 == 0) for seed in range(arguments.first, arguments.first + arguments.seeds // 4)

@@ -33,12 +33,11 @@ from qustream.wire.peers import LinkReason
 from sim import peers_checks as checks
 from sim.clockwork import Clockwork
 from sim.gossip_world import size_of
-from sim.peers_checks import Breach
 from sim.peers_evil import Evil
 from sim.peers_lines import Conn, Lines
 from sim.wires import REGIONS, Wires
 
-__all__ = ["Breach", "Evil", "Honest", "PeersWorld", "Place"]
+__all__ = ["Evil", "Honest", "PeersWorld", "Place"]
 
 CHAIN = "sim"
 TICK_US, CHECK_US = 1_000_000, 900

@@ -9,7 +9,8 @@ import pytest
 
 from qnode.core.consensus import Consensus
 from sim.consensus_histories import play, play_unsafe
-from sim.consensus_world import Breach, ConsensusWorld
+from sim.consensus_world import ConsensusWorld
+from sim.seeds import Breach
 
 SEEDS, PART = 24, 6
 
