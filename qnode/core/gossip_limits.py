@@ -85,8 +85,8 @@ SEEN_MAX = 131_072
 LAZY_MS, LAZY_LINKS = 3_000, 3
 # Score, in whole points; see the table of the specification.
 SCORE_GOOD_MAX = 100
-SCORE_BAD, SCORE_UNKEPT, SCORE_UNASKED, SCORE_OVER = -100, -10, -5, -2
-# Promises that are not kept are charged once in so long: a line that stood still for a few seconds is no liar's.
+SCORE_BAD, SCORE_UNKEPT, SCORE_UNASKED, SCORE_OVER = -100, -20, -5, -2
+# Promises that are not kept are charged once in so long: a line that stood still for ten seconds is no liar's.
 UNKEPT_EVERY_MS = 1_000
 SCORE_MESH_MIN, SCORE_KEPT_MIN, SCORE_GREY = 0, -50, -200
 # A tenth of the score goes every ten seconds: an evil hour is forgotten in a few minutes, a good one too.

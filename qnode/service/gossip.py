@@ -34,7 +34,7 @@ from qnode.core.gossip_events import (
     Wake,
 )
 from qustream.wire.codec import encode
-from qustream.wire.gossip import GossipMessage, GossipPush, Topic
+from qustream.wire.gossip import GossipAnnounce, GossipMessage, GossipPush, Topic
 
 __all__ = ["GossipService", "Judge", "TopicCount", "Verdict"]
 
@@ -106,8 +106,16 @@ class GossipService:
                 count = self.topics[message.topic]
                 count.messages_in += 1
                 count.bytes_in += len(message.body)
+            elif type(message) is GossipAnnounce and not all(news.topic in self._judges for news in message.entries):
+                message = self._of_use(message)
+                if not message.entries:
+                    continue
             if effects := step(core, Heard(peer, message), now_ms):  # at once: who is expelled for it is not heard any further
                 self._perform(effects, now_ms)
+
+    def _of_use(self, message: GossipAnnounce) -> GossipAnnounce:
+        """Without the news of topics that nobody here judges: their bodies would be pulled in vain, and the news passed on for nothing."""
+        return GossipAnnounce(tuple(news for news in message.entries if news.topic in self._judges))
 
     def publish(self, topic: Topic, body: bytes) -> None:
         """Say something to all nodes. It must be good, new, and no longer than its topic allows."""

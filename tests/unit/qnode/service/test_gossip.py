@@ -92,6 +92,11 @@ async def test_a_topic_that_nobody_judges_is_of_no_use() -> None:
         assert wire.said == []
         assert gossip.core.links[A].score == 0
         assert not gossip.bad.total()
+        entries = [Announced(bytes([number]) * 32, topic, 5000, True) for number, topic in enumerate(Topic)]
+        gossip.heard(A, [GossipAnnounce(tuple(entries)), GossipAnnounce((entries[0],))])  # what it tells of the same is not pulled
+        assert wire.to(A) == [GossipPull((entries[Topic.ANNOUNCEMENT - 1].id,))]
+        assert {type(message) for message in wire.to(B)} == {GossipAnnounce}
+        assert gossip.core.sizes["pulls"] == 1
 
 
 async def test_a_judge_that_takes_its_time_is_waited_for() -> None:
