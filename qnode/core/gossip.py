@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from qnode.core import gossip_limits as limits
+from qnode.core.chance import Chance
 from qnode.core.gossip_events import (
     Check,
     DelayMeasured,
@@ -39,7 +40,7 @@ from qnode.core.gossip_events import (
 )
 from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
 from qnode.core.gossip_link import Link, Past
-from qnode.core.gossip_mesh import dealt, newcomers, takes_in, tend
+from qnode.core.gossip_mesh import newcomers, takes_in, tend
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_spread import bets, near_first, news_of
 from qustream.rules.peering import message_id
@@ -339,10 +340,9 @@ class Gossip:
         if not recent:
             return
         others = [link for link in self.links.values() if not link.in_mesh]
-        for link in [*fresh, *dealt(others, limits.LAZY_LINKS, draw)]:
+        for link in [*fresh, *Chance(draw).dealt(others, limits.LAZY_LINKS)]:
             fit = (item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms))
-            unaware = list(islice(fit, ENTRIES_MAX))
-            if unaware:
+            if unaware := list(islice(fit, ENTRIES_MAX)):
                 for item in unaware:
                     item.mark(link.peer, TOLD)
                 entries = tuple(Announced(item.id, item.topic, item.size, True) for item in unaware)

@@ -47,7 +47,7 @@ class LinkClosed(Plain, frozen=True):
 
 class DelayMeasured(Plain, frozen=True):
     """How far a peer is: one way, in ms, half of the smoothed round trip that the system keeps for the connection. It is told when the
-    link has been opened and once every ten seconds or so; a link of which it was never told counts as far. A peer that answers late makes
+    link has been opened and every half minute; a link of which it was never told counts as far. A peer that answers late makes
     itself look farther than it is, so little follows from it: whom a body goes to first, and to whom unasked."""
 
     peer: bytes

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from qnode.core import peers_limits as limits
 from qnode.core import peers_places as places
-from qnode.core.peers_chance import Chance
+from qnode.core.chance import Chance
 from qnode.core.peers_dialling import Dialling, Wanted
 from qnode.core.peers_events import (
     AddressesLearnt,
@@ -85,15 +85,6 @@ class Peers:
     def unreached(self) -> int:
         """Known nodes that did not answer when they were last dialled, and are not linked."""
         return sum(peer not in self.links for peer in self._dialling.attempts.failing())
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether the registry has us."""
-        return self.network.is_listed
-
-    @property
-    def is_unreachable(self) -> bool:
-        return self.reach.is_unreachable
 
     @property
     def next_dials(self) -> list[Wanted]:

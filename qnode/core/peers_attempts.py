@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from qnode.core.peers_chance import Chance
+from qnode.core.chance import Chance
 from qnode.core.peers_events import Purpose
 from qnode.core.peers_limits import (
     BACKOFF_ALONE_MAX_MS,

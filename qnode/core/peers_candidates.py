@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
-from qnode.core.peers_chance import Chance
 from qnode.core.peers_events import Known, Purpose
 from qnode.core.peers_limits import SAMPLES, SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL
 from qnode.core.peers_link import PeerLink

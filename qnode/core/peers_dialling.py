@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qnode.core import peers_limits as limits
+from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
 from qnode.core.peers_candidates import Candidates, Standing, Taken
-from qnode.core.peers_chance import Chance
 from qnode.core.peers_events import Dial, Purpose
 from qnode.core.peers_link import Links
 from qnode.core.peers_network import Network

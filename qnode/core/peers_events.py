@@ -88,7 +88,8 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class LinkAsked:
-    """A peer, whose id is proven, asks that its connection be a link. Answered by `Admit` or `Refuse` of this link."""
+    """A peer, whose id is proven, asks that its connection be a link. Answered by `Admit` or `Refuse` of this link. `reason` is its word,
+    and nothing follows from it."""
 
     link: int
     peer: bytes

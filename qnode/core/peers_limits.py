@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from qustream.rules.peering import ASSIGNED_LINKS
-
-__all__ = ["ASSIGNED_LINKS"]
-
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 
 # --- outbound

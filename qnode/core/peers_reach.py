@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qnode.core.peers_chance import Chance
+from qnode.core.chance import Chance
 from qnode.core.peers_limits import DIAL_BACK_EVERY_MS, DIAL_BACK_FIRST_MS, DIAL_BACK_PEERS, REACHED_MS
 from qnode.core.peers_link import PeerLink
 

@@ -21,7 +21,6 @@ from qustream.errors import QuStreamError
 from qustream.transport.limits import PIECE_BYTES, Channel
 from qustream.wire.codec import decode
 from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipAnnounce, GossipMessage, GossipPull
-from qustream.wire.peers import LinkReason
 
 __all__ = ["NODE_CHANNELS", "WORK_BURST", "WORK_RATE_PER_S", "Answer", "BulkTaker", "GossipTaker", "Session"]
 
@@ -47,7 +46,7 @@ BulkTaker: TypeAlias = Callable[["Session", Sequence[bytes | bytearray]], Awaita
 
 class Session:
     """A connection that is entered. `number`: of this connection alone; `ours`: we opened it; `prefix`: of the address at its other end;
-    `reason`: why it is or wants to be a link; `opened_s`: of trio's clock."""
+    `opened_s`: of trio's clock."""
 
     def __init__(self, number: int, connection: Connection, *, ours: bool, prefix: str = "") -> None:
         self.number, self.connection, self.ours, self.prefix = number, connection, ours, prefix
@@ -55,7 +54,6 @@ class Session:
         self._post = connection.post
         self.address = connection.remote  # where it is connected to, or from
         self.height = connection.peer.hello.height  # of the network as its peer sees it, as it says
-        self.reason: LinkReason | None = None
         self.is_link = False
         self.opened_s = trio.current_time()
         self.linked_s = 0.0
@@ -75,14 +73,9 @@ class Session:
         """Read at this pace from now on."""
         self._pace = self.connection.pace = pace
 
-    def await_acceptance(self, reason: LinkReason) -> None:
-        """We ask for a link: gossip that comes from now on is kept until `begin`, or until `give_up`."""
-        self.reason = reason
+    def await_acceptance(self) -> None:
+        """We ask for a link: gossip that comes from now on is kept until `release_early`, or until it is hung up."""
         self._early = []
-
-    def give_up(self) -> None:
-        """It has been refused."""
-        self._early = None
 
     def begin(self, take: GossipTaker) -> None:
         """It is a link from now on; what its peer says goes to `take`."""

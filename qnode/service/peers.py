@@ -1,7 +1,15 @@
 """Runs the peers core: tells it what happens, performs what it orders, and holds the sessions (`proto/spec/peers.md`).
 
-A connection of a known node, whoever opened it, is a session. It becomes a link when the core admits it, and gossip hears of it then. What
-becomes of a dial, and of a link, is told to the core once.
+How it fits together. A connection of a known node, whoever opened it, is a `Session` (`qnode.net.session`), and the `Hub` has all of them.
+It becomes a *link* when the core admits it, and gossip hears of it then.
+
+    registry, clock ─▶ KnownNodes ─▶ core.peers: whom to dial, admit, hang up ─▶ Dialer ─▶ Session ◀─ the listener (`talk`)
+    Session, channel gossip ─▶ GossipService ─▶ core.gossip ─▶ judges of topics; to other sessions by the hub; `Expel` ─▶ core.peers
+    Session, channel request ─▶ Desk, by tag: links and records (PeerAnswers), bulk, network file, probe; all else: keys
+    Session, channel bulk ─▶ Bulk ─▶ core.bulk ─▶ PieceStore
+
+The cores decide and wait for nothing; the services here and in `qnode.net` tell them what happens and do what they order, each event to its
+end before the next. What becomes of a dial, and of a link, is told to the core once. `peers_view` and `peers_status` show it to operators.
 """
 
 from __future__ import annotations

@@ -133,11 +133,6 @@ class Network:
         return "reached" if reach.is_reached(self._service.steady_ms()) else "unknown"
 
     @property
-    def is_unreachable(self) -> bool:
-        """Those who were asked to dial back did not get through."""
-        return self._service.core.is_unreachable
-
-    @property
     def reached_ms(self) -> int:
         """When a known node last came in; 0 if none has."""
         return self._service.core.reach.reached_ms or 0

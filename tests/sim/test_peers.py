@@ -17,7 +17,6 @@ from qnode.core.peers_book import AddressBook
 from qnode.core.peers_candidates import Candidates
 from qnode.core.peers_dialling import Dialling
 from qnode.core.peers_events import Expelled, LinkAsked, LinkLost
-from qnode.core.peers_reach import Reach
 from sim.byzantine.address_flooder import NOWHERE, AddressFlooder
 from sim.byzantine.refuser import Refuser
 from sim.peers_checks import complaints, honest_links
@@ -175,7 +174,6 @@ def test_a_node_that_nobody_reaches_knows_it() -> None:
     world = village(8)
     del world.lines.where[world.address[2]]
     world.run_ms(60_000 + limits.DIAL_BACK_FIRST_MS)
-    reach = {number: node.core.is_unreachable for number, node in world.honest.items()}
+    reach = {number: node.core.reach.is_unreachable for number, node in world.honest.items()}
     assert [number for number, is_unreachable in reach.items() if is_unreachable] == [2]
-    assert isinstance(world.honest[2].core.reach, Reach)
     assert len(honest_links(world, 2)) == 7

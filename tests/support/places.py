@@ -18,7 +18,8 @@ PAGES = 80  # above the base port: the status pages
 def host(net: int) -> str:
     """A loopback address of this process alone, so that a port which a test gave back is still there when it comes again.
 
-    7: the programs of others, 8: nodes, 9: QRNG servers. `scripts/testnet.py` has 127.1.0.1 to 127.6.0.1 and 127.100.0.1."""
+    7: the programs of others, 8: nodes, 9: QRNG servers, 30 to 39: circles, from 40: towns, from 120: attackers. `scripts/testnet.py` has
+    127.1.0.1 to 127.6.0.1 and 127.100.0.1."""
     return f"127.{net}.{WORKER}.1"
 
 

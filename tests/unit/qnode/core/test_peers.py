@@ -394,11 +394,11 @@ def test_two_peers_that_cannot_dial_back_make_us_unreachable_until_somebody_come
     asked = of(AskDialBack, node.runs(70))
     assert len(asked) == limits.DIAL_BACK_PEERS
     for ask in asked:
-        assert not node.core.is_unreachable
+        assert not node.core.reach.is_unreachable
         node.does(DialBackTold(ask.peer, False))
-    assert node.core.is_unreachable
+    assert node.core.reach.is_unreachable
     node.asks(name(40))
-    assert not node.core.is_unreachable
+    assert not node.core.reach.is_unreachable
     assert not of(AskDialBack, node.runs(500))
 
 
@@ -407,5 +407,5 @@ def test_a_node_that_the_registry_does_not_have_asks_now_and_then() -> None:
     del nodes[ME]
     node = Node(nodes)
     node.down = set(nodes)
-    assert not node.core.is_listed
+    assert not node.core.network.is_listed
     assert 3 <= len(of(Dial, node.runs(60))) <= 5

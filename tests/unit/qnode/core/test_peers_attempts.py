@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qnode.core import peers_limits as limits
+from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
-from qnode.core.peers_chance import Chance
 from qnode.core.peers_events import Purpose
 
 NODE, OTHER = bytes(32), bytes([1]) * 32

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from qnode.core import peers_limits as limits
+from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
 from qnode.core.peers_candidates import Candidates, Standing, Taken
-from qnode.core.peers_chance import Chance
 from qnode.core.peers_events import Known
 
 ME = bytes([255]) * 32

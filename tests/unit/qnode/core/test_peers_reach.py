@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qnode.core import peers_limits as limits
-from qnode.core.peers_chance import Chance
+from qnode.core.chance import Chance
 from qnode.core.peers_events import Purpose
 from qnode.core.peers_link import PeerLink
 from qnode.core.peers_reach import Reach

@@ -13,7 +13,6 @@ from qustream.errors import QuStreamError
 from qustream.transport.limits import CHANNEL_LIMITS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.gossip import Announced, GossipAnnounce, GossipGraft, GossipMessage, GossipPull, GossipPush, Topic
-from qustream.wire.peers import LinkReason
 
 Heard = list[tuple[bytes, GossipMessage]]
 
@@ -66,7 +65,7 @@ async def test_what_comes_before_the_acceptance_is_heard_after_it() -> None:
     async with facing() as (alice, bob):
         heard: Heard = []
         [ours], [theirs] = alice.sessions, bob.sessions
-        ours.await_acceptance(LinkReason.CHOSEN)
+        ours.await_acceptance()
         theirs.say(encode(push(1)))
         await until(lambda: ours.messages_in == 1)
         ours.begin(lambda peer, messages: heard.extend((peer, message) for message in messages))
@@ -82,7 +81,7 @@ async def test_no_more_is_kept_before_the_acceptance_than_the_bound(count: int, 
     async with facing() as (alice, bob):
         heard: Heard = []
         [ours], [theirs] = alice.sessions, bob.sessions
-        ours.await_acceptance(LinkReason.CHOSEN)
+        ours.await_acceptance()
         for number in range(count):
             theirs.say(encode(push(number, size)))
             await until(lambda number=number: ours.messages_in == number + 1)  # type: ignore[misc]

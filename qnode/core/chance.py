@@ -1,4 +1,5 @@
-"""Chance for a core that has none: a stream of numbers that follows from the 64 random bits of the last tick."""
+"""Chance for a core that has none: a stream of numbers that follows from the 64 random bits of the last tick. Where others must come to
+the same order it is made of hashes (`qustream.rules`); this decides only what one node does by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TypeVar
 __all__ = ["Chance"]
 
 _T = TypeVar("_T")
-# The multiplier of Knuth's 64-bit linear congruential generator (MMIX), as gossip's `shuffled` has it.
+# Knuth's 64-bit linear congruential generator (MMIX): good enough to deal cards by, and the same everywhere.
 _MULTIPLIER, _INCREMENT, _MASK = 6364136223846793005, 1442695040888963407, (1 << 64) - 1
 
 
@@ -32,6 +33,15 @@ class Chance:
     def choice(self, items: Sequence[_T]) -> _T:
         """One of `items`, of which there is one at least."""
         return items[self.below(len(items))]
+
+    def dealt(self, items: Sequence[_T], count: int) -> list[_T]:
+        """`count` of `items`, or all if there are fewer, none of them twice, in an order that is all chance."""
+        out = list(items)
+        count = min(count, len(out))
+        for place in range(count):
+            other = place + self.below(len(out) - place)
+            out[place], out[other] = out[other], out[place]
+        return out[:count]
 
     def about(self, value_ms: int) -> int:
         """`value_ms`, a quarter more or less."""
