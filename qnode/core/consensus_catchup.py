@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Catchup"]
 
-# Peers whose last question is remembered: every validator, and those who look on.
-ASKERS_MAX = 1024
-
 
 class Catchup:
     """When what is said again. `due_ms`: when to be asked next."""
@@ -70,7 +67,7 @@ class Catchup:
         """What we have of it. An answer a second and peer."""
         if now_ms - self._answered_ms.get(peer, -limits.ANSWER_MS) < limits.ANSWER_MS:
             return []
-        if len(self._answered_ms) >= ASKERS_MAX:
+        if len(self._answered_ms) >= limits.QUESTIONS_MAX:
             self._answered_ms.pop(next(iter(self._answered_ms)))
         self._answered_ms[peer] = now_ms
         out: list[Effect] = []

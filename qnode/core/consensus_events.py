@@ -186,7 +186,8 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class SendKept:
-    """Send a peer what was kept: a certificate by rotation, view and kind, or a block by its digest."""
+    """Send a peer what was kept: a certificate by rotation, view and kind, or a block by its digest. Who performs this knows how
+    large that is, and sends no more than 1 MiB of what one question has led to (§6)."""
 
     to: bytes
     rotation: int

@@ -22,6 +22,8 @@ RESEND_VIEWS_MAX = 32
 ASKED_AT_ONCE = 3
 # One answer a second and peer: a certificate of a full set has 240 KiB.
 ANSWER_MS = 1_000
+# Peers whose last question is remembered: every validator, and those who look on.
+QUESTIONS_MAX = 1024
 # Messages of views above the current one: we are at most a few behind if nothing is lost, and certificates let us jump if something is.
 AHEAD_MAX = 64
 # Views above the last final one that are remembered: three hours of nothing but skips.

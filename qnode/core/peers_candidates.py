@@ -13,10 +13,10 @@ from qnode.core.peers_events import Known, Purpose
 from qnode.core.peers_limits import SAMPLES, SCAN_PAUSE_MS, SCAN_PAUSE_SMALL_MS, SCAN_SMALL
 from qnode.core.peers_link import PeerLink
 
-__all__ = ["Candidates", "Standing", "Taken"]
+__all__ = ["Candidates", "Fit", "Taken"]
 
 
-class Standing(IntEnum):
+class Fit(IntEnum):
     """What a link to a node would be: under the rule, or spare in order of preference."""
 
     ABIDES = 0
@@ -72,19 +72,19 @@ class Candidates:
         for it costs less than looking at all."""
         return now_ms < self._scan_after_ms and len(self._others) <= SCAN_SMALL
 
-    def standing(self, node: bytes, taken: Taken) -> Standing | None:
+    def fit(self, node: bytes, taken: Taken) -> Fit | None:
         """What a link to it would be; None if it cannot be one."""
         operator = self._nodes[node].operator
         if operator == self._own_operator:
-            found = Standing.OUR_OPERATOR
+            found = Fit.OUR_OPERATOR
             if self._has_strangers:
                 return None
         elif operator in taken.operators:
-            found = Standing.OPERATOR_TAKEN
+            found = Fit.OPERATOR_TAKEN
         elif self._book.is_outside(node, taken.prefixes):
-            return Standing.ABIDES
+            return Fit.ABIDES
         else:
-            found = Standing.PREFIX_TAKEN
+            found = Fit.PREFIX_TAKEN
         return found if self._book.addresses(node) else None
 
     def draw(
@@ -94,23 +94,23 @@ class Candidates:
         if not self._others or self.is_paused(now_ms):
             return None
 
-        def standing(node: bytes) -> Standing | None:
+        def fit(node: bytes) -> Fit | None:
             if not is_free(node) or self._attempts.ready_ms(node, Purpose.CHOSEN, alone) > now_ms:
                 return None
-            return self.standing(node, taken)
+            return self.fit(node, taken)
 
         for _ in range(min(SAMPLES, len(self._others))):
             node = chance.choice(self._others)
-            if standing(node) is Standing.ABIDES:
+            if fit(node) is Fit.ABIDES:
                 return node
         if now_ms < self._scan_after_ms:
             return None
-        ranks: dict[Standing, list[bytes]] = {}
+        ranks: dict[Fit, list[bytes]] = {}
         for node in self._others:
-            if (rank := standing(node)) is not None:
+            if (rank := fit(node)) is not None:
                 ranks.setdefault(rank, []).append(node)
         best = min(ranks, default=None)
-        if best is None or (best is not Standing.ABIDES and not spare):
+        if best is None or (best is not Fit.ABIDES and not spare):
             self._scan_after_ms = now_ms + (SCAN_PAUSE_MS if len(self._others) > SCAN_SMALL and not alone else SCAN_PAUSE_SMALL_MS)
             return None
         return chance.choice(ranks[best])

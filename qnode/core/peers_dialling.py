@@ -9,7 +9,7 @@ from qnode.core import peers_limits as limits
 from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
-from qnode.core.peers_candidates import Candidates, Standing, Taken
+from qnode.core.peers_candidates import Candidates, Fit, Taken
 from qnode.core.peers_events import Dial, Purpose
 from qnode.core.peers_link import Links
 from qnode.core.peers_network import Network
@@ -124,7 +124,7 @@ class Dialling:
 
     def _under_rule(self, taken: Taken, peer: bytes) -> tuple[str, ...]:
         """The addresses at which a link to it would keep the rule."""
-        if self.candidates.standing(peer, taken) is not Standing.ABIDES:
+        if self.candidates.fit(peer, taken) is not Fit.ABIDES:
             return ()
         return self.book.outside(peer, taken.prefixes)
 

@@ -8,7 +8,7 @@ from qnode.core import peers_limits as limits
 from qnode.core.chance import Chance
 from qnode.core.peers_attempts import Attempts
 from qnode.core.peers_book import AddressBook
-from qnode.core.peers_candidates import Candidates, Standing, Taken
+from qnode.core.peers_candidates import Candidates, Fit, Taken
 from qnode.core.peers_events import Known
 
 ME = bytes([255]) * 32
@@ -75,7 +75,7 @@ def test_spare_ones_break_the_rule_of_prefixes_before_that_of_operators() -> Non
     taken.add("o1", {"10.0.0.0/16"})
     taken.add("o2", set())
     assert {draw.draw(taken, spare=True) for _ in range(50)} == {name(number) for number in range(6)}
-    assert draw.candidates.standing(name(0), taken) is Standing.OPERATOR_TAKEN
+    assert draw.candidates.fit(name(0), taken) is Fit.OPERATOR_TAKEN
 
 
 def test_our_own_operator_is_for_those_who_know_nobody_else() -> None:
