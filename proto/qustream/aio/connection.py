@@ -33,7 +33,7 @@ from qustream.transport.address import parse_address
 from qustream.transport.calls import Answer, CallTable, again, checked, read_rpc
 from qustream.transport.engine import Closed, Engine, Event, LocalMisuse, Permit, PlainEngine, Received
 from qustream.transport.greeting import LocalHello, Peer
-from qustream.transport.limits import PACED_READ_BYTES, SHARED_READ_BYTES, STALL_MS, Channel
+from qustream.transport.limits import PACED_READ_BYTES, REFUSED_WORK, SHARED_READ_BYTES, STALL_MS, Channel
 from qustream.wire.codec import encode
 from qustream.wire.rpc import BODY_MAX_BYTES, Refusal, Request
 
@@ -374,9 +374,9 @@ class Connection:
         if not isinstance(message, Request):
             self._calls.settle(message)
         elif not self._inbox.put_request(message):
-            await self.send(
-                Channel.REQUEST, encode(Refusal(message.id, "E-PEER-LIMIT", "too many requests of this connection are open", 0))
-            )
+            if self.pace is not None:
+                self.pace.spend(REFUSED_WORK, trio.current_time())
+            await self.send(Channel.REQUEST, encode(Refusal(message.id, "E-PEER-LIMIT", "too many requests are open here", 0)))
 
     def _closed_by(self, event: Closed) -> None:
         error = event.error or fault("E-PEER-CLOSED", "the peer closed the connection")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 from support.peers_town import until
-from support.session_pair import ALICE, BOB, facing
+from support.session_pair import ALICE, BOB, End, facing
 
 from qnode.net import session as module
 from qnode.net.session import EARLY_MAX, EARLY_MAX_BYTES, WORK_BURST
 from qustream.errors import QuStreamError
-from qustream.transport.limits import CHANNEL_LIMITS, Channel
+from qustream.transport.limits import CHANNEL_LIMITS, REFUSED_WORK, REQUESTS_MAX, REQUESTS_WORKED_ON_MAX, Channel
 from qustream.wire.codec import encode
 from qustream.wire.gossip import Announced, GossipAnnounce, GossipGraft, GossipMessage, GossipPull, GossipPush, Topic
 
@@ -201,3 +201,32 @@ async def test_who_makes_too_much_work_is_read_more_slowly() -> None:
             answered.append(await ours.call(b"ab", 60_000, max_answer_bytes=9))
         assert answered == []
         assert theirs.messages_in == 1
+
+
+async def test_a_request_above_the_bound_counts_as_one_that_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(End, "answer", never)
+    async with facing() as (alice, bob):
+        [ours], [theirs] = alice.sessions, bob.sessions
+        refused: list[str] = []
+
+        async def ask() -> None:
+            try:
+                await ours.call(b"x", 20_000, max_answer_bytes=9)
+            except QuStreamError as error:
+                refused.append(error.code)
+
+        spent: list[int] = []
+        monkeypatch.setattr(module.Bucket, "spend", lambda _bucket, tokens, _now_s: spent.append(tokens) or 0.0)
+        async with trio.open_nursery() as nursery:
+            for _ in range(REQUESTS_MAX + 50):
+                nursery.start_soon(ask)
+            await until(lambda: len(refused) == 50)
+            nursery.cancel_scope.cancel()
+        assert set(refused) == {"E-PEER-LIMIT"}
+        assert theirs.connection.open_requests == REQUESTS_MAX
+        answered = REQUESTS_WORKED_ON_MAX * [module.REQUEST_WORK]
+        assert [tokens for tokens in spent if tokens == REFUSED_WORK] == 50 * [REFUSED_WORK] + answered  # which count the same
