@@ -96,10 +96,11 @@ class Attempts:
         attempt = self._of.get(node)
         if attempt is None or attempt.failures == 0:
             return 0
-        most_ms = BACKOFF_DUE_MAX_MS if purpose in (Purpose.ASSIGNED, Purpose.MESHED) else BACKOFF_MAX_MS * 2
+        until_ms = attempt.until_ms
         if alone:
-            most_ms = BACKOFF_ALONE_MAX_MS
-        until_ms = min(attempt.until_ms, attempt.failed_ms + most_ms)
+            until_ms = min(until_ms, attempt.failed_ms + BACKOFF_ALONE_MAX_MS)
+        elif purpose in (Purpose.ASSIGNED, Purpose.MESHED):
+            until_ms = min(until_ms, attempt.failed_ms + BACKOFF_DUE_MAX_MS)
         return min(until_ms, self._over_ms + BACKOFF_FIRST_MS) if attempt.failed_ms < self._over_ms else until_ms
 
     def is_stale(self, node: bytes, now_ms: int) -> bool:

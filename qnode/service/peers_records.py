@@ -16,6 +16,7 @@ from typing import Protocol
 import trio
 
 from qnode.core.gossip_events import Verdict
+from qnode.core.gossip_limits import TOPIC_LIMITS
 from qnode.core.peers_limits import AHEAD_MAX_MS, RECORD_EVERY_MS
 from qnode.core.peers_records import check_record
 from qnode.net.answers import PAGES_MAX
@@ -35,8 +36,8 @@ from qustream.wire.peers import RECORDS_MAX, AddressAnswer, AddressAsk
 
 __all__ = ["RecordKeeper", "Records"]
 
-# A signed record of eight names of 128 characters has 4.5 KiB.
-RECORD_MAX_BYTES = 5 * 1024
+# What gossip carries, no record is larger.
+RECORD_MAX_BYTES = TOPIC_LIMITS[Topic.ADDRESS].body_max_bytes
 # Verified in one visit to a thread: 64 × 0.4 ms, and then others have their turn.
 VERIFIED_AT_ONCE_MAX = 64
 FLUSH_S = 2.0  # between two writes to the disk
