@@ -46,6 +46,14 @@ LINKS_OUT = 8
 # What a check costs: two signatures.
 CHECK_US = 500
 BAD, OLD = b"bad", b"old"
+SIZES_MAX = {
+    "links": limits.LINKS_MAX,
+    "mesh": limits.MESH_MAX + 1,  # one more between a graft of theirs and the next heartbeat
+    "seen": limits.SEEN_MAX,
+    "pulls": limits.PULLS_MAX,
+    "checks": limits.CHECKS_MAX,
+    "kept_bytes": limits.KEEP_BYTES,
+}
 
 
 class Byzantine(Protocol):
@@ -292,12 +300,8 @@ class GossipWorld:
 
     def _check(self, node: Honest) -> None:
         sizes = node.core.sizes
-        self._must(sizes["links"] <= limits.LINKS_MAX, f"{sizes}")
-        self._must(sizes["mesh"] <= limits.MESH_MAX + 1, f"{sizes}")  # one more between a graft of theirs and the next heartbeat
-        self._must(sizes["seen"] <= limits.SEEN_MAX, f"{sizes}")
-        self._must(sizes["pulls"] <= limits.PULLS_MAX, f"{sizes}")
-        self._must(0 <= sizes["checks"] <= limits.CHECKS_MAX, f"{sizes}")
-        self._must(0 <= sizes["kept_bytes"] <= limits.KEEP_BYTES, f"{sizes}")
+        if not all(0 <= sizes[name] <= most for name, most in SIZES_MAX.items()):
+            self._must(False, f"{sizes}")
         self._must(all(link.pulls >= 0 for link in node.core.links.values()), "a peer owes less than nothing")
 
     def _must(self, holds: bool, what: str) -> None:
