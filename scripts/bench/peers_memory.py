@@ -3,7 +3,7 @@
 A process with one node's gossip service, hub and sessions (`gossip_ours.py`) is linked over PQ-TLS to peers of another process, which run
 the same. Its resident memory is read with 8 links, with 64 and with 200, each time after gossip has passed over all of them: small
 messages both ways, and a large one that the node was told of and pulled. A link's cost is the difference for each link above the eight.
-What the node keeps for those who pull is full from the start. A real node takes 32 links at most; here the bound is lifted, for more of
+What the node keeps for those who pull is full from the start. A real node takes 64 links at most; here the bound is lifted, for more of
 them tell a link's cost from what the process needs anyhow. Each round is a new process. There is no other side; the target is absolute.
 """
 
