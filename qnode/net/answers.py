@@ -41,6 +41,8 @@ NODE_TAGS = range(70, 90)
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
 DIAL_BACKS_MAX, DIAL_BACKS_MS = 1, 60_000
+# Whoever leads us to somebody else's door: or one node could send all others to knock at a victim's, eight times a minute each.
+ASTRAY_MAX, ASTRAY_MS = 1, 3_600_000
 # Of all peers together: at most sixteen handshakes that others have asked for.
 DIAL_BACKS_AT_ONCE_MAX = 2
 # Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §9).
@@ -100,15 +102,20 @@ class Quota:
         self._most, self._span_s = most, span_ms / 1000
         self._since: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
-    def spend(self, peer: bytes) -> None:
-        """One more. Errors: `E-PEER-LIMIT`, with the time until there is one again."""
+    def check(self, peer: bytes) -> tuple[float, int]:
+        """Since when, and how many it has had. Errors: `E-PEER-LIMIT`, with the time until there is one again."""
         now_s = trio.current_time()
         since_s, count = self._since.get(peer, (now_s, 0))
         if now_s - since_s >= self._span_s:
-            since_s, count = now_s, 0
+            return now_s, 0
         if count >= self._most:
             left_ms = int((since_s + self._span_s - now_s) * 1000) + 1
             raise fault("E-PEER-LIMIT", "asked too often", retry_after_ms=left_ms)
+        return since_s, count
+
+    def spend(self, peer: bytes) -> None:
+        """One more. Errors: as `check`."""
+        since_s, count = self.check(peer)
         self._since[peer] = (since_s, count + 1)
         self._since.move_to_end(peer)
         if len(self._since) > QUOTAS_MAX:
@@ -142,6 +149,7 @@ class PeerAnswers:
         self._host, self._dialer = host, dialer
         self._pages = Quota(PAGES_MAX, PAGES_MS)
         self._dial_backs = Quota(DIAL_BACKS_MAX, DIAL_BACKS_MS)
+        self._astray = Quota(ASTRAY_MAX, ASTRAY_MS)
         self._dialling_back = 0
 
     async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
@@ -164,8 +172,9 @@ class PeerAnswers:
         if self._dialling_back >= DIAL_BACKS_AT_ONCE_MAX:
             raise fault("E-PEER-LIMIT", "others are being dialled back", retry_after_ms=DIAL_BACKS_MS)
         peer = session.peer
+        self._astray.check(peer)
         self._dial_backs.spend(peer)
-        addresses = tuple(self._host.addresses_of(peer))
+        addresses = tuple(dict.fromkeys(self._host.addresses_of(peer)))
         # Or who asks from outside would learn what listens where only we can reach it.
         local = _is_from_local(session.connection.remote)
         codes = ["E-DEADLINE"] * len(addresses)
@@ -185,7 +194,14 @@ class PeerAnswers:
                     nursery.start_soon(knock, place)
         finally:
             self._dialling_back -= 1
+        if any(_is_somebody_else(code) for code in codes):
+            self._astray.spend(peer)
         return tuple(DialResult(address, code) for address, code in zip(addresses, codes, strict=True))
+
+
+def _is_somebody_else(code: str) -> bool:
+    """Whether a dial that ended so has found somebody, and not who was looked for."""
+    return code.startswith("E-TLS-") or code in ("E-PEER-IDENTITY", "E-PEER-CHAIN", "E-PEER-VERSION")
 
 
 def _is_from_local(remote: str) -> bool:

@@ -135,3 +135,30 @@ async def test_a_peer_does_not_hear_what_files_of_ours_are_called() -> None:
         with pytest.raises(QuStreamError) as caught:
             await desk.answer(alice.sessions[0], encode(AddressAsk(bytes(32))), 7)
         assert (caught.value.code, caught.value.detail) == ("E-FILE", "")
+
+
+async def test_who_leads_us_to_somebody_elses_door_waits() -> None:
+    class Host:
+        addresses: list[str]
+
+        def addresses_of(self, _node: bytes) -> list[str]:
+            return self.addresses
+
+    async with facing() as (alice, bob):
+        [session], host = bob.sessions, Host()
+        answers = module.PeerAnswers(host, Dialer(BOB, lambda: HELLO))  # type: ignore[arg-type]
+        answers._dial_backs = Quota(100, 60_000)
+        bobs = alice.sessions[0].address
+        dialled = len(bob.sessions)
+        for addresses, codes in (
+            (["127.0.0.1:1"], ["E-PEER-UNREACHABLE"]),  # nobody is there, which is no harm
+            ([bobs, bobs], ["E-PEER-IDENTITY"]),
+        ):
+            host.addresses = addresses
+            answer = decode(await answers.answer(session, encode(DialBackAsk()), 5000), DialBackAnswer, max_bytes=9999)
+            assert [result.code for result in answer.results] == codes
+        with pytest.raises(QuStreamError) as caught:
+            await answers.answer(session, encode(DialBackAsk()), 5000)
+        assert caught.value.code == "E-PEER-LIMIT"
+        assert (caught.value.retry_after_ms or 0) > 3_000_000
+        assert len(bob.sessions) == dialled
