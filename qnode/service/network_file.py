@@ -35,10 +35,12 @@ ASK_MS = 10_000  # a few bytes each way; the answerer may have to hash 64 MiB fi
 # A fetch gets half a minute, and as long as its size takes at 1 Mbit/s.
 FETCH_S, FETCH_BYTES_PER_S = 30.0, 125_000
 LOOK_S = 1.0
+# A file that is not the one in use is read no sooner again, whoever asks: it may have 64 MiB, and the operator may mean it to stay.
+REPLACED_S = 10.0
 # How long a peer waits that told of a file and had none to give: its file may be changing. Doubled each time, begun anew after a while.
 REST_S, REST_MAX_S, REST_FORGOTTEN_S = 2.0, 3600.0, 600.0
-# And one that has come when as many were being fetched as may be, which is not its fault.
-BUSY_REST_S = 5.0
+# And one that has come when as many were being fetched as may be, which is not its fault: sooner than who has to give way for it.
+BUSY_REST_S = 1.0
 # Peers that wait, and objects not to be fetched again: more than a node has links, and than a keeper signs files while a node runs.
 RESTS_MAX, REFUSED_MAX = 1024, 256
 # Offers a peer may ask for in an hour: one for every new file, and its links say so once.
@@ -75,7 +77,7 @@ class NetworkFiles:
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._offers = Quota(OFFERS_MAX, OFFERS_MS)
         self._served: list[FileObject] = []  # the file in use last, the one before it first
-        self._serving = trio.Lock()
+        self._serving, self._replaced_until_s = trio.Lock(), 0.0
         self._judging = trio.Lock()  # one at a time: each is read whole
         self._news = trio.Event()
         self._log = logger("network-file")
@@ -96,8 +98,11 @@ class NetworkFiles:
         async with self._serving:
             used = self._registry.file_in_use
             if not self._served or self._served[-1].digest != used.digest:
+                if trio.current_time() < self._replaced_until_s:
+                    raise fault("E-NOT-HELD", "the file is being replaced")
                 thing = await trio.to_thread.run_sync(FileObject.open, used.path, FILE_MAX_BYTES)
                 if thing.digest != used.digest:
+                    self._replaced_until_s = trio.current_time() + REPLACED_S
                     raise fault("E-NOT-HELD", "the file is being replaced")
                 self._bulk.offer(thing)
                 self._served.append(thing)

@@ -342,11 +342,21 @@ async def test_a_node_with_nothing_newer_says_so(alice: Node, bob: Node) -> None
         assert (offer.height, offer.size) == (1, bob.path.stat().st_size)
 
 
-async def test_a_file_that_is_being_replaced_is_not_offered_under_another_name(alice: Node, bob: Node, world: World) -> None:
+async def test_a_file_that_is_being_replaced_is_not_offered_under_another_name(
+    alice: Node, bob: Node, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(FileObject, "open", lambda path, _most, real=FileObject.open: read.append(path) or real(path))
     bob.path.write_bytes(newer(world))  # and bob has not looked yet
     async with linked(alice, bob) as session:
-        with pytest.raises(QuStreamError, match="E-NOT-HELD"):
-            await session.call(encode(NetworkFileAsk(0)), 5000, max_answer_bytes=64)
+        for _ in range(3):
+            with pytest.raises(QuStreamError, match="E-NOT-HELD"):
+                await session.call(encode(NetworkFileAsk(0)), 5000, max_answer_bytes=64)
+        assert len(read) == 1  # not once for everybody who asks
+        monkeypatch.setattr(network_file, "REPLACED_S", 0.0)
+        bob.files._replaced_until_s = 0.0
+        bob.registry.refresh(world.now_ms)
+        await session.call(encode(NetworkFileAsk(0)), 5000, max_answer_bytes=64)
 
 
 async def test_a_folder_that_cannot_be_made_leaves_the_node_with_its_own_file(alice: Node, bob: Node, world: World) -> None:
