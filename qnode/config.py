@@ -116,9 +116,9 @@ def _check_listen(key: str, address: str) -> None:
 
 def _check_told(key: str, address: str) -> None:
     """What others shall connect to (`proto/spec/peers.md`, §1). They would charge us for anything else."""
-    _address(key, address)
     if not is_address(address):
-        raise fault("E-CONFIG", f"{key}: {address!r}: host:port is needed where others find this node, in at most 128 ASCII characters")
+        such = "such as node.example.org:7400, 192.0.2.7:7400 or [2001:db8::7]:7400"
+        raise fault("E-CONFIG", f"{key}: {address!r}: host:port is needed, where others can connect to this node, {such}")
 
 
 def _address(key: str, address: str) -> Address:

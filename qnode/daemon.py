@@ -101,7 +101,7 @@ class Daemon:
 
     def _peers_status(self) -> PeersStatus:
         if self._peers is None:
-            return PeersStatus()
+            return PeersStatus(enabled=False)
         return peers_status(self._peers.network, self._peers.known, self._bulk.counts() if self._bulk is not None else BulkCounts())
 
     def _link(self, address: str, server: bytes) -> FeedLink:

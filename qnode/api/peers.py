@@ -6,6 +6,8 @@ within bounds: JSON and metrics take them as they are (no label is made of them)
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 from msgspec import Struct
 
@@ -15,6 +17,7 @@ from qustream.wire.json_text import decode_json
 
 __all__ = [
     "DIALS_SHOWN_MAX",
+    "OFF",
     "AddressTried",
     "BulkCounts",
     "DialStatus",
@@ -24,6 +27,7 @@ __all__ = [
     "PeersStatus",
     "TopicCounts",
     "code_shown",
+    "lonely_text",
     "reach_text",
     "shown",
     "tried_text",
@@ -31,6 +35,7 @@ __all__ = [
 
 # What a screen takes. The rest of a large network that is down is counted, not listed.
 DIALS_SHOWN_MAX = 32
+OFF = "none, for the configuration says peers = false"
 _SHOWN_MAX = 80  # characters of an address; the longest numeric one has 47, a name of that length is still told from another
 
 
@@ -61,11 +66,12 @@ class PeerLink(Struct, frozen=True):
 
 class DialStatus(Struct, frozen=True):
     """A node that we want a link to and have none. `purpose`: assigned, chosen, meshed. `code`: why the last dial failed, '' if none has.
-    `next_ms`: when it is dialled again, 0 while it is being dialled."""
+    `addresses`: the network file's. `next_ms`: when it is dialled again, 0 while it is being dialled."""
 
     node: str
     operator: str
     node_class: str
+    addresses: tuple[str, ...]
     purpose: str
     tries: int
     code: str
@@ -110,7 +116,7 @@ class BulkCounts(Struct, frozen=True):
 
 
 class PeersStatus(Struct, frozen=True):
-    """All of it.
+    """All of it. `enabled`: false where the configuration says `peers = false`; then nothing else is known.
 
     `known`: nodes a link could lead to, of them `unreached` did not answer when they were last dialled. `links`: all that stand.
     `dials`: the first `DIALS_SHOWN_MAX` of `wanted` nodes we want a link to and have none. `dialled`: dials by what came of them,
@@ -120,6 +126,7 @@ class PeersStatus(Struct, frozen=True):
     node last connected to us, 0 if none has; `tried`: what came of our addresses when a peer last dialled back; `seen_at`: where peers
     see us. `height_max`: the highest version of the network file a link speaks of."""
 
+    enabled: bool = True
     known: int = 0
     unreached: int = 0
     wanted: int = 0
@@ -144,10 +151,11 @@ class PeersStatus(Struct, frozen=True):
 
 
 class PeersPage(Struct, frozen=True):
-    """The page `/v1/peers`: whose peers these are, and when."""
+    """The page `/v1/peers`: whose peers these are, and when. `height`: the version of the network file in use here."""
 
     node: str
     addresses: tuple[str, ...]
+    height: int
     epoch: int
     now_ms: int
     network: PeersStatus
@@ -175,6 +183,13 @@ def code_shown(code: str) -> str:
 def tried_text(tried: tuple[AddressTried, ...]) -> str:
     """What came of each of our addresses."""
     return "; ".join(f"{shown(each.address)} {code_shown(each.code) if each.code else 'reached'}" for each in tried)
+
+
+def lonely_text(network: PeersStatus) -> str:
+    """That no link stands, and what the last dial to each node that is wanted came to."""
+    failed = Counter(code_shown(dial.code) for dial in network.dials if dial.code)
+    ended = ", ".join(f"{code} {count}" for code, count in sorted(failed.items()))
+    return f"none of {network.known} known nodes is linked; the last dials ended with: {ended or 'nothing yet'}"
 
 
 def reach_text(network: PeersStatus, now_ms: int) -> str:

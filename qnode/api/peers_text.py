@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from qnode.api.peers import DialStatus, PeerLink, PeersPage, code_shown, reach_text, shown, tried_text
+from qnode.api.peers import OFF, DialStatus, PeerLink, PeersPage, code_shown, reach_text, shown, tried_text
 from qnode.api.spans import span_text
 
 __all__ = ["peers_text"]
@@ -49,6 +49,8 @@ COLUMNS = (
 def peers_text(page: PeersPage, width: int | None = None) -> str:
     """All of the page; `width`: the columns of the screen, None where there is none."""
     network, now_ms = page.network, page.now_ms
+    if not network.enabled:
+        return f"links: {OFF}"
     lines = _table(sorted(network.links, key=_order), now_ms, width)
     if network.dials:
         lines += ["", f"wanted, not linked: {network.wanted}"]
@@ -87,7 +89,8 @@ def _dial(dial: DialStatus, now_ms: int) -> str:
     when = "being dialled" if not dial.next_ms else f"again in {span_text(dial.next_ms - now_ms)}"
     why = f"{code_shown(dial.code)}, {when}" if dial.code else when
     tries = f", {dial.tries} tries" if dial.tries > 1 else ""
-    return f"  {_id(dial.node)} {_operator(dial.operator)} ({dial.node_class}, {dial.purpose}): {why}{tries}"
+    where = f" at {shown(dial.addresses[0])}" if dial.addresses else ""
+    return f"  {_id(dial.node)} {_operator(dial.operator)} ({dial.node_class}, {dial.purpose}){where}: {why}{tries}"
 
 
 def _totals(page: PeersPage) -> list[str]:
@@ -99,7 +102,7 @@ def _totals(page: PeersPage) -> list[str]:
     lines = [
         f"{ways['out']} out, {ways['in']} in, {meshed} of them in the mesh; grey-listed: {network.greylisted}{anchors}",
         f"{network.known} nodes known, {network.unreached} of them did not answer when last dialled",
-        f"this node {_id(page.node)} in epoch {page.epoch}: {reach_text(network, page.now_ms)}",
+        f"this node {_id(page.node)} in epoch {page.epoch}, version {page.height} of the network file: {reach_text(network, page.now_ms)}",
     ]
     if network.tried:
         lines.append(f"its addresses, when another node last connected to them: {tried_text(network.tried)}")
@@ -107,8 +110,8 @@ def _totals(page: PeersPage) -> list[str]:
         lines.append(f"seen at {', '.join(shown(address) for address in network.seen_at)}")
     lines += [
         f"dials: {_counts(network.dialled)}; refused to others: {_counts(network.refused)}",
-        f"gossip: {_size(in_bytes)} in, {_size(out_bytes)} out, {gossip.duplicates} messages in vain, {gossip.dropped} dropped, "
-        f"{gossip.bad} bad, {gossip.expelled} peers shown out",
+        f"gossip, bodies alone: {_size(in_bytes)} in, {_size(out_bytes)} out, {gossip.duplicates} messages in vain, "
+        f"{gossip.dropped} dropped, {gossip.bad} bad, {gossip.expelled} peers shown out",
         f"bulk: {network.bulk.served} served, {network.bulk.fetched} fetched, {network.bulk.failed} failed; "
         f"{_size(network.bulk.bytes_in)} in, {_size(network.bulk.bytes_out)} out",
     ]

@@ -10,7 +10,7 @@ from itertools import accumulate
 import msgspec
 from msgspec import Struct
 
-from qnode.api.peers import GossipCounts, PeersPage, PeersStatus, reach_text, shown
+from qnode.api.peers import OFF, GossipCounts, PeersPage, PeersStatus, reach_text, shown
 from qnode.api.spans import span_text
 from qustream.errors import CODES
 from qustream.wire.json_text import decode_json
@@ -136,7 +136,7 @@ class StatusSnapshot(Struct, frozen=True):
 
     def peers_page(self) -> PeersPage:
         """The part about the network of peers, as a page of its own."""
-        return PeersPage(self.node, self.addresses, self.epoch, self.now_ms, self.network)
+        return PeersPage(self.node, self.addresses, self.height, self.epoch, self.now_ms, self.network)
 
     @staticmethod
     def from_json(data: bytes) -> StatusSnapshot:
@@ -168,7 +168,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"blocks      {held.blocks} of {held.capacity} held, {held.erased} erased, {held.marks} spent indices remembered",
         f"answered    {_counts(snapshot.answered)}{_speed(snapshot.durations)}",
         f"refused     {_counts(snapshot.refused)}",
-        f"peers       {peers.open} connected, {peers.accepted} accepted, {peers.refused} turned away, "
+        f"connections {peers.open} open, {peers.accepted} accepted, {peers.refused} turned away, "
         f"{peers.displaced} displaced, {peers.handshakes_failed} failed handshakes",
         f"links       {_links(snapshot)}",
         f"gossip      {_gossip(snapshot.network.gossip)}",
@@ -184,6 +184,8 @@ def status_text(snapshot: StatusSnapshot) -> str:
 
 def _links(snapshot: StatusSnapshot) -> str:
     network = snapshot.network
+    if not network.enabled:
+        return OFF
     ways = network.ways()
     seen = ", ".join(shown(address) for address in network.seen_at[:SEEN_SHOWN_MAX])
     return (

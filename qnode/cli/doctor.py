@@ -45,6 +45,7 @@ CONNECT_TIMEOUT_MS = 5_000  # a QRNG server on the same site answers in millisec
 CLOCK_EARLIEST_MS = 1_767_225_600_000  # 2026-01-01: before this code was written
 HANDSHAKE_FLIGHTS_MAX = 10  # TLS and both Hellos take four
 HEALTH_MAX_BYTES = 2048  # a state, a code and a sentence of 256 characters
+NO_KEY = fault("E-SECRET-MISSING", "not tried without this node's key")
 
 
 class Finding(NamedTuple):
@@ -115,24 +116,27 @@ class _Examination:
             yield _tried(f"status address {address}", lambda: self._status_listen(address))
         for entry in self._config.qrngd:
             yield _tried(f"QRNG server {entry.address}", lambda entry=entry: self._server(entry))  # type: ignore[misc]
-        if network.trouble is None and self._key is not None:
-            yield from self._peers(self._key)
-            yield _tried("bandwidth", self._bandwidth)
+        if network.trouble is None:
+            yield from self._others()
         if self._running is not None:
             yield _tried("running node", self._readiness)
 
-    def _peers(self, key: SigningKey) -> Iterator[Finding]:
-        # The event loop is loaded for these checks alone.
+    def _others(self) -> Iterator[Finding]:
+        """Other nodes, and the line to them. The event loop is loaded for these checks alone."""
         from qnode.cli.doctor_peers import PeerSurvey, peers_of, reach_of
 
         if (running := self._running) is not None:
             yield _tried("peers", lambda: peers_of(running.network))
             yield _tried("reachable", lambda: reach_of(running.network, running.now_ms))
+        if (key := self._key) is None:
+            yield Finding("licence and bandwidth" if running else "licence, peers, reachable and bandwidth", NO_KEY)
             return
-        config = self._config
-        survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses)
-        yield _tried("peers", survey.peers)
-        yield _tried("reachable", survey.reachable)
+        if running is None:
+            config = self._config
+            survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses)
+            yield _tried("peers", survey.peers)
+            yield _tried("reachable", survey.reachable)
+        yield _tried("bandwidth", self._bandwidth)
 
     def _bandwidth(self) -> str:
         from qnode.cli.doctor_bandwidth import Bandwidth
@@ -176,7 +180,7 @@ class _Examination:
         if not self._is_locked():
             return f"{folder}, free"
         if self._running is None:
-            raise fault("E-DATA-LOCKED", f"a process that is not this node with its status address works in {folder}")
+            raise fault("E-DATA-LOCKED", f"a process works in {folder}, and this node does not answer at its status address")
         return f"{folder}, in use by this node"
 
     def _is_locked(self) -> bool:
@@ -242,7 +246,7 @@ class _Examination:
         if self._running is not None:
             return _of_link(entry, self._running.links)
         if self._key is None:
-            raise fault("E-SECRET-MISSING", "not tried without this node's key")
+            raise NO_KEY
         hello, expect = LocalHello(self._config.chain, (Role.NODE,)), entry.server
         with connect(entry.address, key=self._key, hello=hello, expect=expect, timeout_ms=CONNECT_TIMEOUT_MS) as connection:
             answer = connection.call(encode(FeedOpen(self._key.id, 0)), deadline_ms=CONNECT_TIMEOUT_MS, max_answer_bytes=HEALTH_MAX_BYTES)
@@ -255,14 +259,17 @@ class _Examination:
     # -- the running node -----------------------------------------------------------------------------------------------
 
     def _running_node(self) -> StatusSnapshot | None:
-        """What answers at the status address, if it is this node."""
-        if not self._config.status_listen or self._key is None:
+        """What answers at the status address, if it is this node: by its id, or where the keystore does not open by what it listens on."""
+        if not self._config.status_listen:
             return None
         try:
             snapshot = StatusSnapshot.from_json(fetch(f"http://{self._config.status_listen}/v1/status")[1])
         except (QuStreamError, ValueError):
             return None
-        return snapshot if snapshot.node == to_text(IdKind.NODE, self._key.id) else None
+        if self._key is not None:
+            return snapshot if snapshot.node == to_text(IdKind.NODE, self._key.id) else None
+        listens = {_socket_address(address) for address in snapshot.addresses}
+        return snapshot if snapshot.chain == self._config.chain and {*map(_socket_address, self._config.listen)} <= listens else None
 
     def _readiness(self) -> str:
         assert self._running is not None, "asked of a running node alone"

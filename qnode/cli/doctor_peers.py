@@ -15,7 +15,7 @@ from functools import cached_property, partial
 
 import trio
 
-from qnode.api.peers import PeersStatus, code_shown, reach_text, shown, tried_text
+from qnode.api.peers import OFF, PeersStatus, code_shown, lonely_text, reach_text, shown, tried_text
 from qnode.net.dialer import Dialer
 from qustream.aio.connection import Connection
 from qustream.aio.listener import open_listener, serve
@@ -47,6 +47,8 @@ ANSWER_MAX_BYTES = 16_384
 
 def reach_of(network: PeersStatus, now_ms: int) -> str:
     """What a running node says of whether others reach it. Errors: `E-UNREACHABLE`."""
+    if not network.enabled:
+        return "not known without links to other nodes"
     if network.reach == "unreachable":
         raise fault("E-UNREACHABLE", tried_text(network.tried) or "no address of this node is known to others")
     seen = f", seen at {', '.join(map(shown, network.seen_at[:2]))}" if network.seen_at else ""
@@ -55,10 +57,12 @@ def reach_of(network: PeersStatus, now_ms: int) -> str:
 
 def peers_of(network: PeersStatus) -> str:
     """What a running node says of its links. Errors: `E-NO-PEERS`."""
+    if not network.enabled:
+        return OFF
     if network.lonely and network.known:
-        raise fault("E-NO-PEERS", f"none of {network.known} known nodes is linked: {_codes(network.dialled) or 'no dial has ended yet'}")
+        raise fault("E-NO-PEERS", lonely_text(network))
     ways = network.ways()
-    return f"{ways['out']} links out, {ways['in']} in; {network.unreached} of {network.known} known nodes did not answer when last dialled"
+    return f"links: {ways['out']} out, {ways['in']} in; {network.unreached} of {network.known} known nodes did not answer when last dialled"
 
 
 class PeerSurvey:

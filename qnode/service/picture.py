@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import trio
 
-from qnode.api.peers import PeersStatus, code_shown, tried_text
+from qnode.api.peers import PeersStatus, lonely_text, tried_text
 from qnode.api.status import (
     Condition,
     DurationStatus,
@@ -164,8 +164,7 @@ def _peer_conditions(network: PeersStatus) -> list[Condition]:
     """Neither stops the node: who is connected is served."""
     found = []
     if network.lonely and network.known:
-        ended = ", ".join(f"{code_shown(code)} {count}" for code, count in sorted(network.dialled.items()) if code != "reached")
-        found.append(condition("E-NO-PEERS", f"none of {network.known} known nodes is linked; dials ended with: {ended or 'nothing yet'}"))
+        found.append(condition("E-NO-PEERS", lonely_text(network)))
     if network.reach == "unreachable":
         why = tried_text(network.tried) or "no address of this node is known to others"
         found.append(condition("E-UNREACHABLE", f"nodes that were asked to connect did not get through: {why}"))

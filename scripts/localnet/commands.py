@@ -155,7 +155,11 @@ def status(directory: Path) -> None:
 @cli.command()
 @directory_option
 def peers(directory: Path) -> None:
-    """Who is linked to whom: a line a node. For one node alone: qnode peers --url."""
+    """Who is linked to whom: a line a node. For one node alone: qnode peers --url.
+
+    away: known nodes that did not answer when last dialled; heard, said: messages of gossip in and out; file: the version of the network
+    file that is in use.
+    """
     layout = load(directory)
     pages: dict[str, PeersPage | None] = {}
     for name in layout.node_names:

@@ -30,7 +30,7 @@ def peers_table(pages: Mapping[str, PeersPage | None]) -> str:
         row = " ".join(("\\" if other == name else cells.get(other, ".")).rjust(wide) for other in shown)
         lines.append(
             f"{name:8} {ways['out']:3} {ways['in']:3} {sum(link.in_mesh for link in network.links):4} {network.known:5} "
-            f"{network.unreached:4} {sum(t.messages_in for t in topics):7} {sum(t.messages_out for t in topics):7} {network.height_max:4}"
+            f"{network.unreached:4} {sum(t.messages_in for t in topics):7} {sum(t.messages_out for t in topics):7} {page.height:4}"
             f"  {reach_text(network, page.now_ms):25} {row}".rstrip()
         )
     answering = [page.network for page in pages.values() if page is not None]

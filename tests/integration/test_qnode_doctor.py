@@ -75,6 +75,13 @@ def test_a_node_in_order_before_it_runs_and_while_it_does(node: QNode, server: S
         assert "running node: ready" in done.out
         assert node.status().links[0].units == 8  # the feed was not disturbed
         assert server.status().feed.opened <= 2  # doctor's own, before, and the node's
+        credential = node.folder / "credentials" / "qnode"
+        passphrase = credential.read_bytes()
+        credential.write_text("wrong")
+        done, found = examined(node)  # as whoever has not the node's passphrase: what can be judged without it still is
+        credential.write_bytes(passphrase)
+        assert {name for name, verdict in found.items() if verdict != "ok"} == {"keystore", "licence and bandwidth"}, done.out
+        assert done.out.count("in use by this node") == 3
     assert examined(node)[1]["data directory"] == "ok"
 
 
@@ -92,7 +99,7 @@ def test_everything_that_can_be_wrong_is_named_at_once(node: QNode) -> None:
     assert found[f"address {address}"] == "E-ADDRESS-IN-USE"
     assert found["status address 192.0.2.1:7480"] == "E-ADDRESS-IN-USE"
     assert found[f"QRNG server {HOST}:1"] == "E-SECRET-MISSING"
-    assert done.out.splitlines()[-1] == "5 of the checks failed"
+    assert done.out.splitlines()[-1] == "6 of the checks failed"
 
 
 @pytest.mark.parametrize(

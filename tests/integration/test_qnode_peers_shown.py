@@ -72,7 +72,7 @@ def test_screen_page_metrics_and_doctor_say_the_same(circle: Circle) -> None:
     assert shown["qnode_known_nodes",] == COUNT - 1
 
     found = findings(node)
-    assert found["peers"] == f"ok {ways[0]} links out, {ways[1]} in; 0 of {COUNT - 1} known nodes did not answer when last dialled"
+    assert found["peers"] == f"ok links: {ways[0]} out, {ways[1]} in; 0 of {COUNT - 1} known nodes did not answer when last dialled"
     assert found["reachable"].startswith("ok reached " if ways[1] else "ok not known")
     assert {link.node for link in PeersPage.from_json(node.page("/v1/peers")[1]).network.links} == {other.id for other in others}
 
@@ -100,7 +100,7 @@ def test_a_node_that_is_cut_off_says_so_and_one_that_nobody_reaches_too(circle: 
         return {c.code: c.detail for c in node.status().conditions if not c.stops}
 
     until(lambda: "E-NO-PEERS" in codes(), patience_s=60)
-    assert f"none of {COUNT - 1} known nodes is linked; dials ended with: E-PEER-UNREACHABLE" in codes()["E-NO-PEERS"]
+    assert f"none of {COUNT - 1} known nodes is linked; the last dials ended with: E-PEER-UNREACHABLE" in codes()["E-NO-PEERS"]
     assert findings(node)["peers"].startswith(f"FAIL E-NO-PEERS: none of {COUNT - 1} known nodes is linked")
     for other in others:
         other.start()

@@ -39,8 +39,8 @@ NETWORK = PeersStatus(
         link("qn1aaaaaaaaaaaaaaaa", reason="assigned", node_class="foundation", operator="a site", rtt_ms=-1),
     ),
     dials=(
-        DialStatus("qn1dddddddddddddddd", "away", "community", "assigned", 4, "E-PEER-UNREACHABLE", 10_040_000),
-        DialStatus("qn1eeeeeeeeeeeeeeee", "elsewhere", "community", "chosen", 0, "", 0),
+        DialStatus("qn1dddddddddddddddd", "away", "community", ("192.0.2.4:7400",), "assigned", 4, "E-PEER-UNREACHABLE", 10_040_000),
+        DialStatus("qn1eeeeeeeeeeeeeeee", "elsewhere", "community", (), "chosen", 0, "", 0),
     ),
     dialled={"reached": 12, "E-PEER-UNREACHABLE": 5},
     refused={"E-PEER-LIMIT": 6},

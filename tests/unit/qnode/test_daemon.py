@@ -194,7 +194,7 @@ async def test_a_node_that_wants_no_peers_has_none(tmp_path: Path) -> None:
             assert await connection.send(Channel.GOSSIP, b"hello")
             assert (await connection.wait_closed()).code == "E-PEER-UNLICENSED"
         network = daemon.snapshot().network
-        assert (network.known, network.links, network.lonely) == (0, (), False)
+        assert (network.enabled, network.known, network.links, network.lonely) == (False, 0, (), False)
 
 
 async def test_links_are_not_made_while_stopping(tmp_path: Path) -> None:

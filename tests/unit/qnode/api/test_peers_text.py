@@ -58,7 +58,7 @@ def test_a_narrow_screen_shows_fewer_columns_and_whole_ones(width: int) -> None:
 def test_what_is_wanted_and_why_it_is_not_there() -> None:
     text = peers_text(page(wanted=40))
     assert "wanted, not linked: 40" in text
-    assert "  qn1ddddddddddd away (community, assigned): E-PEER-UNREACHABLE, again in 40 s, 4 tries" in text
+    assert "  qn1ddddddddddd away (community, assigned) at 192.0.2.4:7400: E-PEER-UNREACHABLE, again in 40 s, 4 tries" in text
     assert "  qn1eeeeeeeeeee elsewhere (community, chosen): being dialled" in text
     assert "  and 38 more" in text
     assert "more" not in peers_text(page())
@@ -70,11 +70,11 @@ def test_totals() -> None:
     assert foot == [
         "2 out, 1 in, 2 of them in the mesh; grey-listed: 1; * dialled first after a restart",
         "41 nodes known, 3 of them did not answer when last dialled",
-        "this node qn1xyz in epoch 3: reached 3 min ago",
+        "this node qn1xyz in epoch 3, version 7 of the network file: reached 3 min ago",
         "its addresses, when another node last connected to them: 192.0.2.7:7400 reached",
         "seen at 192.0.2.7",
         "dials: E-PEER-UNREACHABLE 5, reached 12; refused to others: E-PEER-LIMIT 6",
-        "gossip: 11.7 KiB in, 23.4 KiB out, 9 messages in vain, 2 dropped, 1 bad, 1 peers shown out",
+        "gossip, bodies alone: 11.7 KiB in, 23.4 KiB out, 9 messages in vain, 2 dropped, 1 bad, 1 peers shown out",
         "bulk: 4 served, 1 fetched, 2 failed; 2.9 KiB in, 8.6 MiB out",
     ]
 
@@ -87,12 +87,16 @@ def test_a_node_alone() -> None:
     assert "dials: none; refused to others: none" in text
 
 
+def test_a_node_that_shall_have_no_links_says_so() -> None:
+    assert peers_text(replace(page(), network=PeersStatus(enabled=False))) == "links: none, for the configuration says peers = false"
+
+
 def test_nothing_that_somebody_chose_reaches_the_terminal_as_it_is() -> None:
     hostile = replace(
         NETWORK,
         wanted=1,
         links=(link(HOSTILE, operator=HOSTILE + "e\u0301", address=HOSTILE),),
-        dials=(DialStatus(HOSTILE, HOSTILE, "community", "chosen", 1, HOSTILE, 0),),
+        dials=(DialStatus(HOSTILE, HOSTILE, "community", (HOSTILE,), "chosen", 1, HOSTILE, 0),),
         dialled={HOSTILE: 1},
         refused={HOSTILE: 1},
         tried=(AddressTried(HOSTILE, HOSTILE),),

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from support.snapshots import snapshot
 
+from qnode.api.peers import PeersStatus
 from qnode.api.status import DurationStatus, StatusSnapshot, condition, status_line, status_text
 from qustream.errors import CODES
 
@@ -23,8 +24,13 @@ def test_one_screen_says_what_an_operator_asks() -> None:
     assert lines["links"] == "2 out, 1 in, of 41 known nodes; reached 3 min ago; seen at 192.0.2.7"
     assert lines["gossip"] == "30 messages in, 60 out, 9 in vain, 2 dropped, 1 bad"
     assert "live for 16 min, 29 units" in lines["qrngd"]
+    assert lines["connections"] == "2 open, 40 accepted, 3 turned away, 1 displaced, 4 failed handshakes"
     assert len(text.splitlines()) <= 24
     assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_a_node_that_shall_have_no_links_says_so() -> None:
+    assert "\nlinks       none, for the configuration says peers = false\n" in status_text(snapshot(network=PeersStatus(enabled=False)))
 
 
 def test_what_stops_the_node_stands_out_with_its_remedy() -> None:

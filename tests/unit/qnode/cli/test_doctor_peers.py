@@ -38,10 +38,16 @@ def test_a_running_node_says_whether_it_is_reached() -> None:
 
 
 def test_a_running_node_says_whom_it_is_linked_to() -> None:
-    assert peers_of(NETWORK) == "2 links out, 1 in; 3 of 41 known nodes did not answer when last dialled"
+    assert peers_of(NETWORK) == "links: 2 out, 1 in; 3 of 41 known nodes did not answer when last dialled"
     alone = replace(NETWORK, links=(), lonely=True)
-    assert refused(lambda: peers_of(alone)) == "E-NO-PEERS none of 41 known nodes is linked: E-PEER-UNREACHABLE 5"
-    assert peers_of(PeersStatus(lonely=True)) == "0 links out, 0 in; 0 of 0 known nodes did not answer when last dialled"
+    why = "none of 41 known nodes is linked; the last dials ended with: E-PEER-UNREACHABLE 1"
+    assert refused(lambda: peers_of(alone)) == f"E-NO-PEERS {why}"
+    assert peers_of(PeersStatus(lonely=True)) == "links: 0 out, 0 in; 0 of 0 known nodes did not answer when last dialled"
+
+
+def test_a_running_node_without_links_by_its_configuration_says_so() -> None:
+    assert peers_of(PeersStatus(enabled=False)) == "none, for the configuration says peers = false"
+    assert reach_of(PeersStatus(enabled=False), NOW_MS) == "not known without links to other nodes"
 
 
 # -- alone

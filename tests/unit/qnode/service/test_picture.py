@@ -9,7 +9,7 @@ import pytest
 import trio
 from support.keys_world import CHAIN, World
 
-from qnode.api.peers import AddressTried, PeersStatus
+from qnode.api.peers import AddressTried, DialStatus, PeersStatus
 from qnode.api.status import StatusSnapshot
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink, LinkStatus
@@ -163,10 +163,11 @@ def test_the_snapshot_survives_json_and_holds_nothing_of_peers(scene: Scene) -> 
 
 
 def test_a_node_without_links_says_so_and_serves_on(scene: Scene) -> None:
-    scene.network = PeersStatus(known=9, lonely=True, dialled={"E-PEER-UNREACHABLE": 12, "E-MADE-UP": 1, "reached": 3})
+    dials = [DialStatus("qn1", "", "community", (), "chosen", 1, code, 0) for code in ("E-DEADLINE", "E-MADE-UP", "E-DEADLINE", "")]
+    scene.network = PeersStatus(known=9, lonely=True, dials=tuple(dials), dialled={"E-PEER-UNREACHABLE": 12, "reached": 3})
     [found] = scene.snapshot().conditions
     assert (found.code, found.stops, scene.snapshot().ready) == ("E-NO-PEERS", False, True)
-    assert found.detail == "none of 9 known nodes is linked; dials ended with: E-ANSWER-INVALID 1, E-PEER-UNREACHABLE 12"
+    assert found.detail == "none of 9 known nodes is linked; the last dials ended with: E-ANSWER-INVALID 1, E-DEADLINE 2"
     assert scene.snapshot().network == scene.network
 
 
