@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from qustream.wire.gossip import Topic
 from sim.byzantine.flooder import Flooder
 from sim.byzantine.garbler import Garbler
+from sim.byzantine.inventor import Inventor
 from sim.byzantine.liar import Liar
 from sim.byzantine.promiser import Promiser
 from sim.byzantine.pusher import Pusher
@@ -23,7 +24,7 @@ from sim.wires import Faults
 
 __all__ = ["History", "play"]
 
-EVIL = (Garbler, Promiser, Silent, Flooder, Pusher, Liar)
+EVIL = (Garbler, Promiser, Silent, Flooder, Pusher, Liar, Inventor)
 TOPICS = (
     (Topic.TRANSACTION, 400), (Topic.TRANSACTION, 3600), (Topic.BLOCK, 60_000), (Topic.BLOCK, 120_000), (Topic.EVIDENCE, 9_000),
     (Topic.ADDRESS, 4_500),

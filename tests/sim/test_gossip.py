@@ -96,6 +96,23 @@ def test_who_pushes_unasked_more_than_it_may_is_grey_listed_and_costs_a_bounded_
     assert max(world.honest[peer].checks for peer in peers) <= fit + len(names)
 
 
+def test_news_that_is_of_no_use_costs_honest_nodes_neither_their_mesh_nor_their_time() -> None:
+    """Each of them passes it on before it can know. They must not hold it against each other."""
+    from sim.byzantine.inventor import Inventor
+
+    world = GossipWorld(seed=5, nodes=60, byzantine=[Inventor, Inventor], check_every=16)
+    world.run_ms(20_000)
+    assert sum(len(node.core.mesh) for node in world.honest) >= limits.MESH_MIN * len(world.honest)
+    assert world.grey_between_honest() == []
+    for number in range(5):
+        said_ms = world.clock.now_ms
+        name = world.publish(number, Topic.TRANSACTION, 3_600)
+        world.run_ms(4_000)
+        reached = world.reached(name)
+        assert len(reached) == len(world.honest)
+        assert max(reached.values()) - said_ms <= 600  # virtual time; 350 where nobody lies
+
+
 def test_delays_that_lie_cost_at_most_a_copy_a_message() -> None:
     from sim.byzantine.silent import Silent
 
