@@ -22,7 +22,7 @@ def peer_metrics(network: PeersStatus) -> Iterator[Metric]:
     yield _gauge("links", "Links that stand, by who opened them: out, we; in, the peer", {"direction": network.ways()})
     yield _single("mesh_links", "Links that gossip is passed on to at once", sum(link.in_mesh for link in network.links))
     yield _single("known_nodes", "Other nodes of the network", network.known)
-    yield _single("unreached_nodes", "Of these, nodes that did not answer when they were last dialled", network.unreached)
+    yield _single("unreached_nodes", "Of these, nodes to which the last dial failed", network.unreached)
     yield _single("wanted_links", "Links that are wanted and do not stand", network.wanted)
     yield _counter("dials", "Dials, by what came of them: reached, or a code", {"outcome": _outcomes(network.dialled)})
     yield _counter("refused_links", "Links that peers asked for and were refused, by code", {"code": _codes(network.refused)})

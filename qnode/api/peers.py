@@ -118,7 +118,7 @@ class BulkCounts(Struct, frozen=True):
 class PeersStatus(Struct, frozen=True):
     """All of it. `enabled`: false where the configuration says `peers = false`; then nothing else is known.
 
-    `known`: nodes a link could lead to, of them `unreached` did not answer when they were last dialled. `links`: all that stand.
+    `known`: nodes a link could lead to, of them `unreached`: the last dial failed, by silence or a refusal. `links`: all that stand.
     `dials`: the first `DIALS_SHOWN_MAX` of `wanted` nodes we want a link to and have none. `dialled`: dials by what came of them,
     'reached' or a code; `refused`: links that were asked for and refused, by code. `greylisted`: peers we want nothing of, now.
 

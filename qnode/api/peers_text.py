@@ -101,7 +101,7 @@ def _totals(page: PeersPage) -> list[str]:
     anchors = "; * dialled first after a restart" if any(link.anchor for link in network.links) else ""
     lines = [
         f"{ways['out']} out, {ways['in']} in, {meshed} of them in the mesh; grey-listed: {network.greylisted}{anchors}",
-        f"{network.known} nodes known, {network.unreached} of them did not answer when last dialled",
+        f"{network.known} nodes known, the last dial to {network.unreached} of them failed",
         f"this node {_id(page.node)} in epoch {page.epoch}, version {page.height} of the network file: {reach_text(network, page.now_ms)}",
     ]
     if network.tried:

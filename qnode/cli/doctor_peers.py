@@ -62,7 +62,7 @@ def peers_of(network: PeersStatus) -> str:
     if network.lonely and network.known:
         raise fault("E-NO-PEERS", lonely_text(network))
     ways = network.ways()
-    return f"links: {ways['out']} out, {ways['in']} in; {network.unreached} of {network.known} known nodes did not answer when last dialled"
+    return f"linked: {ways['out']} out, {ways['in']} in; {network.known} nodes known, the last dial to {network.unreached} of them failed"
 
 
 class PeerSurvey:

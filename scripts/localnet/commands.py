@@ -157,8 +157,8 @@ def status(directory: Path) -> None:
 def peers(directory: Path) -> None:
     """Who is linked to whom: a line a node. For one node alone: qnode peers --url.
 
-    away: known nodes that did not answer when last dialled; heard, said: messages of gossip in and out; file: the version of the network
-    file that is in use.
+    away: known nodes to which the last dial failed; heard, said: messages of gossip in and out; file: the version of the network file that
+    is in use.
     """
     layout = load(directory)
     pages: dict[str, PeersPage | None] = {}

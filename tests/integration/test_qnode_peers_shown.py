@@ -72,7 +72,7 @@ def test_screen_page_metrics_and_doctor_say_the_same(circle: Circle) -> None:
     assert shown["qnode_known_nodes",] == COUNT - 1
 
     found = findings(node)
-    assert found["peers"] == f"ok links: {ways[0]} out, {ways[1]} in; 0 of {COUNT - 1} known nodes did not answer when last dialled"
+    assert found["peers"] == f"ok linked: {ways[0]} out, {ways[1]} in; {COUNT - 1} nodes known, the last dial to 0 of them failed"
     assert found["reachable"].startswith("ok reached " if ways[1] else "ok not known")
     assert {link.node for link in PeersPage.from_json(node.page("/v1/peers")[1]).network.links} == {other.id for other in others}
 

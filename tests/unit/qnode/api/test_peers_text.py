@@ -69,7 +69,7 @@ def test_totals() -> None:
     foot = peers_text(page()).split("\n\n")[-1].splitlines()
     assert foot == [
         "2 out, 1 in, 2 of them in the mesh; grey-listed: 1; * dialled first after a restart",
-        "41 nodes known, 3 of them did not answer when last dialled",
+        "41 nodes known, the last dial to 3 of them failed",
         "this node qn1xyz in epoch 3, version 7 of the network file: reached 3 min ago",
         "its addresses, when another node last connected to them: 192.0.2.7:7400 reached",
         "seen at 192.0.2.7",

@@ -38,11 +38,11 @@ def test_a_running_node_says_whether_it_is_reached() -> None:
 
 
 def test_a_running_node_says_whom_it_is_linked_to() -> None:
-    assert peers_of(NETWORK) == "links: 2 out, 1 in; 3 of 41 known nodes did not answer when last dialled"
+    assert peers_of(NETWORK) == "linked: 2 out, 1 in; 41 nodes known, the last dial to 3 of them failed"
     alone = replace(NETWORK, links=(), lonely=True)
     why = "none of 41 known nodes is linked; the last dials ended with: E-PEER-UNREACHABLE 1"
     assert refused(lambda: peers_of(alone)) == f"E-NO-PEERS {why}"
-    assert peers_of(PeersStatus(lonely=True)) == "links: 0 out, 0 in; 0 of 0 known nodes did not answer when last dialled"
+    assert peers_of(PeersStatus(lonely=True)) == "linked: 0 out, 0 in; 0 nodes known, the last dial to 0 of them failed"
 
 
 def test_a_running_node_without_links_by_its_configuration_says_so() -> None:
