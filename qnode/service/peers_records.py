@@ -209,17 +209,23 @@ class Records:
         said_ms, said = self._newest.get(self._key.id, (None, ()))
         if said_ms is not None and abs(now_ms - said_ms) < RECORD_EVERY_MS:
             return ()
-        if said_ms is None or said_ms < self._known.records_from_ms:
+        if said_ms is None or said_ms < self._known.records_from_ms or self._is_astray(said_ms):
             is_due = addresses != own.addresses
         else:
             is_due = addresses != said or (addresses != own.addresses and said_ms < self._known.epoch_began_ms)
         return addresses if is_due else ()
 
+    def _is_astray(self, issued_ms: int) -> bool:
+        """Whether a record of ours is from a time when our clock was far ahead: nobody took it, and nobody would take one that is later."""
+        return issued_ms > self._clock_ms() + self._known.epoch_ms
+
     async def _say(self, gossip: GossipService) -> None:
         addresses = self._to_say()
         if not addresses:
             return
-        issued_ms = max(self._clock_ms(), self._issued_ms + RECORD_EVERY_MS)
+        issued_ms = self._clock_ms()
+        if not self._is_astray(self._issued_ms):
+            issued_ms = max(issued_ms, self._issued_ms + RECORD_EVERY_MS)
         record = AddressRecord(self._chain, self._key.id, issued_ms, addresses)
 
         def make() -> Signed:

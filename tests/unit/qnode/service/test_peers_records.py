@@ -159,6 +159,18 @@ async def test_a_clock_that_was_set_back_does_not_make_records_older(tmp_path: P
         assert mover.keeper.issued_ms() >= t.clock_ms() + 90_000
 
 
+async def test_a_clock_that_was_far_ahead_does_not_silence_a_node_until_that_time(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as t:
+        mover, other = t.nodes
+        ahead = record(t, mover, "192.0.2.7:7400", ago_ms=-100 * EPOCH_MS)
+        mover.keeper.keep_issued_ms(ahead.issued_ms)
+        mover.keeper.keep_records({mover.id: mover.key.sign_noun("address", ahead)})
+        mover.told = ("192.0.2.7:7400",)
+        await t.start()
+        await until(lambda: other.service.records.addresses(mover.id) == mover.told)
+        assert mover.keeper.issued_ms() <= t.clock_ms()
+
+
 async def test_an_old_copy_of_the_disk_is_noticed(tmp_path: Path) -> None:
     """Others have a newer record of ours than we remember: what we say next is newer than that."""
     async with town(tmp_path, 2) as t:
