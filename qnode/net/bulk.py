@@ -10,7 +10,6 @@ late for its fetch is nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +41,7 @@ from qnode.core.bulk_events import (
 )
 from qnode.core.bulk_serve import BulkTurns
 from qnode.net.session import Session
+from qnode.net.stepping import Stepping
 from qustream.errors import QuStreamError, fault
 from qustream.transport.limits import Channel
 from qustream.wire.bulk import (
@@ -216,8 +216,7 @@ class _Fetching:
     def __init__(self, bulk: Bulk, name: bytes, keeper: Keeper, core: Fetch) -> None:
         self._bulk, self._name, self._keeper, self._core = bulk, name, keeper, core
         self._sessions: dict[bytes, Session] = {}
-        self._events: deque[Event] = deque()
-        self._is_stepping = False
+        self._step: Stepping[Event, Effect] = Stepping(self._follows, self._perform)
         self._nursery: trio.Nursery | None = None
         self._over = trio.Event()
         self._trouble: QuStreamError | None = None
@@ -275,17 +274,8 @@ class _Fetching:
 
     # -- the core ---------------------------------------------------------------------------------------------------------
 
-    def _step(self, event: Event) -> None:
-        self._events.append(event)
-        if self._is_stepping:
-            return
-        self._is_stepping = True
-        try:
-            while self._events and self._nursery is not None:
-                for effect in step(self._core, self._events.popleft(), self._bulk._clock_ms()):
-                    self._perform(effect)
-        finally:
-            self._is_stepping = False
+    def _follows(self, event: Event) -> list[Effect]:
+        return step(self._core, event, self._bulk._clock_ms()) if self._nursery is not None else []
 
     def _perform(self, effect: Effect) -> None:
         assert self._nursery is not None

@@ -15,7 +15,7 @@ end before the next. What becomes of a dial, and of a link, is told to the core 
 from __future__ import annotations
 
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -46,6 +46,7 @@ from qnode.net.answers import PEER_TAGS, Desk, PeerAnswers
 from qnode.net.dialer import Dialer, Reached
 from qnode.net.hub import Hub
 from qnode.net.session import NODE_CHANNELS, BulkTaker, Session
+from qnode.net.stepping import Stepping
 from qnode.service.gossip import GossipService, Judge
 from qnode.service.peers_known import KnownNodes
 from qnode.service.peers_records import RecordKeeper, Records
@@ -122,8 +123,8 @@ class PeerService:
         # With a dialer of its own: whoever asks to be dialled back at names that no resolver answers holds no lookup of ours.
         desk.route(PEER_TAGS, PeerAnswers(self, Dialer(key, hello)).answer)
         self._nursery: trio.Nursery | None = None
-        self._events: deque[Event] = deque()
-        self._is_stepping = self._has_begun = False
+        self._step: Stepping[Event, Effect] = Stepping(lambda event: step(self.core, event, self.steady_ms()), self._perform)
+        self._has_begun = False
         self._refused: dict[int, Refuse] = {}
 
     # -- for the listener -------------------------------------------------------------------------------------------------
@@ -203,19 +204,6 @@ class PeerService:
 
     # -- the core ---------------------------------------------------------------------------------------------------------
 
-    def _step(self, event: Event) -> None:
-        """Take an event, and those that come of it, one after the other."""
-        self._events.append(event)
-        if self._is_stepping:
-            return
-        self._is_stepping = True
-        try:
-            while self._events:
-                for effect in step(self.core, self._events.popleft(), self.steady_ms()):
-                    self._perform(effect)
-        finally:
-            self._is_stepping = False
-
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Dial():
@@ -237,7 +225,7 @@ class PeerService:
     def _admit(self, effect: Admit) -> None:
         session = self.hub.get(effect.link)
         if session is None:  # it ended while its acceptance was on its way
-            self._events.append(LinkLost(effect.link, "E-PEER-CLOSED"))
+            self._step(LinkLost(effect.link, "E-PEER-CLOSED"))
             return
         self._log.debug("linked", peer=to_text(IdKind.NODE, session.peer), ours=effect.ours, address=session.address)
         self.hub.make_link(session, self.gossip.heard)
