@@ -13,6 +13,7 @@ import trio
 
 from qnode.core.peers import Wanted
 from qnode.net.session import Session
+from qnode.service.gossip import TopicCount
 from qustream.model.network import NodeRecord
 from qustream.wire.gossip import Topic
 from qustream.wire.peers import DialResult
@@ -20,7 +21,7 @@ from qustream.wire.peers import DialResult
 if TYPE_CHECKING:
     from qnode.service.peers import PeerService
 
-__all__ = ["LinkView", "Network", "TopicView"]
+__all__ = ["LinkView", "Network"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,6 @@ class LinkView:
     messages_out: int
     bytes_in: int
     bytes_out: int
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class TopicView:
-    """Bodies of one topic, by way; `bad`: did not check."""
-
-    messages_in: int
-    messages_out: int
-    bytes_in: int
-    bytes_out: int
-    bad: int
 
 
 class Network:
@@ -91,7 +80,6 @@ class Network:
             address=session.address, since_ms=self._service.clock_ms() - int(since_s * 1000), rtt_ms=session.connection.round_trip_ms(),
             in_mesh=gossip is not None and gossip.in_mesh, score=gossip.score if gossip is not None else 0, height=session.height,
             messages_in=session.messages_in, messages_out=session.messages_out, bytes_in=session.bytes_in, bytes_out=session.bytes_out,
-            dropped=session.dropped,
         )  # fmt: skip
 
     @property
@@ -148,13 +136,9 @@ class Network:
         return self._service.dialled_back
 
     @property
-    def topics(self) -> Mapping[Topic, TopicView]:
+    def topics(self) -> Mapping[Topic, TopicCount]:
         """Gossip's bodies by topic."""
-        gossip = self._service.gossip
-        return {
-            topic: TopicView(count.messages_in, count.messages_out, count.bytes_in, count.bytes_out, gossip.bad[topic])
-            for topic, count in gossip.topics.items()
-        }
+        return self._service.gossip.topics
 
     @property
     def duplicates(self) -> int:
