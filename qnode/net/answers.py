@@ -176,7 +176,7 @@ class PeerAnswers:
         self._dial_backs.spend(peer)
         addresses = tuple(dict.fromkeys(self._host.addresses_of(peer)))
         # Or who asks from outside would learn what listens where only we can reach it.
-        local = _is_from_local(session.connection.remote)
+        local = None if _is_from_local(session.connection.remote) else ()
         codes = ["E-DEADLINE"] * len(addresses)
 
         async def knock(place: int) -> None:

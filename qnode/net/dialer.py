@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -42,9 +42,9 @@ class Dialer:
         self._key, self._hello = key, hello
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
-    async def reach(self, peer: bytes, addresses: Sequence[str], *, local: bool = True) -> Reached:
-        """The first of `addresses` at which the node `peer` proves itself; unless `local`, none in a local network or on this machine, be
-        it behind a name. Errors: of the last that was tried, `E-PEER-UNREACHABLE` if there was none."""
+    async def reach(self, peer: bytes, addresses: Sequence[str], *, local: Collection[str] | None = None) -> Reached:
+        """The first of `addresses` at which the node `peer` proves itself. Only those in `local` (None: all) may lead into a local network
+        or to this machine, be it by a name. Errors: of the last that was tried, `E-PEER-UNREACHABLE` if there was none."""
         trouble: QuStreamError = fault("E-PEER-UNREACHABLE", "the network has no address of this node")
         ends_s = trio.current_time() + DIAL_MS / 1000
         for address in addresses:
@@ -52,19 +52,20 @@ class Dialer:
             if left_ms <= 0:
                 break
             try:
-                return Reached(await self._connect(peer, address, min(left_ms, ADDRESS_MS), local), address)
+                is_within = local is None or address in local
+                return Reached(await self._connect(peer, address, min(left_ms, ADDRESS_MS), is_within), address)
             except QuStreamError as error:
                 trouble = error
         raise trouble
 
-    async def _connect(self, peer: bytes, address: str, timeout_ms: int, local: bool) -> Connection:
+    async def _connect(self, peer: bytes, address: str, timeout_ms: int, is_within: bool) -> Connection:
         where = parse_address(address)
         if where.path:
             raise fault("E-PEER-UNREACHABLE", "a path is no address of a node")
         trouble: QuStreamError = fault("E-PEER-UNREACHABLE", f"{where.host} has no address")
         with Deadline(timeout_ms, "no connection within the deadline"):
             for number in await self._numbers(where):
-                if not local and is_local(number):
+                if not is_within and is_local(number):
                     continue
                 try:
                     return await connect(

@@ -43,7 +43,7 @@ from qnode.core.peers_events import (
     prefix_of_unknown,
 )
 from qnode.net.answers import PEER_TAGS, Desk, PeerAnswers
-from qnode.net.dialer import Dialer, Reached
+from qnode.net.dialer import Dialer, Reached, is_local
 from qnode.net.hub import Hub
 from qnode.net.session import NODE_CHANNELS, BulkTaker, Session
 from qnode.net.stepping import Stepping
@@ -275,7 +275,7 @@ class PeerService:
     async def _dial(self, dial: Dial) -> None:
         """Exactly one of `LinkMade` and `DialFailed` comes of it."""
         try:
-            reached = await self._dialer.reach(dial.peer, dial.addresses)
+            reached = await self._dialer.reach(dial.peer, dial.addresses, local=self._local(dial.peer))
         except QuStreamError as error:
             self._step(DialFailed(dial.peer, dial.purpose, error.code))
             return
@@ -294,6 +294,13 @@ class PeerService:
             try:
                 answer = await session.call(
                     encode(LinkOpen(REASONS[dial.purpose], max(0, self.known.epoch))), OPEN_MS, max_answer_bytes=ANSWER_MAX_BYTES
+    def _local(self, peer: bytes) -> Collection[str] | None:
+        """Which addresses of a peer may lead into a local network or to this machine: what the registry says; and whatever the peer says of
+        itself (None) as long as we have opened no link, or one to such a number."""
+        known = self.known.get(peer)
+        ours = [link.connection.remote for link in self.hub.links if link.ours and link.connection.remote]
+        return None if not ours or any(map(is_local, ours)) else known.addresses if known is not None else ()
+
                 )  # fmt: skip
                 accepted = decode(answer, LinkAccepted, max_bytes=ANSWER_MAX_BYTES)
             except QuStreamError as error:

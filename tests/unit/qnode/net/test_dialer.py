@@ -154,5 +154,8 @@ async def test_nothing_local_is_reached_where_that_is_not_wanted_not_behind_a_na
     async with listening() as address:
         named = f"localhost:{address.rpartition(':')[2]}"
         with pytest.raises(QuStreamError) as caught:
-            await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [address, named], local=False)
+            await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [address, named], local=())
         assert caught.value.code == "E-PEER-UNREACHABLE"
+        reached = await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [address, named], local=[named])
+        async with reached.connection:
+            assert reached.address == named

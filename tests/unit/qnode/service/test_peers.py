@@ -289,3 +289,18 @@ async def test_a_link_is_never_displaced_by_the_listener(tmp_path: Path) -> None
                     await dial(one, STRANGER)
             assert len(one.links) == 3
             assert one.stats.refused["connections"] == 3
+
+
+async def test_a_record_leads_nobody_who_is_linked_through_the_internet_to_what_is_local(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as t:
+        one, other, third = t.nodes
+        await t.start(one, other)
+        service = one.service
+        assert service._local(third.id) is None or service.hub.links
+        await t.linked(one, other)
+        service.hub.link_to(other.id).ours = True  # type: ignore[union-attr]
+        connection = service.hub.link_to(other.id).connection  # type: ignore[union-attr]
+        assert service._local(third.id) is None  # a town of 127.0.0.1
+        connection.remote = "9.9.9.9:7400"
+        assert service._local(third.id) == (third.listen,)
+        assert service._local(bytes(32)) == ()
