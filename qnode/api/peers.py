@@ -66,7 +66,7 @@ class PeerLink(Struct, frozen=True):
 
 class DialStatus(Struct, frozen=True):
     """A node that we want a link to and have none. `purpose`: assigned, chosen, meshed. `code`: why the last dial failed, '' if none has.
-    `addresses`: the network file's. `next_ms`: when it is dialled again, 0 while it is being dialled."""
+    `addresses`: as they are tried, the record's first. `next_ms`: when it is dialled again, 0 while it is being dialled."""
 
     node: str
     operator: str

@@ -19,9 +19,11 @@ __all__ = ["Dialling", "Wanted"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """For displays: a node we want a link to and have none. `next_ms`: not dialled before; 0: it is being dialled."""
+    """For displays: a node we want a link to and have none. `addresses`: in the order they are tried in; `next_ms`: not dialled
+    before; 0: it is being dialled."""
 
     peer: bytes
+    addresses: tuple[str, ...]
     purpose: Purpose
     failures: int
     code: str
@@ -77,7 +79,8 @@ class Dialling:
 
     def _row(self, peer: bytes, purpose: Purpose, next_ms: int) -> Wanted:
         attempt = self.attempts.of(peer)
-        return Wanted(peer, purpose, attempt.failures if attempt else 0, attempt.code if attempt else "", next_ms)
+        failures, code = (attempt.failures, attempt.code) if attempt else (0, "")
+        return Wanted(peer, self.book.addresses(peer), purpose, failures, code, next_ms)
 
     # --- the plan
 

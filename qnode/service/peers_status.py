@@ -78,7 +78,7 @@ def _dial(wanted: Wanted, known: KnownNodes) -> DialStatus | None:
         node=_text(wanted.peer),
         operator=record.operator,
         node_class=NodeClass(record.node_class).name.lower(),
-        addresses=record.addresses,
+        addresses=wanted.addresses,
         purpose=str(wanted.purpose),
         tries=wanted.failures,
         code=wanted.code,

@@ -62,6 +62,7 @@ async def test_what_is_wanted_and_not_there_says_why(tmp_path: Path) -> None:
         for dial in mine.dials:
             assert dial.node in {name(other) for other in others}
             assert (dial.purpose, dial.code) == ("assigned", "E-PEER-UNREACHABLE")
+            assert dial.addresses == next((other.listen,) for other in others if name(other) == dial.node)
             assert dial.tries >= 1
         assert mine.reach == "unknown"
 
