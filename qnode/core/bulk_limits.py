@@ -1,4 +1,4 @@
-"""Every bound of bulk transfer with its reason, in one place (`proto/spec/bulk.md`)."""
+"""Every bound of bulk transfer with its reason (`proto/spec/bulk.md`), but for those of the network file (`qnode.service.network_file`)."""
 
 from __future__ import annotations
 

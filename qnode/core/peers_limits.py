@@ -1,4 +1,5 @@
-"""Every bound and every time of the network of peers with its reason, in one place (`proto/spec/peers.md`)."""
+"""Every bound and every time by which the core of peers decides, with its reason (`proto/spec/peers.md`). Those of connections, dials and
+answers stand in `qnode.net`."""
 
 from __future__ import annotations
 
