@@ -285,6 +285,13 @@ class PeerService:
             else:
                 await self._open(reached, dial)
 
+    def _local(self, peer: bytes) -> Collection[str] | None:
+        """Which addresses of a peer may lead into a local network or to this machine: what the registry says; and whatever the peer says of
+        itself (None) as long as we have opened no link, or one to such a number."""
+        known = self.known.get(peer)
+        ours = [link.connection.remote for link in self.hub.links if link.ours and link.connection.remote]
+        return None if not ours or any(map(is_local, ours)) else known.addresses if known is not None else ()
+
     async def _open(self, reached: Reached, dial: Dial) -> None:
         session = Session(self.hub.number(), reached.connection, ours=True, prefix=_prefix(reached.connection))
         session.address = reached.address
@@ -294,13 +301,6 @@ class PeerService:
             try:
                 answer = await session.call(
                     encode(LinkOpen(REASONS[dial.purpose], max(0, self.known.epoch))), OPEN_MS, max_answer_bytes=ANSWER_MAX_BYTES
-    def _local(self, peer: bytes) -> Collection[str] | None:
-        """Which addresses of a peer may lead into a local network or to this machine: what the registry says; and whatever the peer says of
-        itself (None) as long as we have opened no link, or one to such a number."""
-        known = self.known.get(peer)
-        ours = [link.connection.remote for link in self.hub.links if link.ours and link.connection.remote]
-        return None if not ours or any(map(is_local, ours)) else known.addresses if known is not None else ()
-
                 )  # fmt: skip
                 accepted = decode(answer, LinkAccepted, max_bytes=ANSWER_MAX_BYTES)
             except QuStreamError as error:
