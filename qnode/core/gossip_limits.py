@@ -55,6 +55,7 @@ PULLS_ITEM_MAX = 2
 MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12
 # Eight of our own and three times as many of others: whoever wants all places of a node needs that many operators and prefixes.
 # Beside those, assigned ones have no place of their own to wait for: four of each of three epochs, and our own four when they come to us.
+# Meshed nodes are not counted in, for without a chain there are none: with them this has to be higher by as many.
 LINKS_MAX = 64
 # A peer that was left out asks again after this; sooner is a nuisance, much later leaves a healed mesh thin.
 BACKOFF_MS = 30_000

@@ -10,7 +10,7 @@ SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 OUTBOUND_MAX = 8
 # As many as are assigned: a node that comes back is, before it has drawn anybody, where it was with half of its links.
 ANCHORS_MAX = 4
-# Who has stood for this long has survived a few epochs of gossip's judgement; who came in the last minutes of an attack has not.
+# Who has stood for this long has been judged by gossip for as long as that remembers; who came in the last minutes of an attack has not.
 ANCHOR_AFTER_MS = 10 * MINUTE
 # Of the order of what a crash may cost: an anchor that came ten seconds ago.
 ANCHOR_LOOK_MS = 10 * SECOND
