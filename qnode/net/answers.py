@@ -129,8 +129,9 @@ class Host(Protocol):
         """Let the connection be a link. Errors: the refusal."""
         ...
 
-    async def records_after(self, node: bytes) -> Sequence[Signed]:
-        """The newest address records of the next nodes in order of id."""
+    async def records_after(self, node: bytes, within_s: int) -> Sequence[Signed]:
+        """The newest address records of the next nodes in order of id; of those alone that were taken in the last so many seconds, if that
+        is not 0."""
         ...
 
     def addresses_of(self, node: bytes) -> Sequence[str]:
@@ -161,7 +162,7 @@ class PeerAnswers:
                 return encode(LinkAccepted(session.connection.remote))
             case AddressAsk():
                 self._pages.spend(session.peer)
-                return encode(AddressAnswer(tuple(await self._host.records_after(ask.after))))
+                return encode(AddressAnswer(tuple(await self._host.records_after(ask.after, ask.within_s))))
             case DialBackAsk():
                 return encode(DialBackAnswer(await self._dial_back(session)))
             case HeightTold():

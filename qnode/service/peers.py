@@ -49,6 +49,7 @@ from qnode.net.session import NODE_CHANNELS, BulkTaker, Session
 from qnode.net.stepping import Stepping
 from qnode.service.gossip import GossipService, Judge
 from qnode.service.peers_known import KnownNodes
+from qnode.service.peers_missed import Missed
 from qnode.service.peers_records import RecordKeeper, Records
 from qnode.service.peers_view import LinkView, Network
 from qnode.service.steady import SteadyClock
@@ -111,6 +112,7 @@ class PeerService:
         self.gossip = GossipService(
             say=self.hub.say, expel=self._expel, judges={Topic.ADDRESS: self.records.judge} | dict(judges or {}), clock_ms=self.steady_ms
         )  # fmt: skip
+        self.missed = Missed(self.known, self.hub, self.records, self.gossip)
         self.take_bulk: BulkTaker | None = None
         self.height_heard: Callable[[Session, int], None] | None = None
         self.ended: Counter[str] = Counter()
@@ -187,6 +189,7 @@ class PeerService:
         if is_first:
             self.records.begin()
         if self._nursery is not None and self.known.height != height:
+            self.missed.forget_others()
             self._nursery.start_soon(self.records.forget_others)
             for link in self.hub.links:
                 self._nursery.start_soon(self._tell_height, link)
@@ -233,6 +236,8 @@ class PeerService:
         self._measure_one(session)
         self._hear_height(session, session.height)
         session.release_early()
+        if self._nursery is not None and self.missed.is_due(session.peer):
+            self._nursery.start_soon(self.missed.ask, session.peer)
 
     def _hang_up(self, effect: HangUp) -> None:
         session = self.hub.get(effect.link)
@@ -241,7 +246,11 @@ class PeerService:
         was_link = session.is_link
         self.hub.hang_up(session, effect.code)
         if was_link:
-            self.gossip.closed(session.peer)
+            self._unlinked(session.peer)
+
+    def _unlinked(self, peer: bytes) -> None:
+        self.gossip.closed(peer)
+        self.missed.ended(peer)
 
     async def _keep_anchors(self, anchors: tuple[bytes, ...]) -> None:
         try:
@@ -269,7 +278,7 @@ class PeerService:
                 self.ended[code] += 1
                 self._log.debug("connection ended", peer=to_text(IdKind.NODE, session.peer), link=was_link, code=code)
                 if was_link:
-                    self.gossip.closed(session.peer)
+                    self._unlinked(session.peer)
                     self._step(LinkLost(session.number, code or "E-PEER-CLOSED"))
 
     async def _dial(self, dial: Dial) -> None:
@@ -327,9 +336,9 @@ class PeerService:
         if not session.is_link:
             raise fault("E-PEER-LIMIT", "others were first")
 
-    async def records_after(self, node: bytes) -> Sequence[Signed]:
+    async def records_after(self, node: bytes, within_s: int) -> Sequence[Signed]:
         """As `Host.records_after`."""
-        return await self.records.after(node)
+        return await self.records.after(node, within_s)
 
     def addresses_of(self, node: bytes) -> Sequence[str]:
         """As `Host.addresses_of`."""

@@ -7,6 +7,7 @@ to the disk a few seconds later, in batches: what a crash loses is asked for aga
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ ASKED_LINKS = 2
 ASK_MS = 20_000
 # Until a page that does not come is given up for good, and how long a start may take to bring links: an hour, then gossip has brought most.
 ASK_PAUSE_S, ASK_TRIES_MAX = 5.0, 720
+# Of what was missed while a link was down: 512 records, more than thousands of nodes say in hours, and 2.4 MiB to be pulled from us.
+MISSED_PAGES_MAX = 8
 PAGE_MAX_BYTES = RECORDS_MAX * RECORD_MAX_BYTES + 64
 
 
@@ -104,6 +107,7 @@ class Records:
         self._chain, self._clock_ms, self._learnt = chain, clock_ms, learnt
         self._newest: dict[bytes, tuple[int, tuple[str, ...]]] = {}
         self._unkept: dict[bytes, Signed] = {}
+        self._taken_s: dict[bytes, float] = {}  # when, by trio's clock; none for what the disk had
         self._signatures = Signatures()
         self._issued_ms = keeper.issued_ms()
         self._asked: set[bytes] = set()
@@ -122,6 +126,7 @@ class Records:
         """The network is another: let go of those who are not known any more."""
         self._newest = {node: newest for node, newest in self._newest.items() if node in self._known or node == self._key.id}
         self._unkept = {node: signed for node, signed in self._unkept.items() if node in self._newest}
+        self._taken_s = {node: taken_s for node, taken_s in self._taken_s.items() if node in self._newest}
         try:
             await trio.to_thread.run_sync(self._keeper.forget_others, set(self._newest))
         except QuStreamError:
@@ -154,7 +159,8 @@ class Records:
             return Verdict.BAD
         verdict = self._check(record)  # a newer one may have come meanwhile
         if verdict is Verdict.GOOD:
-            self._keep(record, signed)
+            self._hold(record, signed)
+            self._learnt(record.node, record.issued_ms, record.addresses)
         return verdict
 
     async def _take_own(self, record: AddressRecord, signed: Signed) -> Verdict:
@@ -165,8 +171,7 @@ class Records:
                 return Verdict.BAD
             if record.issued_ms > self._issued_ms:
                 self._issued_ms = record.issued_ms
-                self._newest[self._key.id] = (record.issued_ms, record.addresses)
-                self._unkept[self._key.id] = signed
+                self._hold(record, signed)
         return Verdict.USELESS
 
     def _check(self, record: AddressRecord) -> Verdict:
@@ -176,10 +181,10 @@ class Records:
             record, self._known, newest_ms, chain=self._chain, now_ms=self._clock_ms(), from_ms=self._known.records_from_ms
         )  # fmt: skip
 
-    def _keep(self, record: AddressRecord, signed: Signed) -> None:
+    def _hold(self, record: AddressRecord, signed: Signed) -> None:
         self._newest[record.node] = (record.issued_ms, record.addresses)
         self._unkept[record.node] = signed
-        self._learnt(record.node, record.issued_ms, record.addresses)
+        self._taken_s[record.node] = trio.current_time()
 
     def addresses(self, node: bytes) -> Sequence[str]:
         """Where the network says that a known node is: its record's, else the registry's."""
@@ -189,9 +194,14 @@ class Records:
             return addresses
         return known.addresses if known is not None else ()
 
-    async def after(self, node: bytes) -> Sequence[Signed]:
-        """The newest records of the next `RECORDS_MAX` nodes in order of id."""
-        names = heapq.nsmallest(RECORDS_MAX, (name for name in self._newest if name > node and self._counts(name)))
+    async def after(self, node: bytes, within_s: int = 0) -> Sequence[Signed]:
+        """The newest records of the next `RECORDS_MAX` nodes in order of id. `within_s`: of those alone that were taken in the last so many
+        seconds; 0: of all."""
+        taken: Mapping[bytes, object] = self._newest
+        if within_s:
+            from_s = trio.current_time() - within_s
+            taken = {name: taken_s for name, taken_s in self._taken_s.items() if taken_s >= from_s}
+        names = heapq.nsmallest(RECORDS_MAX, (name for name in taken if name > node and self._counts(name)))
         kept = await trio.to_thread.run_sync(self._keeper.records_of, [name for name in names if name not in self._unkept])
         return [signed for name in names if (signed := self._unkept.get(name) or kept.get(name)) is not None]
 
@@ -234,8 +244,7 @@ class Records:
 
         signed = await trio.to_thread.run_sync(make)
         self._issued_ms = issued_ms
-        self._newest[self._key.id] = (issued_ms, addresses)
-        self._unkept[self._key.id] = signed
+        self._hold(record, signed)
         gossip.publish(Topic.ADDRESS, encode(signed))
 
     # -- running ----------------------------------------------------------------------------------------------------------
@@ -270,22 +279,30 @@ class Records:
         for _ in range(ASK_TRIES_MAX):
             await trio.sleep(ASK_PAUSE_S)
             for link in list(hub.links):
-                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self._ask(link, gossip):
+                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self.ask(link, gossip):
                     self._asked.add(link.peer)
             if len(self._asked) >= ASKED_LINKS:
                 return
 
-    async def _ask(self, link: Session, gossip: GossipService) -> bool:
-        """All pages of one peer; False if it did not give them, and may be asked again."""
-        after = bytes(32)
-        for _ in range(PAGES_MAX):
+    async def ask(self, link: Session, gossip: GossipService, since_s: float | None = None) -> bool:
+        """All pages of one peer; False if it did not give them, and may be asked again. `since_s`: only what it has taken since then, which
+        is passed on to others."""
+
+        def pass_on(signed: Signed) -> None:
+            if since_s is not None:
+                gossip.publish(Topic.ADDRESS, encode(signed))
+
+        after, within_s = bytes(32), 0
+        for _ in range(PAGES_MAX if since_s is None else MISSED_PAGES_MAX):
+            if since_s is not None:
+                within_s = math.ceil(trio.current_time() - since_s)
             try:
-                body = await link.call(encode(AddressAsk(after)), ASK_MS, max_answer_bytes=PAGE_MAX_BYTES)
+                body = await link.call(encode(AddressAsk(after, within_s)), ASK_MS, max_answer_bytes=PAGE_MAX_BYTES)
             except QuStreamError:
                 return False
             try:
                 page = decode(body, AddressAnswer, max_bytes=PAGE_MAX_BYTES).records
-                after = await self._take_page(page, after)
+                after = await self._take_page(page, after, pass_on)
             except QuStreamError:
                 gossip.misled(link.peer)
                 return True  # it is not asked again: others are, and gossip tells the rest
@@ -293,7 +310,7 @@ class Records:
                 return True
         return True
 
-    async def _take_page(self, page: Sequence[Signed], after: bytes) -> bytes:
+    async def _take_page(self, page: Sequence[Signed], after: bytes, pass_on: Callable[[Signed], None]) -> bytes:
         """Take records that stand in order, and return the last one's node. Errors: `E-ANSWER-INVALID`, `E-WIRE-…`."""
         names = [decode(signed.body, AddressRecord, max_bytes=RECORD_MAX_BYTES).node for signed in page]
         if any(one >= other for one, other in pairwise([after, *names])):
@@ -301,7 +318,10 @@ class Records:
         verdicts: list[Verdict] = []
 
         async def take(signed: Signed) -> None:
-            verdicts.append(await self.take(signed))
+            verdict = await self.take(signed)
+            verdicts.append(verdict)
+            if verdict is Verdict.GOOD:
+                pass_on(signed)
 
         async with trio.open_nursery() as nursery:
             for signed in page:

@@ -89,7 +89,7 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     *[("GossipPrune", 54, [seconds]) for seconds in (0, 3600)],
     *[("LinkOpen", 70, [reason, 12]) for reason in (1, 2, 3)],
     ("LinkAccepted", 71, ["[::1]:7400"]),
-    ("AddressAsk", 72, [fill(0x72, 32)]),
+    *[("AddressAsk", 72, [fill(0x72, 32), within_s]) for within_s in (0, 90, U32)],
     ("AddressAnswer", 73, [[SIGNED, SIGNED]]),
     ("AddressAnswer", 73, [[]]),
     ("DialBackAsk", 74, []),

@@ -10,12 +10,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import trio
 from support.places import WORKER
 
 from qnode.net.answers import Desk
+from qnode.net.dialer import Reached
 from qnode.service.forgetful import ForgetfulKeeper
 from qnode.service.gossip import Judge
 from qnode.service.peers import PeerService
@@ -92,6 +95,15 @@ class TownNode:
             judges=self.judges,
         )  # fmt: skip
 
+        reach = self.service._dialer.reach
+
+        async def reach_uncut(peer: bytes, addresses: Sequence[str], **more: Any) -> Reached:
+            if frozenset((self.id, peer)) in self.town.cuts:
+                raise fault("E-PEER-UNREACHABLE", "the network is cut")
+            return await reach(peer, addresses, **more)
+
+        self.service._dialer.reach = reach_uncut  # type: ignore[method-assign]
+
         async def talk(connection: Connection) -> None:
             if connection.peer.id in self.service.known:
                 await self.service.talk(connection)
@@ -126,6 +138,7 @@ class Town:
     def __init__(self, folder: Path, operators: Sequence[str], nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.skew_ms = 0
+        self.cuts: set[frozenset[bytes]] = set()
         self.authority = SigningKey(os.urandom(32))
         self.writer = NetworkFileWriter.create(
             folder / "network.toml", CHAIN, self.authority,
@@ -148,6 +161,20 @@ class Town:
     async def start(self, *nodes: TownNode) -> None:
         for node in nodes or self.nodes:
             await node.start()
+
+    def cut(self, ones: Sequence[TownNode], others: Sequence[TownNode]) -> None:
+        """None of these reaches any of those any more, and links between them end."""
+        for one, other in product(ones, others):
+            self.cuts.add(frozenset((one.id, other.id)))
+            for node, peer in ((one, other), (other, one)):
+                if node.scope is not None and not node.gone.is_set():
+                    for session in list(node.service.hub):
+                        if session.peer == peer.id:
+                            session.connection.close_soon("E-PEER-UNREACHABLE", "the network is cut")
+
+    def heal(self, ones: Sequence[TownNode], others: Sequence[TownNode]) -> None:
+        """They do again."""
+        self.cuts -= {frozenset((one.id, other.id)) for one, other in product(ones, others)}
 
     async def linked(self, *nodes: TownNode) -> None:
         """Until each is linked to all others, and no two have a second connection."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from qustream.model.base import U63, Bytes32, Label, Noun, Signed, Text
+from qustream.model.base import U63, Bytes32, Count32, Label, Noun, Signed, Text
 from qustream.wire.codec import Message
 
 __all__ = [
@@ -54,9 +54,11 @@ class LinkAccepted(Message, frozen=True, tag=71):
 
 
 class AddressAsk(Message, frozen=True, tag=72):
-    """The newest address records of nodes with ids above `after`, in order of id."""
+    """The newest address records of nodes with ids above `after`, in order of id. `within_s`: only those that the answerer has taken in the
+    last so many seconds; 0: all."""
 
     after: Bytes32
+    within_s: Count32 = 0
 
 
 class AddressAnswer(Message, frozen=True, tag=73):

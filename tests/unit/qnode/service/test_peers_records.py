@@ -207,7 +207,7 @@ async def test_who_answers_with_lies_is_charged_and_not_asked_again(tmp_path: Pa
     async with town(tmp_path, 3) as t:
         liar, asker, third = t.nodes
 
-        async def lies(_node: bytes) -> list[Signed]:
+        async def lies(_node: bytes, _within_s: int) -> list[Signed]:
             return [liar.key.sign_noun("address", record(t, third))]
 
         await t.start(liar)
