@@ -52,7 +52,8 @@ class Bandwidth:
             return "not measured: the network has no other active node"
         trio.run(self._ask, others)
         if not self._rates:
-            return f"not measured: no other node could be asked ({_codes(self._failed)})"
+            again = "; each can be asked four times an hour" if "E-PEER-LIMIT" in self._failed else ""
+            return f"not measured: no other node could be asked ({_codes(self._failed)}){again}"
         down, up = (statistics.median(ways) for ways in zip(*self._rates, strict=True))
         each = "; ".join(f"{_shown(one)} down, {_shown(other)} up" for one, other in self._rates)
         words = f"{_shown(down)} Mbit/s down, {_shown(up)} Mbit/s up, the median of {len(self._rates)} ({each})"

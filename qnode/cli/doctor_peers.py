@@ -97,7 +97,8 @@ class PeerSurvey:
             raise found.trouble
         if not found.told:
             why = f" ({_codes(found.silent)})" if found.silent else ""
-            return f"not known: no other node could be asked to connect{why}"
+            again = "; each can be asked once a minute" if "E-PEER-LIMIT" in found.silent else ""
+            return f"not known: no other node could be asked to connect{why}{again}"
         words = _by_address(found.told) or "no address of this node is known to others"
         tried = {result.address for results in found.told for result in results}
         new = ", ".join(address for address in self._told if address not in tried)

@@ -108,7 +108,8 @@ async def test_nobody_to_ask_is_a_note(tmp_path: Path) -> None:
         node, busy, _away = t.nodes
         [bulk] = await start_probed(t, busy)
         bulk.turns.begin_probe(bytes(32), busy.service.steady_ms())
-        assert await measured(t, node) == "not measured: no other node could be asked (E-PEER-LIMIT 1, E-PEER-UNREACHABLE 1)"
+        why = "no other node could be asked (E-PEER-LIMIT 1, E-PEER-UNREACHABLE 1); each can be asked four times an hour"
+        assert await measured(t, node) == f"not measured: {why}"
     (tmp_path / "alone").mkdir()
     async with town(tmp_path / "alone", 1) as t:
         assert await measured(t, t.nodes[0]) == "not measured: the network has no other active node"
