@@ -148,10 +148,8 @@ def status_line(snapshot: StatusSnapshot) -> str:
     """One line, for systemd."""
     state = "ready" if snapshot.ready else "; ".join(f"{c.code} {c.detail}" for c in snapshot.conditions if c.stops)
     ways = snapshot.network.ways()
-    return (
-        f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held; "
-        f"links {ways['out']} out, {ways['in']} in"
-    )
+    links = f"links {ways['out']} out, {ways['in']} in" if snapshot.network.enabled else "peers = false"
+    return f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held; {links}"
 
 
 def status_text(snapshot: StatusSnapshot) -> str:

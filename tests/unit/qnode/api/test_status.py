@@ -30,7 +30,9 @@ def test_one_screen_says_what_an_operator_asks() -> None:
 
 
 def test_a_node_that_shall_have_no_links_says_so() -> None:
-    assert "\nlinks       none, for the configuration says peers = false\n" in status_text(snapshot(network=PeersStatus(enabled=False)))
+    shut = snapshot(network=PeersStatus(enabled=False))
+    assert "\nlinks       none, for the configuration says peers = false\n" in status_text(shut)
+    assert status_line(shut) == "ready; pool 8/8, 5 blocks held; peers = false"
 
 
 def test_what_stops_the_node_stands_out_with_its_remedy() -> None:
