@@ -19,6 +19,8 @@ __all__ = ["Missed"]
 UNNOTICED_S = 90.0
 # A page has 320 KiB; peers that do not answer hold up the others for twenty seconds.
 ASKED_AT_ONCE_MAX = 8
+# A peer that comes and goes makes us take its pages once a minute, not at each link.
+PAUSE_S = 60.0
 
 
 class Missed:
@@ -28,6 +30,7 @@ class Missed:
         self._known, self._hub, self._records, self._gossip = known, hub, records, gossip
         self._since_s: dict[bytes, float] = {}
         self._asking: set[bytes] = set()
+        self._asked_s: dict[bytes, float] = {}
         self._turns = trio.CapacityLimiter(ASKED_AT_ONCE_MAX)
 
     def ended(self, peer: bytes) -> None:
@@ -38,6 +41,7 @@ class Missed:
     def forget_others(self) -> None:
         """The network is another: let go of those who are not known any more."""
         self._since_s = {peer: since_s for peer, since_s in self._since_s.items() if peer in self._known}
+        self._asked_s = {peer: asked_s for peer, asked_s in self._asked_s.items() if peer in self._known}
 
     def is_due(self, peer: bytes) -> bool:
         """Whether a link to this peer that was made now is to be followed by `ask`."""
@@ -49,6 +53,8 @@ class Missed:
             return
         self._asking.add(peer)
         try:
+            await trio.sleep_until(self._asked_s.get(peer, float("-inf")) + PAUSE_S)
+            self._asked_s[peer] = trio.current_time()
             async with self._turns:
                 await self._ask_each_link(peer)
         finally:

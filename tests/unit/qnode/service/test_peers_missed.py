@@ -168,3 +168,19 @@ async def test_what_is_remembered_is_of_known_nodes(autojump_clock: trio.testing
     side.known.discard(b"\1")
     side.missed.forget_others()
     assert side.missed._since_s.keys() == {b"\2"}
+
+
+async def test_who_comes_and_goes_is_asked_once_a_minute(autojump_clock: trio.testing.MockClock) -> None:
+    async def answer(_peer: bytes) -> bool:
+        return True
+
+    side = Side(1, answer)
+    [peer] = side.known
+    began_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):  # a link every three seconds, for a minute and a half
+            side.missed.ended(peer)
+            nursery.start_soon(side.missed.ask, peer)
+            await trio.sleep(3)
+    assert len(side.asked) == 3
+    assert trio.current_time() - began_s >= 2 * module.PAUSE_S
