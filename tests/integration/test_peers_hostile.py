@@ -52,7 +52,7 @@ def gets_in(actor: Actor) -> None:
     while True:
         try:
             with actor.connect() as peer:
-                assert peer.ask(AddressAsk(bytes(32)))
+                assert peer.ask(AddressAsk(bytes(32), 0))
                 return
         except (QuStreamError, OSError):
             assert time.monotonic() < ends, "nobody gets in"

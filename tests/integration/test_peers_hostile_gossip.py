@@ -101,7 +101,7 @@ def test_a_storm_of_pulls_and_grafts(siege: Siege) -> None:
         for _ in range(100):
             peer.say(*[pull, GossipGraft()] * 8)
         assert peer.code is None
-        assert peer.ask(AddressAsk(bytes(32)))
+        assert peer.ask(AddressAsk(bytes(32), 0))
 
 
 # -- address records -----------------------------------------------------------------------------------------------------
@@ -173,9 +173,9 @@ def test_asking_for_all_records_without_end(siege: Siege) -> None:
     mallory = siege.actor()
     with siege.unharmed(peak_mb=PEAK_MB), mallory.linked() as peer:
         for _ in range(PAGES_MAX):
-            assert peer.ask(AddressAsk(bytes(32)))
+            assert peer.ask(AddressAsk(bytes(32), 0))
         with pytest.raises(QuStreamError) as caught:
-            peer.ask(AddressAsk(bytes(32)))
+            peer.ask(AddressAsk(bytes(32), 0))
         assert caught.value.code == "E-PEER-LIMIT"
         assert caught.value.retry_after_ms
         assert peer.code is None
@@ -221,5 +221,5 @@ def test_a_linked_peer_that_is_not_understood(siege: Siege, name: str) -> None:
         peer.words(frames)
         assert peer.end() == code
         with mallory.linked() as again:  # it is understood now
-            message: Message = AddressAsk(bytes(32))
+            message: Message = AddressAsk(bytes(32), 0)
             assert again.ask(message)

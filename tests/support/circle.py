@@ -70,7 +70,7 @@ class Circle:
 
     def records(self, number: int, key: SigningKey) -> dict[bytes, tuple[str, ...]]:
         """The address records that the node has."""
-        answer = decode(self.ask(number, AddressAsk(bytes(32)), key), AddressAnswer, max_bytes=1 << 19)
+        answer = decode(self.ask(number, AddressAsk(bytes(32), 0), key), AddressAnswer, max_bytes=1 << 19)
         keys = {node.key.id: node.key.public for node in self.nodes}
         found = {}
         for signed in answer.records:

@@ -257,7 +257,7 @@ class Siege(Circle):
 
     def records(self, number: int, key: SigningKey) -> dict[bytes, tuple[str, ...]]:
         """The address records that the node has; whose they are was its work to check."""
-        answer = decode(self.ask(number, AddressAsk(bytes(32)), key), AddressAnswer, max_bytes=1 << 19)
+        answer = decode(self.ask(number, AddressAsk(bytes(32), 0), key), AddressAnswer, max_bytes=1 << 19)
         found = [decode(signed.body, AddressRecord, max_bytes=9999) for signed in answer.records]
         return {record.node: record.addresses for record in found}
 

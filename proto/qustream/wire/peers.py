@@ -58,7 +58,7 @@ class AddressAsk(Message, frozen=True, tag=72):
     last so many seconds; 0: all."""
 
     after: Bytes32
-    within_s: Count32 = 0
+    within_s: Count32
 
 
 class AddressAnswer(Message, frozen=True, tag=73):

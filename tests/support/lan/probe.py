@@ -119,7 +119,7 @@ async def _say(connection: Connection, topic: Topic, body: bytes) -> None:
 async def _records(connection: Connection) -> dict[bytes, AddressRecord]:
     found: dict[bytes, AddressRecord] = {}
     while True:
-        body = encode(AddressAsk(max(found, default=bytes(32))))
+        body = encode(AddressAsk(max(found, default=bytes(32)), 0))
         answer = decode(await connection.call(body, deadline_ms=_DEADLINE_MS), AddressAnswer, max_bytes=_ANSWER_MAX_BYTES)
         for signed in answer.records:
             record = decode(signed.body, AddressRecord, max_bytes=_ANSWER_MAX_BYTES)

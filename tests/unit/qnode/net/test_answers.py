@@ -16,7 +16,7 @@ from qustream.wire.codec import decode, encode
 from qustream.wire.keys import DeviceRequest
 from qustream.wire.peers import AddressAsk, DialBackAnswer, DialBackAsk, HeightTold, LinkOpen, LinkReason
 
-ASKS = (LinkOpen(LinkReason.CHOSEN, 5), AddressAsk(bytes(32)), DialBackAsk(), HeightTold(9))
+ASKS = (LinkOpen(LinkReason.CHOSEN, 5), AddressAsk(bytes(32), 0), DialBackAsk(), HeightTold(9))
 
 
 async def anyone(_peer: Peer, body: bytes, _deadline_ms: int) -> bytes:
@@ -133,7 +133,7 @@ async def test_a_peer_does_not_hear_what_files_of_ours_are_called() -> None:
         desk = Desk(anyone)
         desk.route(PEER_TAGS, broken)
         with pytest.raises(QuStreamError) as caught:
-            await desk.answer(alice.sessions[0], encode(AddressAsk(bytes(32))), 7)
+            await desk.answer(alice.sessions[0], encode(AddressAsk(bytes(32), 0)), 7)
         assert (caught.value.code, caught.value.detail) == ("E-FILE", "")
 
 

@@ -127,7 +127,7 @@ async def test_strangers_are_answered_as_devices_and_refused_as_nodes(tmp_path: 
         await t.start()
         async with await dial(t.nodes[0], STRANGER) as connection:
             assert await connection.call(b"a key, please", deadline_ms=5000) == b"answer to a key, please"
-            for message in (chosen(), AddressAsk(bytes(32)), DialBackAsk(), HeightTold(1)):
+            for message in (chosen(), AddressAsk(bytes(32), 0), DialBackAsk(), HeightTold(1)):
                 assert await refusal(connection, message) == "E-PEER-UNLICENSED"
             await connection.send(Channel.GOSSIP, encode(GossipGraft()))
             assert (await connection.wait_closed()).code == "E-PEER-UNLICENSED"
@@ -140,7 +140,7 @@ async def test_a_known_node_may_ask_without_being_linked(tmp_path: Path) -> None
         async with await dial(t.nodes[0], t.nodes[1].key) as connection:
             assert await connection.call(b"a key, please", deadline_ms=5000) == b"answer to a key, please"
             assert decode(await ask(connection, HeightTold(1)), HeightHeard, max_bytes=99).height == 1
-            assert decode(await ask(connection, AddressAsk(bytes(32))), AddressAnswer, max_bytes=99).records == ()
+            assert decode(await ask(connection, AddressAsk(bytes(32), 0)), AddressAnswer, max_bytes=99).records == ()
             assert t.nodes[1].id not in t.nodes[0].links
 
 
