@@ -38,7 +38,7 @@ from qustream.wire.codec import Message, decode, encode
 from qustream.wire.gossip import GOSSIP_MAX_BYTES, Announced, GossipAnnounce, GossipMessage, GossipPull, GossipPush, Topic
 from qustream.wire.hello import Role
 from qustream.wire.peers import AddressAnswer, AddressAsk, LinkAccepted, LinkOpen, LinkReason
-from qustream.wire.rpc import Refusal, Request, Response, refusal_error
+from qustream.wire.rpc import Refusal, Request, Response, RpcMessage, refusal_error
 
 __all__ = ["ACTORS", "Actor", "Peer", "Siege", "address_record"]
 
@@ -123,14 +123,15 @@ class Peer:
         number = time.monotonic_ns() & 0xFFFFFFFF
         self.words(frames_of(Channel.REQUEST, encode(Request(number, 20_000, body))))
         while True:
-            for place, (channel, answer) in enumerate(self.heard):
-                if channel is Channel.REQUEST:
-                    del self.heard[place]
-                    found: Response | Refusal = decode(answer, Response | Refusal, max_bytes=1 << 20)
-                    if isinstance(found, Refusal):
-                        raise refusal_error(found)
-                    assert found.id == number
-                    return found.body
+            place = next((place for place, (channel, _) in enumerate(self.heard) if channel is Channel.REQUEST), None)
+            if place is not None:
+                found: Request | Response | Refusal = decode(self.heard.pop(place)[1], RpcMessage, max_bytes=1 << 20)
+                if isinstance(found, Request):
+                    continue  # it may ask us, too, and gets no answer
+                if isinstance(found, Refusal):
+                    raise refusal_error(found)
+                assert found.id == number
+                return found.body
             if self.code is not None:
                 raise QuStreamError(self.code)
             self._read()
