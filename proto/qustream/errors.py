@@ -125,6 +125,25 @@ CODES: dict[str, CodeRow] = {
     "E-NODE-READONLY": CodeRow(
         _U, "the node cannot write to its disk", "ask another node; operator: see what qnode status says of the disk"
     ),
+    # the ledger: what a transaction or its action is refused for (proto/spec/ledger.md §10)
+    "E-LEDGER-FORM": CodeRow(_P, "not a transaction of this chain", "build it with the SDK, for this chain"),
+    "E-LEDGER-SIGNATURE": CodeRow(_P, "a signature in the transaction does not hold", "sign again, with the key that belongs to it"),
+    "E-LEDGER-KEY": CodeRow(_P, "the chain does not know the sender's key", "send the key along with the account's first transaction"),
+    "E-LEDGER-NONCE": CodeRow(_P, "not the account's next nonce", "look the account up, and sign again with its next nonce"),
+    "E-LEDGER-EXPIRED": CodeRow(_P, "the transaction has expired, or expires too far ahead", "sign again with a new expiry height"),
+    "E-LEDGER-FEE": CodeRow(_P, "the fee is too low", "offer at least what the answer says"),
+    "E-LEDGER-FUNDS": CodeRow(_P, "the account does not hold enough", "see the balance; what is unbonding cannot be spent"),
+    "E-LEDGER-OWNER": CodeRow(_P, "only the owner may do that", "sign with the owner's account"),
+    "E-LEDGER-UNKNOWN": CodeRow(_P, "the chain knows nothing of that name", "check the identifier"),
+    "E-LEDGER-STATUS": CodeRow(_P, "not in the state it has", "look it up; the remedy depends on its status"),
+    "E-LEDGER-PRICE": CodeRow(_P, "not the right amount", "look the amount up and sign again"),
+    "E-LEDGER-LOCKED": CodeRow(_P, "too early", "wait until the time the chain shows"),
+    "E-LEDGER-KNOWN": CodeRow(_P, "the chain has it already", "nothing more is to be done"),
+    "E-LEDGER-SEQUENCE": CodeRow(_P, "not the user's next change", "look the user up, and have the master sign again"),
+    "E-LEDGER-NOTHING": CodeRow(_P, "there is nothing to take", "look the account up"),
+    "E-LEDGER-EVIDENCE": CodeRow(_P, "this proves no offence", "compare it with proto/spec/consensus.md §7"),
+    "E-MEMPOOL-FULL": CodeRow(_U, "too many transactions are waiting", "try again later, or with a higher fee"),
+    "E-CHAIN-GENESIS": CodeRow(_O, "the data directory belongs to another chain", "correct genesis_file, or use another directory"),
     # envelope
     "E-ENVELOPE-FORMAT": CodeRow(_P, "not a QuStream envelope", "check that the file is whole"),
     "E-ENVELOPE-TRUNCATED": CodeRow(_P, "the envelope ends early", "fetch the file again"),

@@ -1,0 +1,1 @@
+"""The ledger: what the chain's state is and what every transaction does to it (`proto/spec/ledger.md`)."""
