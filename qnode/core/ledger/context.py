@@ -7,24 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from qnode.core.ledger.state import State
+from qustream.model.receipt import LedgerEvent
 from qustream.model.state import Parameters
 
-__all__ = ["Context", "Happened", "Outcome", "Rule"]
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """One thing that became of a transaction or a block, for receipts and listeners. `name`: a word such as `licence-bought`; `subject`,
-    `other`: raw ids or empty; `amount`: units."""
-
-    name: str
-    subject: bytes = b""
-    other: bytes = b""
-    amount: int = 0
+__all__ = ["Context", "Outcome", "Rule", "happened"]
 
 
 # A refusal is its code; success is what happened.
-Outcome: TypeAlias = str | tuple[Happened, ...]
+Outcome: TypeAlias = str | tuple[LedgerEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +30,11 @@ class Context:
     sender: bytes
     nonce: int
     transaction: bytes
+
+
+def happened(name: str, subject: bytes = b"", other: bytes = b"", amount: int = 0) -> LedgerEvent:
+    """One event, most of whose fields are empty."""
+    return LedgerEvent(name, subject, other, amount)
 
 
 def _nothing(_action: Any, _parameters: Parameters) -> int:
