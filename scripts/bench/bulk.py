@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ import trio
 from bare import BareTls
 from report import MIN_ROUNDS, Row, compare, emit, plain
 
+from qnode.core.bulk_serve import BulkTurns
 from qnode.net.answers import Desk
 from qnode.net.bulk import BULK_TAGS, Bulk
 from qnode.net.session import NODE_CHANNELS, Session
@@ -57,10 +58,11 @@ async def nothing_else(_peer: Peer, _body: bytes, _deadline_ms: int) -> bytes:
 
 
 class End:
-    """One node's bulk and its session. `heard`: gossip that comes."""
+    """One node's bulk and its session. `heard`: gossip that comes; `came`: set when something comes in bulk."""
 
     def __init__(self, heard: Callable[[Session, GossipMessage], None]) -> None:
         self._heard = heard
+        self.came = trio.Event()
         self.bulk = Bulk(charge=lambda *_: None, stands=lambda _: True, clock_ms=lambda: int(trio.current_time() * 1000))
         self._desk = Desk(nothing_else)
         self._desk.route(BULK_TAGS, self.bulk.answer)
@@ -71,7 +73,12 @@ class End:
         return session
 
     async def run(self, session: Session) -> None:
-        await session.run(self._desk.answer, self.bulk.take)
+        await session.run(self._desk.answer, self._take)
+
+    async def _take(self, session: Session, bodies: Sequence[bytes | bytearray]) -> None:
+        await self.bulk.take(session, bodies)
+        if bodies:
+            self.came.set()
 
 
 # --- the holder, a process
@@ -79,7 +86,7 @@ class End:
 
 async def hold(path: Path, data: bytes) -> None:
     end = End(lambda session, message: session.say(encode(message)) and None)
-    end.bulk.turns = Unbounded()  # type: ignore[assignment]
+    end.bulk.turns = Unbounded()
     end.bulk.offer(FileObject.open(path))
 
     async def talk(connection: Connection) -> None:
@@ -93,16 +100,16 @@ async def hold(path: Path, data: bytes) -> None:
         await trio.serve_listeners(partial(send_bare, data), [bare])
 
 
-class Unbounded:
+class Unbounded(BulkTurns):
     """A bench fetches more in an hour than a peer may."""
 
-    def manifest(self, *_: object) -> int:
+    def manifest(self, *_: object, **__: object) -> int:
         return 0
 
-    def begin(self, *_: object) -> int:
+    def begin(self, *_: object, **__: object) -> int:
         return 0
 
-    def end(self, *_: object) -> None:
+    def end(self, *_: object, **__: object) -> None:
         return
 
 
@@ -161,9 +168,10 @@ class Fetcher:
             while True:
                 await self.fetch()
 
+        self.end.came = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch_on)
-            await trio.sleep(0.05)
+            await self.end.came.wait()
             times = await self.echoes()
             nursery.cancel_scope.cancel()
         self._store.drop(self._name)
