@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from qnode.core.consensus_events import OwnVotes
 from qnode.core.consensus_limits import DIGESTS_MAX
-from qustream.wire.consensus import NO_DIGEST, Certificate, Kind, Proposal
+from qustream.wire.consensus import NO_DIGEST, Certificate, Kind, Proposal, voters_of
 
 __all__ = ["View", "certificate", "contradicts", "voters_of"]
 
@@ -28,11 +28,6 @@ def certificate(rotation: int, view: int, kind: Kind, digest: bytes, votes: Sequ
     for validator, _ in ordered:
         bits[validator // _BITS] |= 0x80 >> validator % _BITS
     return Certificate(rotation, view, kind, digest, bytes(bits), tuple(signature for _, signature in ordered))
-
-
-def voters_of(message: Certificate) -> list[int]:
-    """The validators whose bits are set, in order."""
-    return [_BITS * place + bit for place, byte in enumerate(message.voters) for bit in range(_BITS) if byte & 0x80 >> bit]
 
 
 class View:

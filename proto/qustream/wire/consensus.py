@@ -13,7 +13,7 @@ from qustream.wire.codec import Message, encode
 
 __all__ = [
     "NO_DIGEST", "VALIDATORS_MAX", "VOTE_SIGNATURE_BYTES", "WANTS_MAX", "Certificate", "ChainHeader", "ConsensusAsk", "ConsensusMessage",
-    "Kind", "Proposal", "Statement", "Vote", "VoteSignature", "Want", "header_digest",
+    "Kind", "Proposal", "Statement", "Vote", "VoteSignature", "Want", "header_digest", "voters_of",
 ]  # fmt: skip
 
 # A round of 100 costs 490 kB out and 34 ms of verification (ML-DSA-44): finality each second and no more.
@@ -120,3 +120,8 @@ _HEADER = b"qustream/1/chain-header"
 def header_digest(header: ChainHeader) -> bytes:
     """What a block is called, 32 bytes."""
     return hashlib.sha256(bytes([len(_HEADER)]) + _HEADER + encode(header)).digest()
+
+
+def voters_of(certificate: Certificate) -> list[int]:
+    """The validators whose bits are set, in order."""
+    return [8 * place + bit for place, byte in enumerate(certificate.voters) for bit in range(8) if byte & 0x80 >> bit]
