@@ -22,7 +22,17 @@ from qustream.wire.codec import Message
 
 SPEC = Path(__file__).resolve().parent.parent / "proto/spec"
 # Where the kinds are that travel between parties, in the order of the table.
-MESSAGE_MODULES = ("wire.hello", "wire.rpc", "wire.keys", "wire.feed", "wire.gossip", "wire.peers", "wire.bulk", "wire.consensus")
+MESSAGE_MODULES = (
+    "wire.hello",
+    "wire.rpc",
+    "wire.keys",
+    "wire.feed",
+    "wire.gossip",
+    "wire.peers",
+    "wire.bulk",
+    "wire.consensus",
+    "wire.mempool",
+)
 NOUN_MODULES = (
     "model.base",
     "model.keys",

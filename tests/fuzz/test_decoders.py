@@ -75,6 +75,7 @@ MODULES = (
     "wire.peers",
     "wire.bulk",
     "wire.consensus",
+    "wire.mempool",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()
