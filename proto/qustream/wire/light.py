@@ -14,9 +14,10 @@ from qustream.wire.codec import Message, encode
 from qustream.wire.consensus import VALIDATORS_MAX, Certificate, ChainHeader
 
 __all__ = [
-    "GRANTS_LISTED_MAX", "HAND_OVERS_MAX", "HEADERS_MAX", "KEYS_MAX", "LIGHT_ANSWER_MAX_BYTES", "LIGHT_ASK_MAX_BYTES", "NODES_PAGE", "Checkpoint",
-    "CheckpointAsk", "Entry", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk", "LightAsk", "ListedNode",
-    "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "RotationSet", "SetAsk", "VoteKeys", "checkpoint_digest",
+    "GRANTS_LISTED_MAX", "HAND_OVERS_MAX", "HEADERS_MAX", "KEYS_MAX", "LIGHT_ANSWER_MAX_BYTES", "LIGHT_ASK_MAX_BYTES", "NODES_PAGE",
+    "Checkpoint", "CheckpointAsk", "Entry", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk",
+    "LightAsk", "ListedNode", "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "RotationSet", "SetAsk", "VoteKeys",
+    "checkpoint_digest",
 ]  # fmt: skip
 
 # What a response may carry (`wire.rpc`).
@@ -35,6 +36,7 @@ NODES_PAGE = 400
 GRANTS_LISTED_MAX = 256
 # A key of the state: the longest is an expiry's, 9 bytes and another key.
 STATE_KEY_MAX_BYTES = 96
+StateKey = Annotated[bytes, Meta(min_length=1, max_length=STATE_KEY_MAX_BYTES)]
 # A proof of 2^64 entries would have 16 levels of 16 hashes, and an entry at most 64 KiB.
 PROOF_MAX_BYTES = 262_144
 _CHECKPOINT = b"qustream/1/checkpoint"
