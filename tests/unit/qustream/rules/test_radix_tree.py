@@ -1,0 +1,138 @@
+"""The root depends on the entries alone, and every change gives the tree that the definition gives."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.radix_memory import MemoryTree, root_by_definition
+
+from qustream.errors import QuStreamError
+from qustream.rules.radix import EMPTY_ROOT, path_of, require, value_hash
+from qustream.rules.radix_tree import build, check, prefix_range, update
+
+# Few keys, so that they are changed and deleted again; more than a bucket and than two.
+KEYS = st.integers(0, 90).map(lambda number: b"key %d" % number)
+CHANGES = st.dictionaries(KEYS, st.none() | st.binary(max_size=3), max_size=60)
+
+
+@given(st.lists(CHANGES, max_size=6))
+@settings(max_examples=150)
+def test_changing_gives_what_the_definition_gives(batches):
+    tree = MemoryTree()
+    for changes in batches:
+        tree.apply(changes)
+        assert tree.root == root_by_definition(tree.entries)
+    fresh = MemoryTree()
+    fresh.apply(dict(tree.entries))
+    assert (fresh.root, fresh.nodes) == (tree.root, tree.nodes), "what a tree has been through is not to be seen"
+
+
+@given(st.dictionaries(KEYS, st.binary(max_size=3), max_size=80), st.randoms(use_true_random=False))
+@settings(max_examples=60)
+def test_the_order_and_the_batches_do_not_matter(entries, chance):
+    items = list(entries.items())
+    chance.shuffle(items)
+    tree = MemoryTree()
+    while items:
+        batch = [items.pop() for _ in range(min(len(items), chance.randrange(1, 9)))]
+        tree.apply(dict(batch))
+    assert tree.root == root_by_definition(entries)
+
+
+def keys_beneath(digits: str, count: int) -> list[bytes]:
+    """Keys whose paths begin alike."""
+    found, number = [], 0
+    while len(found) < count:
+        key = b"%d" % number
+        if path_of(key).hex().startswith(digits):
+            found.append(key)
+        number += 1
+    return found
+
+
+def test_a_bucket_splits_at_seventeen_and_is_one_again_at_sixteen():
+    keys = keys_beneath("ab", 17)
+    tree = MemoryTree()
+    tree.apply(dict.fromkeys(keys[:16], b"x"))
+    assert tree.nodes == {}
+    tree.apply({keys[16]: b"x"})
+    # Seventeen paths that begin alike: an inner node with one child at each shared nibble.
+    assert {b"", b"\x0a", b"\x0a\x0b"} == set(tree.nodes)
+    tree.apply({keys[3]: None})
+    assert tree.nodes == {}
+    assert tree.root == root_by_definition(tree.entries)
+    tree.apply(dict.fromkeys(keys, None))
+    assert tree.root == EMPTY_ROOT == root_by_definition({})
+
+
+def test_a_large_tree():
+    chance = random.Random(7)
+    tree = MemoryTree()
+    tree.apply({chance.randbytes(20): chance.randbytes(8) for _ in range(3000)})
+    for _ in range(5):
+        some = chance.sample(sorted(tree.entries), 300)
+        changes = {key: None if chance.random() < 0.6 else chance.randbytes(4) for key in some}
+        tree.apply(changes | {chance.randbytes(20): b"new" for _ in range(50)})
+        assert tree.root == root_by_definition(tree.entries)
+        for key in [*chance.sample(some, 20), chance.randbytes(20)]:
+            require(tree.root, key, tree.entries.get(key), tree.prove(key))
+    assert set(tree.nodes) < set(check(tree, tree.root))
+
+
+def test_nothing_changed_is_the_same_root():
+    tree = MemoryTree()
+    root = tree.apply({b"a": b"1"})
+    assert update(tree, root, []) == root
+    assert tree.apply({b"b": None}) == root
+
+
+def damaged(tree: MemoryTree, place: str) -> None:
+    if place == "inner":
+        prefix = sorted(tree.nodes)[-1]
+        node = bytearray(tree.nodes[prefix])
+        node[9] ^= 4
+        tree.nodes[prefix] = bytes(node)
+    elif place == "gone":
+        del tree.nodes[sorted(tree.nodes)[-1]]
+    else:
+        path, value = tree._pairs[0]
+        tree._pairs[0] = (path, bytes([value[0] ^ 1]) + value[1:])
+
+
+@pytest.mark.parametrize("place", ["inner", "gone", "pair"])
+def test_damage_is_found_before_anything_is_built_on_it(place):
+    tree = MemoryTree()
+    tree.apply({b"%d" % number: b"v" for number in range(400)})
+    damaged(tree, place)
+    with pytest.raises(QuStreamError) as caught:
+        list(check(tree, tree.root))
+    assert caught.value.code == "E-DATA-CORRUPT"
+    root = tree.root
+    with pytest.raises(QuStreamError) as caught:
+        update(tree, root, sorted((path_of(key), value_hash(b"w")) for key in tree.entries))
+    assert caught.value.code == "E-DATA-CORRUPT"
+
+
+@given(st.binary(max_size=6).map(lambda data: bytes(each & 15 for each in data)))
+def test_the_range_of_a_prefix(prefix):
+    low, high = prefix_range(prefix)
+    digits = "".join(f"{each:x}" for each in prefix)
+    for tail in ("0", "f"):
+        path = bytes.fromhex(digits.ljust(64, tail))
+        assert low <= path
+        assert high is None or path < high
+    if digits and int(digits, 16) + 1 < 16 ** len(digits):
+        beyond = bytes.fromhex(f"{int(digits, 16) + 1:0{len(digits)}x}".ljust(64, "0"))
+        assert high is not None
+        assert beyond >= high
+
+
+def test_a_subtree_is_built_alone():
+    """What a chunk of a snapshot is checked with."""
+    tree = MemoryTree()
+    tree.apply({b"%d" % number: b"v" for number in range(500)})
+    part = MemoryTree()
+    subtree = build(part, b"\x07", tree.pairs(b"\x07", 500))
+    assert part.nodes == {prefix: node for prefix, node in tree.nodes.items() if prefix[:1] == b"\x07"}
+    assert subtree.hash in tree.nodes[b""]
