@@ -31,57 +31,50 @@ _NEVER_MS = 1 << 62
 
 
 class Consensus:
-    """The state of one node's consensus. Use `step`; the properties are for displays and tests."""
+    """The state of one node's consensus. Use `step`; what has no underscore is for displays, tests and the other modules of the core.
+
+    `begun`: the rotation that runs; `view`: the current view, 0 before the first rotation and between two; `final_view`: the view of the
+    last final block of this rotation, 0 for its base; `views`, `blocks`: what is known; `orphans`: blocks whose parent is not here;
+    `quorum`: what decides."""
+
+    begun: RotationBegan
+    quorum: int
+    final_view: int
+    views: dict[int, View]
+    blocks: Blocks
+    orphans: dict[bytes, Proposal]
 
     def __init__(self) -> None:
+        self.view = 0
         self._out: list[Effect] = []
-        self._rotation: RotationBegan | None = None
-        self._is_over = True
+        self._is_news = False  # whether the last event can have made anything possible: a vote that decides nothing does not
         self._wake_ms = _NEVER_MS
 
     # --- beginning
 
     def rotation_began(self, event: RotationBegan, now_ms: int) -> None:
         """C1: view 1 begins with the rotation."""
-        self._rotation, self._is_over = event, False
-        self.quorum = quorum(event.weights)  # what decides
-        self._blocks = Blocks(event.base, event.edge_ms)
+        self.begun, self.quorum = event, quorum(event.weights)
+        self.blocks = Blocks(event.base, event.edge_ms)
         is_same = event.had.rotation == event.rotation
         self._had: Mapping[int, OwnVotes] = event.had.votes if is_same else {}
         self._floor = event.had.final_view if is_same else 0  # below it nothing is signed any more: what was is not remembered
-        self._views: dict[int, View] = {}
+        self.views = {}
         self._verifying: set[tuple[object, ...]] = set()
-        self.orphans: dict[bytes, Proposal] = {}  # blocks whose parent is not here
-        self._final = 0  # the last final view
+        self.orphans = {}
+        self.final_view = 0
         self._built: dict[bytes, events.BlockBuilt] = {}
         self._catchup = Catchup(len(event.weights), event.me)
         self._wake_ms = _NEVER_MS
-        self._current = 0
         self._enter(1, pause_ms=0, now_ms=now_ms)
         self._went_on(now_ms)
         self._advance(now_ms)
 
     @property
-    def begun(self) -> RotationBegan:
-        """The rotation that runs."""
-        assert self._rotation is not None, "a rotation has begun"
-        return self._rotation
-
-    @property
-    def view(self) -> int:
-        """The current view; 0 before the first rotation and between two."""
-        return 0 if self._is_over else self._current
-
-    @property
-    def final_view(self) -> int:
-        """The view of the last final block of this rotation, 0 for its base."""
-        return self._final
-
-    @property
     def sizes(self) -> dict[str, int]:
         """How much of everything bounded there is."""
         return {
-            "views": len(self._views), "blocks": len(self._blocks), "verifying": len(self._verifying), "orphans": len(self.orphans),
+            "views": len(self.views), "blocks": len(self.blocks), "verifying": len(self._verifying), "orphans": len(self.orphans),
         }  # fmt: skip
 
     def leader(self, view: int) -> int:
@@ -91,9 +84,9 @@ class Consensus:
 
     def _view(self, number: int) -> View:
         """The view of this number, made if it is new."""
-        view = self._views.get(number)
+        view = self.views.get(number)
         if view is None:
-            view = self._views[number] = View(number, self._had.get(number, OwnVotes(skipped=not self.may_sign(number))))
+            view = self.views[number] = View(number, self._had.get(number, OwnVotes(skipped=not self.may_sign(number))))
         return view
 
     def may_sign(self, number: int) -> bool:
@@ -126,12 +119,15 @@ class Consensus:
                 self._take_proposal(message)
             case Vote():
                 self._take_vote(self._view(message.view), message.kind, message.digest, (message.validator, message.signature))
+                if message.view > self.view and self._catchup.behind(now_ms):
+                    self._plan(now_ms)
             case Certificate():
                 view = self._view(message.view)
                 for voter, signature in zip(voters_of(message), message.signatures, strict=True):
                     self._take_vote(view, message.kind, message.digest, (voter, signature))
                 self._certify(view, message)
-        self._advance(now_ms)
+        if self._is_news:
+            self._advance(now_ms)
 
     def _take_proposal(self, message: Proposal) -> None:
         header = message.header
@@ -144,19 +140,22 @@ class Consensus:
         if digest in view.proposals or (len(view.proposals) >= limits.DIGESTS_MAX and digest not in (view.notarised, view.final)):
             return
         view.proposals[digest] = message
+        self._is_news = True
         self._out.append(events.Keep(message))
         self._attach(digest, message)
 
     def _attach(self, digest: bytes, message: Proposal) -> None:
         """Put a block where it belongs, and those that waited for it."""
-        if view_of(message) <= self._final:
-            return
-        if self._blocks.add(digest, message.header, message.ids) is None:
-            self.orphans[digest] = message
-            return
-        self.orphans.pop(digest, None)
-        for child, waiting in [(child, each) for child, each in self.orphans.items() if each.header.parent == digest]:
-            self._attach(child, waiting)
+        due = [(digest, message)]
+        while due:
+            digest, message = due.pop()
+            if view_of(message) <= self.final_view:
+                continue
+            if self.blocks.add(digest, message.header, message.ids) is None:
+                self.orphans[digest] = message
+                continue
+            self.orphans.pop(digest, None)
+            due += [(child, each) for child, each in self.orphans.items() if each.header.parent == digest]
 
     def _take_vote(self, view: View, kind: Kind, digest: bytes, vote: tuple[int, bytes]) -> None:
         for other_kind, other_digest, other_signature in view.add(kind, digest, vote, self.begun.weights[vote[0]]):
@@ -171,15 +170,17 @@ class Consensus:
         if view.has_certificate(message.kind, message.digest):
             return
         view.certify(message.kind, message.digest)
+        self._is_news = True
         self._out.append(events.Keep(message))
 
     # --- what has become possible
 
     def _advance(self, now_ms: int) -> None:
-        while not self._is_over:
+        self._is_news = False
+        while self.view:
             if not (self._leave(now_ms) or self._finish(now_ms)):
                 break
-        if self._is_over:
+        if not self.view:
             return
         self._finals()
         self._propose(now_ms)
@@ -189,20 +190,20 @@ class Consensus:
 
     def _leave(self, now_ms: int) -> bool:
         """C1: out of the current view, by the certificate of the highest view there is."""
-        best = max((view for view in self._views.values() if view.notarised or view.skipped), key=lambda view: view.number, default=None)
-        if best is None or best.number < self._current or best.number - self._final > limits.VIEWS_MAX:
+        best = max((view for view in self.views.values() if view.notarised or view.skipped), key=lambda view: view.number, default=None)
+        if best is None or best.number < self.view or best.number - self.final_view > limits.VIEWS_MAX:
             return False
         if best.skipped and not best.notarised:
             pause_ms = 0
         else:
-            block = self._blocks.get(best.notarised)
+            block = self.blocks.get(best.notarised)
             is_empty = block is None or not block.ids
             pause_ms = self.begun.idle_ms if is_empty else self.begun.interval_ms
         self._enter(best.number + 1, pause_ms=pause_ms, now_ms=now_ms)
         return True
 
     def _enter(self, number: int, *, pause_ms: int, now_ms: int) -> None:
-        self._current, self._entered_ms, self._pause_ms = number, now_ms, pause_ms
+        self.view, self._entered_ms, self._pause_ms = number, now_ms, pause_ms
         self._build_asked = False
         slow = self._slowness(number)
         self._proposal_due_ms = now_ms + pause_ms + min(limits.TIMER_MAX_MS, limits.PROPOSAL_DELTAS * slow)
@@ -211,7 +212,7 @@ class Consensus:
     def _slowness(self, number: int) -> int:
         """Δ, a fifth longer for each view since the last final one."""
         slow = self.begun.delta_ms
-        for _ in range(number - 1 - self._final):
+        for _ in range(number - 1 - self.final_view):
             slow = slow * limits.GROWTH_NUMERATOR // limits.GROWTH_DENOMINATOR
             if slow >= limits.TIMER_MAX_MS:
                 break
@@ -223,44 +224,44 @@ class Consensus:
 
     def _finish(self, now_ms: int) -> bool:
         """C7."""
-        found = sorted((view.number for view in self._views.values() if view.final and view.number > self._final), reverse=True)
-        chains = ((number, self._blocks.chain_to(self._views[number].final)) for number in found)
+        found = sorted((view.number for view in self.views.values() if view.final and view.number > self.final_view), reverse=True)
+        chains = ((number, self.blocks.chain_to(self.views[number].final)) for number in found)
         number, chain = next(((number, chain) for number, chain in chains if not isinstance(chain, bytes)), (0, ()))
         if not chain:
             return False
-        self._final = number
+        self.final_view = number
         self._went_on(now_ms)
-        self._out.append(events.Finalise(self._blocks.finalise(chain), number))
-        for old in [old for old in self._views if old <= number - limits.FINAL_VIEWS_KEPT]:
-            del self._views[old]
+        self._out.append(events.Finalise(self.blocks.finalise(chain), number))
+        for old in [old for old in self.views if old <= number - limits.FINAL_VIEWS_KEPT]:
+            del self.views[old]
         self.orphans = {digest: each for digest, each in self.orphans.items() if view_of(each) > number}
-        if self._blocks.last_final.is_over:
+        if self.blocks.last_final.is_over:
             self._end(chain)
         return True
 
     def _end(self, chain: Sequence[Block]) -> None:
         boundary = next(block for block in chain if block.is_over)
-        self._is_over = True
+        self.view = 0
         base = Base(boundary.digest, boundary.height, boundary.time_ms, boundary.executed)
-        self._out.append(events.RotationOver(base, self._final, self._views[self._final].final))
+        self._out.append(events.RotationOver(base, self.final_view, self.views[self.final_view].final))
 
     def _finals(self) -> None:
         """C4."""
-        for view in self._views.values():
+        for view in self.views.values():
             own = view.own
             is_ours = view.notarised and own.notarised == view.notarised
-            if view.number >= self._final and is_ours and not own.skipped and not own.finalised:
+            if view.number >= self.final_view and is_ours and not own.skipped and not own.finalised:
                 self._sign(view, replace(own, finalised=view.notarised), Kind.FINAL, view.notarised)
 
     def _notarise(self) -> None:
         """C3."""
-        view = self._view(self._current)
+        view = self._view(self.view)
         if self.begun.me is None or view.own.notarised or view.own.skipped:
             return
         for digest, proposal in view.proposals.items():
             header = proposal.header
-            parent = self._blocks.get(header.parent)
-            if parent is None or not stands(self, header) or not self._blocks.fits(header, parent):
+            parent = self.blocks.get(header.parent)
+            if parent is None or not stands(self, header) or not self.blocks.fits(header, parent):
                 continue
             if view.is_judged.get(digest):
                 self._sign(view, replace(view.own, notarised=digest), Kind.NOTAR, digest)
@@ -271,7 +272,7 @@ class Consensus:
 
     def _propose(self, now_ms: int) -> None:
         """C2."""
-        number = self._current
+        number = self.view
         own = self._view(number).own
         if self.leader(number) != self.begun.me or own.proposed or own.skipped or self._build_asked:
             return
@@ -286,9 +287,9 @@ class Consensus:
 
     def block_built(self, event: events.BlockBuilt, now_ms: int) -> None:
         header = event.header
-        if self._is_over or header.rotation != self.begun.rotation or header.view != self._current:
+        if not self.view or header.rotation != self.begun.rotation or header.view != self.view:
             return
-        view = self._view(self._current)
+        view = self._view(self.view)
         if view.own.proposed or view.own.skipped:
             return
         digest = header_digest(header)
@@ -297,7 +298,7 @@ class Consensus:
         self._plan(now_ms)
 
     def judged(self, event: events.Judged, now_ms: int) -> None:
-        for view in self._views.values():
+        for view in self.views.values():
             if event.digest in view.judging:
                 view.judging.discard(event.digest)
                 view.is_judged[event.digest] = event.valid
@@ -315,15 +316,15 @@ class Consensus:
 
     def sign_state(self) -> SignState:
         """What must not be forgotten."""
-        votes = {number: own for number, own in self._had.items() if number >= self._final and number not in self._views}
-        votes |= {view.number: view.own for view in self._views.values() if view.own != OwnVotes() and view.number >= self._final}
-        floor = max(self._floor, self._final)
+        votes = {number: own for number, own in self._had.items() if number >= self.final_view and number not in self.views}
+        votes |= {view.number: view.own for view in self.views.values() if view.own != OwnVotes() and view.number >= self.final_view}
+        floor = max(self._floor, self.final_view)
         return SignState(self.begun.rotation, floor, {number: own for number, own in votes.items() if number >= floor})
 
     def signed(self, event: events.Signed, now_ms: int) -> None:
         """Say it, and count it."""
         statement, me = event.statement, self.begun.me
-        if statement.rotation != self.begun.rotation or me is None or self._is_over:
+        if statement.rotation != self.begun.rotation or me is None or not self.view:
             return
         if statement.kind is Kind.PROPOSAL:
             built = self._built.pop(statement.digest, None)
@@ -336,19 +337,21 @@ class Consensus:
             vote = Vote(statement.rotation, statement.view, statement.kind, statement.digest, me, event.signature)
             self._out.append(events.Broadcast(vote))
             self._take_vote(self._view(statement.view), vote.kind, vote.digest, (me, vote.signature))
-        self._advance(now_ms)
+        if self._is_news:
+            self._advance(now_ms)
 
     # --- time
 
     def ticked(self, event: events.Ticked, now_ms: int) -> None:
-        self._wake_ms = _NEVER_MS
+        if now_ms >= self._wake_ms:  # else it is one that was overtaken by an earlier: the next is planned already
+            self._wake_ms = _NEVER_MS
         self._time_out(now_ms)
         self._out += self._catchup.beat(self, event.draw, now_ms)
         self._advance(now_ms)
 
     def _time_out(self, now_ms: int) -> None:
         """C5."""
-        view = self._view(self._current)
+        view = self._view(self.view)
         late = now_ms >= self._notarisation_due_ms or (now_ms >= self._proposal_due_ms and not view.proposals)
         if late and self.begun.me is not None and not view.own.skipped and not view.own.finalised:
             self._sign(view, replace(view.own, skipped=True), Kind.SKIP, NO_DIGEST)
@@ -359,16 +362,6 @@ class Consensus:
         if at_ms < self._wake_ms:
             self._wake_ms = at_ms
             self._out.append(events.Wake(at_ms))
-
-    # --- for catching up
-
-    @property
-    def views(self) -> Mapping[int, View]:
-        return self._views
-
-    @property
-    def blocks(self) -> Blocks:
-        return self._blocks
 
     def take_effects(self) -> list[Effect]:
         """The effects of the last event, in order."""

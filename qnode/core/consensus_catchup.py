@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from qnode.core import consensus_limits as limits
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Catchup"]
 
+# Later than any clock.
+_NEVER_MS = 1 << 62
+
 
 class Catchup:
     """When what is said again. `due_ms`: when to be asked next."""
@@ -26,12 +29,22 @@ class Catchup:
         self._stuck_ms = 0
         self._pause_ms = limits.RESEND_MS
         self._pulled_ms = -limits.DELTA_MS
+        self._behind_ms = _NEVER_MS  # when to ask those who are in a later view
         self._answered_ms: dict[bytes, int] = {}
 
     def went_on(self, next_ms: int) -> None:
         """Something became final; by `next_ms` the next should be."""
         self._pause_ms = limits.RESEND_MS
         self._stuck_ms = self.due_ms = next_ms + limits.RESEND_MS
+
+    def behind(self, now_ms: int) -> bool:
+        """Somebody has voted in a later view, so he has a certificate that we have not; if it does not come by itself, we ask him for it.
+        Whether that was not known yet."""
+        if self._behind_ms != _NEVER_MS:
+            return False
+        self._behind_ms = now_ms + limits.DELTA_MS
+        self.due_ms = min(self.due_ms, self._behind_ms)
+        return True
 
     def pull(self, core: Consensus, now_ms: int) -> list[Effect]:
         """Ask the leader, who must have it, for what keeps us from voting for his block, or from knowing what is final."""
@@ -49,18 +62,20 @@ class Catchup:
             return []
         wants = list(wanted(core))[:WANTS_MAX]
         out: list[Effect] = []
+        asked: list[int] = []
         if now_ms >= self._stuck_ms:
             out += said_again(core)
             self._stuck_ms = now_ms + self._pause_ms
             self._pause_ms = min(limits.RESEND_MAX_MS, self._pause_ms * 3 // 2)
-        elif not wants:
-            self.due_ms = self._stuck_ms
-            return []
-        for turn in range(min(limits.ASKED_AT_ONCE, self._validators)):
-            other = (draw + turn * (draw >> 32 | 1)) % self._validators
-            if other != self._me:
-                out.append(SendTo(other, _ask(core, wants)))
-        self.due_ms = min(self._stuck_ms, now_ms + limits.DELTA_MS) if wants else self._stuck_ms
+            asked += _drawn(range(self._validators), draw)
+        elif wants:
+            asked += _drawn(range(self._validators), draw)
+        if now_ms >= self._behind_ms:
+            ahead = voters_ahead(core)
+            asked += _drawn(ahead, draw)
+            self._behind_ms = now_ms + limits.DELTA_MS if ahead else _NEVER_MS
+        out += [SendTo(other, _ask(core, wants)) for other in dict.fromkeys(asked) if other != self._me]
+        self.due_ms = min(self._stuck_ms, self._behind_ms, now_ms + limits.DELTA_MS if wants else _NEVER_MS)
         return out
 
     def answer(self, peer: bytes, ask: ConsensusAsk, core: Consensus, now_ms: int) -> list[Effect]:
@@ -88,6 +103,16 @@ class Catchup:
             elif view is not None and (digest := view.certified(want.kind)):
                 out.append(SendKept(peer, rotation, want.view, want.kind, digest))
         return list(dict.fromkeys(out))
+
+
+def _drawn(numbers: Sequence[int], draw: int) -> list[int]:
+    """A few of them."""
+    return [numbers[(draw + turn * (draw >> 32 | 1)) % len(numbers)] for turn in range(min(limits.ASKED_AT_ONCE, len(numbers)))]
+
+
+def voters_ahead(core: Consensus) -> list[int]:
+    """Who has voted in a view after the current one."""
+    return sorted({voter for view in core.views.values() if view.number > core.view for votes in view.votes.values() for voter in votes})
 
 
 def _answer_late(peer: bytes, ask: ConsensusAsk) -> list[Effect]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from qnode.core.consensus_events import OwnVotes
 from qnode.core.consensus_limits import DIGESTS_MAX
@@ -34,7 +34,7 @@ class View:
     """One view. `notarised`, `final`: digests, empty without the certificate; `skipped`: there is a skip certificate; `own`: what we have
     signed; `is_judged`: of each block that was, whether it is valid."""
 
-    __slots__ = ("final", "is_judged", "judging", "notarised", "number", "own", "proposals", "skipped", "votes", "weights")
+    __slots__ = ("_said", "final", "is_judged", "judging", "notarised", "number", "own", "proposals", "skipped", "votes", "weights")
 
     def __init__(self, number: int, own: OwnVotes) -> None:
         self.number = number
@@ -46,6 +46,7 @@ class View:
         self.judging: set[bytes] = set()
         self.votes: dict[tuple[Kind, bytes], dict[int, bytes]] = {}
         self.weights: dict[tuple[Kind, bytes], int] = {}
+        self._said: dict[int, list[tuple[Kind, bytes]]] = {}  # by validator
 
     def has_certificate(self, kind: Kind, digest: bytes) -> bool:
         """Of this very thing."""
@@ -69,32 +70,27 @@ class View:
             self.final = self.final or digest
             self.notarised = self.notarised or digest
 
-    def voted(self, validator: int) -> Iterator[tuple[Kind, bytes, bytes]]:
-        """What this validator has signed here as far as we know: kind, digest, signature."""
-        for (kind, digest), votes in self.votes.items():
-            if validator in votes:
-                yield kind, digest, votes[validator]
-
     def matters(self, kind: Kind, digest: bytes, validator: int) -> bool:
         """Whether a vote that claims to be of this validator is worth its verification."""
-        said = list(self.voted(validator))
-        if any((kind, digest) == (other, other_digest) for other, other_digest, _ in said):
+        said = self._said.get(validator, ())
+        if not self._is_new(kind, digest, said):
             return False
-        if sum(kind is other for other, _, _ in said) >= DIGESTS_MAX:
-            return False
-        if not self.has_certificate(kind, digest):
-            return True
-        return any(contradicts(kind, digest, other, other_digest) for other, other_digest, _ in said)
+        return not self.has_certificate(kind, digest) or any(contradicts(kind, digest, *each) for each in said)
+
+    def _is_new(self, kind: Kind, digest: bytes, said: Sequence[tuple[Kind, bytes]]) -> bool:
+        return not said or ((kind, digest) not in said and sum(kind is other for other, _ in said) < DIGESTS_MAX)
 
     def add(self, kind: Kind, digest: bytes, vote: tuple[int, bytes], weight: int) -> list[tuple[Kind, bytes, bytes]]:
         """Take a verified vote (validator, signature); what it contradicts: kind, digest, signature."""
         validator, signature = vote
-        said = list(self.voted(validator))
-        if sum(kind is other for other, _, _ in said) >= DIGESTS_MAX or any((kind, digest) == each[:2] for each in said):
+        said = self._said.setdefault(validator, [])
+        if not self._is_new(kind, digest, said):
             return []
+        clash = [(*each, self.votes[each][validator]) for each in said if contradicts(kind, digest, *each)]
+        said.append((kind, digest))
         self.votes.setdefault((kind, digest), {})[validator] = signature
         self.weights[kind, digest] = self.weights.get((kind, digest), 0) + weight
-        return [each for each in said if contradicts(kind, digest, each[0], each[1])]
+        return clash
 
     def __repr__(self) -> str:
         marks = "".join(mark for mark, there in (("n", self.notarised), ("s", self.skipped), ("f", self.final)) if there)

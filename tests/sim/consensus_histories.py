@@ -23,6 +23,9 @@ __all__ = ["History", "named", "play", "play_unsafe"]
 TROUBLE_MS, CALM_MS = 15_000, 20_000
 # After the last fault: what the slowest timers take (10 s, twice), a second to hear of it, and five views.
 BACK_MS = 30_000
+# So many blocks after the last fault, at everybody, are proof enough that all is well.
+WELL = 3
+STEP_MS = 500
 
 
 @dataclass
@@ -57,19 +60,33 @@ def _world(seed: int, chance: random.Random, *, evil_share: float) -> ConsensusW
     return world
 
 
-def play(seed: int) -> History:
-    """Fewer than a third are evil. Raises `Breach` for what must never be; the rest is in the history."""
+def play(seed: int, *, to_the_end: bool = True) -> History:
+    """Fewer than a third are evil. Raises `Breach` for what must never be; the rest is in the history. `to_the_end`: even if all is well
+    long before; else the run ends then."""
     chance = random.Random(seed)
     world = _world(seed, chance, evil_share=1 / 3)
     world.replay = f"PYTHONPATH=tests python -m sim.consensus_histories --seed {seed}"
     history = History(seed, world.weights, [f"{node.number} {type(node).__name__}" for node in world.validators if not node.honest])
     _trouble(world, chance, history)
-    world.run_ms(BACK_MS)
-    before = {node.number: len(node.disk.chain) for node in world.honest}
-    world.run_ms(CALM_MS)
-    history.stuck = [node.number for node in world.honest if len(node.disk.chain) < before[node.number] + 3]
+    before = _heights(world)
+    if to_the_end:
+        world.run_ms(BACK_MS)
+        before = _heights(world)
+        world.run_ms(CALM_MS)
+    ends_ms = world.clock.now_ms + (0 if to_the_end else BACK_MS + CALM_MS)
+    while world.clock.now_ms < ends_ms and _stuck(world, before):
+        world.run_ms(STEP_MS)
+    history.stuck = _stuck(world, before)
     _told(world, history)
     return history
+
+
+def _heights(world: ConsensusWorld) -> dict[int, int]:
+    return {node.number: len(node.disk.chain) for node in world.honest}
+
+
+def _stuck(world: ConsensusWorld, before: dict[int, int]) -> list[int]:
+    return [node.number for node in world.honest if len(node.disk.chain) < before[node.number] + WELL]
 
 
 def _trouble(world: ConsensusWorld, chance: random.Random, history: History) -> None:

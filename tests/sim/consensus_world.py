@@ -59,6 +59,10 @@ CHAIN = "simulated"
 SIGN_US, VERIFY_US, PERSIST_US = 600, 120, 500
 SIGNATURE_BYTES = 2420
 AHEAD_OK_MS = 500
+# How much of everything there is, is looked at after so many events: what grows without bound is still there.
+LOOK_EVERY = 64
+# Messages whose signatures are known to hold or not: those of a few blocks of a hundred validators.
+HELD_MAX = 2_000
 
 
 def sign(number: int, statement: Statement) -> bytes:
@@ -127,13 +131,12 @@ class Validator:
             self.world.look_at(self)
 
     def later(self, delay_us: int, event: Event) -> None:
-        life = self.life
+        clock = self.world.clock
+        clock.plan(clock.now_us + delay_us, self._take_in, self.life, event)
 
-        def act() -> None:
-            if self.is_up and self.life == life:
-                self.take(event)
-
-        self.world.clock.plan(self.world.clock.now_us + delay_us, act)
+    def _take_in(self, life: int, event: Event) -> None:
+        if self.life == life:
+            self.take(event)
 
     def perform(self, effect: Effect) -> None:
         _PERFORMERS[type(effect)](self, effect)
@@ -289,6 +292,7 @@ class ConsensusWorld:
         self.is_loaded = True
         self.safe = True  # fewer than a third of the weight is evil: what must never be, must not
         self.finals: dict[int, bytes] = {}
+        self._held: dict[int, tuple[ConsensusMessage, bool]] = {}  # by identity, for which the message has to stay
         self.forks: set[int] = set()
         evil = evil or {}
         self.validators = [evil.get(number, Validator)(self, number) for number in range(len(weights))]
@@ -323,7 +327,15 @@ class ConsensusWorld:
             self.validators[target].hear(source, message)
 
     def holds(self, message: Proposal | Vote | Certificate) -> bool:
-        """Whether its signatures do."""
+        """Whether its signatures do. All who hear a message ask."""
+        known = self._held.get(id(message))
+        if known is None:
+            if len(self._held) >= HELD_MAX:
+                self._held.clear()
+            known = self._held[id(message)] = (message, self._holds(message))
+        return known[1]
+
+    def _holds(self, message: Proposal | Vote | Certificate) -> bool:
         if isinstance(message, Proposal):
             header = message.header
             statement = Statement(CHAIN, header.rotation, header.view, Kind.PROPOSAL, header_digest(header))
@@ -337,11 +349,11 @@ class ConsensusWorld:
     # --- what must never be
 
     def look_at(self, node: Validator) -> None:
-        if not node.core.view:
+        if not node.core.view or self.clock.events % LOOK_EVERY:
             return
         sizes = node.core.sizes
-        self.must(sizes["views"] <= limits.VIEWS_MAX + limits.FINAL_VIEWS_KEPT + limits.AHEAD_MAX, f"{sizes}")
-        self.must(sizes["verifying"] <= limits.VERIFYING_MAX, f"{sizes}")
+        is_small = sizes["views"] <= limits.VIEWS_MAX + limits.FINAL_VIEWS_KEPT + limits.AHEAD_MAX
+        self.must(is_small and sizes["verifying"] <= limits.VERIFYING_MAX, f"{sizes}")
 
     def check_signing(self, node: Validator, statement: Statement) -> None:
         """What an honest validator signs stands on its disk, and contradicts nothing it ever signed."""

@@ -24,12 +24,14 @@ from qnode.core.consensus_events import (
     RotationOver,
     SendEnd,
     SendKept,
+    SendTo,
     Sign,
     Signed,
     SignState,
     Ticked,
     Verified,
     Verify,
+    Wake,
 )
 from qnode.core.consensus_view import certificate
 from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, ConsensusAsk, Kind, Proposal, Statement, Vote, header_digest
@@ -265,6 +267,43 @@ def test_while_nothing_becomes_final_own_votes_are_said_again_and_paced() -> Non
     again = [len([e for e in of(bob.tick(1_000), Broadcast) if isinstance(e.message, Vote)]) for _ in range(60)]
     assert 6 <= sum(again) <= 14
     assert max(again) == 1
+
+
+def test_who_hears_that_others_are_ahead_asks_them_after_a_delta_until_it_is_there() -> None:
+    bob = Seat(me=BOB)
+    effects = bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))
+    assert [effect.at_ms for effect in of(effects, Wake)] == [bob.now_ms + 500]
+    assert not of(effects, SendTo)
+    for _ in range(2):
+        asked = of(bob.tick(500), SendTo)
+        assert [effect.to for effect in asked] == [DAVE]
+        assert isinstance(asked[0].message, ConsensusAsk)
+    bob.hear(cert(2, Kind.SKIP))
+    assert not of(bob.tick(500), SendTo)
+
+
+def test_a_wake_that_was_overtaken_plans_no_other() -> None:
+    bob = Seat(me=BOB)
+    bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))  # an earlier wake than the one for the timers
+    wakes = of(bob.seen, Wake)
+    assert len(wakes) == 2
+    for at_ms in sorted(wake.at_ms for wake in wakes) * 20:
+        bob.tick(max(0, at_ms - bob.now_ms))
+    ends = sorted({wake.at_ms for wake in of(bob.seen, Wake)})
+    assert len(of(bob.seen, Wake)) <= len(ends) + 1
+
+
+def test_a_thousand_blocks_may_come_last_one_first() -> None:
+    bob = Seat(me=BOB)
+    chain = [header(1)]
+    for view in range(2, 1_001):
+        below = chain[-1]
+        chain.append(header(view, parent=header_digest(below), parent_view=view - 1, height=10 + view, time_ms=2_000 + view))
+    bob.hear(cert(1_000, Kind.FINAL, header_digest(chain[-1])))
+    for block in reversed(chain):
+        bob.hear(cert(block.view, Kind.NOTAR, header_digest(block)), proposal(block))
+    assert len(of(bob.seen, Finalise)[0].blocks) == 1_000
+    assert bob.core.sizes["orphans"] == 0
 
 
 def test_statements_name_chain_rotation_and_view() -> None:
