@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from qnode.core.ledger.state import State
 from qustream.model.receipt import LedgerEvent
 from qustream.model.state import Parameters
@@ -17,9 +19,9 @@ __all__ = ["Context", "Outcome", "Rule", "happened"]
 Outcome: TypeAlias = str | tuple[LedgerEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Where an action takes place. `epoch`, `height`, `time_ms`: of the block; `nonce`, `transaction`: of the transaction and its id."""
+class Context(Struct, frozen=True, gc=False):
+    """Where an action takes place. `epoch`, `height`, `time_ms`: of the block; `nonce`, `transaction`: of the transaction and its id.
+    A struct, not a dataclass: one is made for every transaction."""
 
     chain: str
     parameters: Parameters

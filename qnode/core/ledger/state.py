@@ -6,7 +6,6 @@ A transaction that fails halfway must leave nothing behind: `mark` before it, `u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -62,6 +61,13 @@ class Reader(Protocol):
         ...
 
 
+_ABSENT: Any = object()
+_PREFIX = {table: bytes([table]) for table in Table}
+# What is gone through in order, or may be: which of their keys have changed is kept apart, so that nobody looks for them among a
+# thousand accounts.
+_SCANNED = frozenset(_PREFIX[table] for table in Table if table not in (Table.ACCOUNT, Table.ACCOUNT_KEY))
+
+
 class State:
     """Nouns over a `Reader`, and what has become of them. Keys: `Table` number and the entry's name."""
 
@@ -69,17 +75,20 @@ class State:
         self._reader = reader
         self._values: dict[bytes, Noun | None] = {}
         self._read: dict[bytes, Noun | None] = {}  # as they were before; bounded by what one block touches
-        self._journal: list[tuple[bytes, bool, Noun | None]] = []
+        self._journal: list[tuple[bytes, Any]] = []
+        self._scanned: dict[bytes, set[bytes]] = {}
 
     def get(self, table: Table, name: bytes, kind: type[_T]) -> _T | None:
         """The entry `name` of a table, whose kind is `kind`."""
-        key = bytes([table]) + name
-        if key in self._values:
-            return self._values[key]  # type: ignore[return-value]  # a table holds one kind
-        if key not in self._read:
+        key = _PREFIX[table] + name
+        value = self._values.get(key, _ABSENT)
+        if value is not _ABSENT:
+            return value  # type: ignore[no-any-return]  # a table holds one kind
+        value = self._read.get(key, _ABSENT)
+        if value is _ABSENT:
             raw = self._reader.get(key)
-            self._read[key] = None if raw is None else _DECODERS[table].decode(raw)
-        return self._read[key]  # type: ignore[return-value]  # as above
+            value = self._read[key] = None if raw is None else _DECODERS[table].decode(raw)
+        return value  # type: ignore[no-any-return]  # as above
 
     def must(self, table: Table, name: bytes, kind: type[_T]) -> _T:
         """An entry that is there."""
@@ -90,29 +99,33 @@ class State:
     def put(self, table: Table, name: bytes, value: Noun) -> None:
         """Set an entry."""
         assert type(value) is KINDS[table], f"{type(value).__name__} in {table.name}"
-        self._set(bytes([table]) + name, value)
+        self._set(_PREFIX[table], name, value)
 
     def delete(self, table: Table, name: bytes) -> None:
         """Take an entry out; none there is no harm."""
-        self._set(bytes([table]) + name, None)
+        self._set(_PREFIX[table], name, None)
 
-    def _set(self, key: bytes, value: Noun | None) -> None:
-        self._journal.append((key, key in self._values, self._values.get(key)))
+    def _set(self, table: bytes, name: bytes, value: Noun | None) -> None:
+        key = table + name
+        self._journal.append((key, self._values.get(key, _ABSENT)))
         self._values[key] = value
+        if table in _SCANNED:
+            self._scanned.setdefault(table, set()).add(key)
 
-    def scan(self, table: Table, prefix: bytes, limit: int, *, after: bytes = b"") -> Iterator[tuple[bytes, Noun]]:
+    def scan(self, table: Table, prefix: bytes, limit: int, *, after: bytes = b"") -> list[tuple[bytes, Noun]]:
         """At most `limit` entries of a table whose names begin with `prefix` and are greater than `after`, in order: (name, noun)."""
-        start, floor = bytes([table]) + prefix, bytes([table]) + after if after else b""
-        changed = sorted(key for key in self._values if key.startswith(start) and key > floor)
+        assert _PREFIX[table] in _SCANNED, f"{table.name} is not gone through"
+        start, floor = _PREFIX[table] + prefix, _PREFIX[table] + after if after else b""
+        # Some of these may have been taken back since.
+        written = (key for key in self._scanned.get(_PREFIX[table], ()) if key in self._values)
+        changed = sorted(key for key in written if key.startswith(start) and key > floor)
         # What is stored may be deleted here: that many more have to be looked at.
         stored = self._reader.scan(start, floor, limit + len(changed))
         found = {key: raw for key, raw in stored if key not in self._values}
         last = stored[-1][0] if len(stored) == limit + len(changed) else None
         kept = [key for key in changed if self._values[key] is not None and (last is None or key <= last)]
-        for key in sorted([*found, *kept])[:limit]:
-            value = self._values[key] if key in self._values else _DECODERS[table].decode(found[key])
-            assert value is not None, "what was deleted is not kept"
-            yield key[1:], value
+        nouns = {key: self._values[key] for key in kept} | {key: _DECODERS[table].decode(raw) for key, raw in found.items()}
+        return [(key[1:], noun) for key, noun in sorted(nouns.items())[:limit] if noun is not None]
 
     def mark(self) -> int:
         """A point to come back to."""
@@ -121,11 +134,11 @@ class State:
     def undo(self, mark: int) -> None:
         """Take back what was changed since `mark`."""
         while len(self._journal) > mark:
-            key, was_there, before = self._journal.pop()
-            if was_there:
-                self._values[key] = before
-            else:
+            key, before = self._journal.pop()
+            if before is _ABSENT:
                 del self._values[key]
+            else:
+                self._values[key] = before
 
     def changes(self) -> dict[bytes, bytes | None]:
         """What is to be written: key → value, None for what is to be taken out."""
