@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from itertools import count
 
-__all__ = ["leaders", "quorum"]
+__all__ = ["anchor_of", "leaders", "quorum"]
 
-_LEADERS = b"qustream/1/leaders"
+_LEADERS, _REVEAL = b"qustream/1/leaders", b"qustream/1/reveal"
 # Four views a validator: shares down to a quarter of the mean are told apart. 64, so that a handful of validators are, too.
 VIEWS_A_VALIDATOR, VIEWS_MIN = 4, 64
 # The mission's rotating selection: however much somebody holds, others lead as well.
@@ -20,17 +20,25 @@ def quorum(weights: Sequence[int]) -> int:
     return 2 * sum(weights) // 3 + 1
 
 
-def leaders(weights: Sequence[int], seed: bytes) -> list[int]:
-    """Who leads views 1, 2, … of a rotation: the list is gone through again and again. `seed`: 32 bytes."""
-    most = SHARE_MAX_MEDIANS * sorted(weights)[(len(weights) - 1) // 2]
-    capped = [min(weight, most) for weight in weights]
-    views = max(VIEWS_MIN, VIEWS_A_VALIDATOR * len(weights))
+def anchor_of(reveal: bytes) -> bytes:
+    """What a reveal is the preimage of: the anchor of its hash chain before it."""
+    return hashlib.sha256(bytes([len(_REVEAL)]) + _REVEAL + reveal).digest()
+
+
+def leaders(weights: Sequence[int], seed: bytes, leads: Sequence[bool] | None = None) -> list[int]:
+    """Who leads views 1, 2, … of a rotation: the list is gone through again and again. `seed`: 32 bytes; `leads`: who takes part in it,
+    None for all. Somebody does."""
+    numbers = [number for number in range(len(weights)) if leads is None or leads[number]]
+    taking = [weights[number] for number in numbers]
+    most = SHARE_MAX_MEDIANS * sorted(taking)[(len(taking) - 1) // 2]
+    capped = [min(weight, most) for weight in taking]
+    views = max(VIEWS_MIN, VIEWS_A_VALIDATOR * len(taking))
     whole, total = [views * weight // sum(capped) for weight in capped], sum(capped)
     # The largest remainders first; of equal ones the validator with the lower number.
-    by_remainder = sorted(range(len(capped)), key=lambda number: (-(views * capped[number] % total), number))
-    for number in by_remainder[: views - sum(whole)]:
-        whole[number] += 1
-    return _shuffled([number for number, share in enumerate(whole) for _ in range(share)], seed)
+    by_remainder = sorted(range(len(capped)), key=lambda place: (-(views * capped[place] % total), place))
+    for place in by_remainder[: views - sum(whole)]:
+        whole[place] += 1
+    return _shuffled([numbers[place] for place, share in enumerate(whole) for _ in range(share)], seed)
 
 
 def _shuffled(items: list[int], seed: bytes) -> list[int]:

@@ -10,7 +10,7 @@ from qustream.model.genesis import Genesis
 from qustream.model.state import IncidentKind, Seat
 from qustream.wire.codec import encode
 
-__all__ = ["genesis_digest", "grant_id", "incident_id", "leaders_seed", "next_fold", "rotation_set_hash"]
+__all__ = ["genesis_digest", "grant_id", "incident_id", "leaders_seed", "next_fold", "rolled_id", "rotation_set_hash"]
 
 
 class _Set(Noun, frozen=True):
@@ -33,14 +33,19 @@ def rotation_set_hash(rotation: int, seats: Sequence[Seat], seed: bytes) -> byte
     return _labelled(b"qustream/1/rotation-set", encode(_Set(rotation, tuple(seats), seed)))
 
 
-def incident_id(kind: IncidentKind, licence: bytes, rotation: int, view: int) -> bytes:
-    """What an offence is called: whoever reports it, it is the same."""
-    return _labelled(b"qustream/1/incident", bytes([kind]) + licence + rotation.to_bytes(8, "big") + view.to_bytes(8, "big"))
+def incident_id(kind: IncidentKind, licence: bytes, rotation: int) -> bytes:
+    """What an offence is called: whoever reports it, it is the same, and all of one kind in one rotation are one."""
+    return _labelled(b"qustream/1/incident", bytes([kind]) + licence + rotation.to_bytes(8, "big"))
 
 
 def grant_id(transaction: bytes) -> bytes:
     """What the grant is called that the transaction with this id buys."""
     return _labelled(b"qustream/1/grant-id", transaction)
+
+
+def rolled_id(grant: bytes) -> bytes:
+    """What the grant is called that this one was rolled over into: there is one at most."""
+    return _labelled(b"qustream/1/grant-rolled", grant)
 
 
 def next_fold(fold: bytes, reveal: bytes) -> bytes:
