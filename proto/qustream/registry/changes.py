@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from qustream.registry.contents import EnrolledUser, NetworkContents
+from qustream.model.network import UserRecord
+from qustream.registry.contents import NetworkContents
 from qustream.registry.interface import Change, ChangeKind
 
-__all__ = ["CHANGES_KEPT", "ChangeLog", "differences"]
+__all__ = [
+    "CHANGES_KEPT",
+    "GRANT_KINDS",
+    "NODE_KINDS",
+    "QRNG_KINDS",
+    "USER_KINDS",
+    "ChangeLog",
+    "compared",
+    "device_changes",
+    "differences",
+]
 
 # Whoever asks does so at every refresh, seconds apart; who was away longer asks again for everything. About 1 MB.
 CHANGES_KEPT = 4096
@@ -23,15 +34,17 @@ GRANT_KINDS: Kinds = (ChangeKind.GRANT_ADDED, ChangeKind.GRANT_CHANGED, ChangeKi
 def differences(old: NetworkContents, new: NetworkContents) -> Iterator[Change]:
     """What came, changed and went from `old` to `new`, always in the same order."""
     height = new.version
-    yield from _compared(height, NODE_KINDS, old.nodes, new.nodes)
-    yield from _compared(height, QRNG_KINDS, old.qrng_servers, new.qrng_servers)
-    yield from _compared(height, USER_KINDS, old.users, new.users)
+    yield from compared(height, NODE_KINDS, old.nodes, new.nodes)
+    yield from compared(height, QRNG_KINDS, old.qrng_servers, new.qrng_servers)
+    yield from compared(height, USER_KINDS, old.users, new.users)
     for user in sorted(new.users):
-        yield from _devices(height, user, old.users.get(user), new.users[user])
-    yield from _compared(height, GRANT_KINDS, old.grants, new.grants)
+        before = old.users.get(user)
+        yield from device_changes(height, user, before.record if before else None, new.users[user].record)
+    yield from compared(height, GRANT_KINDS, old.grants, new.grants)
 
 
-def _compared(height: int, kinds: Kinds, old: Mapping[bytes, object], new: Mapping[bytes, object]) -> Iterator[Change]:
+def compared(height: int, kinds: Kinds, old: Mapping[bytes, object], new: Mapping[bytes, object]) -> Iterator[Change]:
+    """What came, changed and went from `old` to `new`, in order of the ids."""
     added, changed, removed = kinds
     for each in sorted(old.keys() | new.keys()):
         if each not in old:
@@ -42,7 +55,8 @@ def _compared(height: int, kinds: Kinds, old: Mapping[bytes, object], new: Mappi
             yield Change(height, changed, each)
 
 
-def _devices(height: int, user: bytes, old: EnrolledUser | None, new: EnrolledUser) -> Iterator[Change]:
+def device_changes(height: int, user: bytes, old: UserRecord | None, new: UserRecord) -> Iterator[Change]:
+    """Which devices of a user came, and which are good no more."""
     before, after = _valid_devices(old), _valid_devices(new)
     for device in sorted(before ^ after):
         # A device that is listed no more serves no more: to whoever asks, it is revoked.
@@ -50,8 +64,8 @@ def _devices(height: int, user: bytes, old: EnrolledUser | None, new: EnrolledUs
         yield Change(height, kind, device, user)
 
 
-def _valid_devices(user: EnrolledUser | None) -> set[bytes]:
-    return {entry.device for entry in user.record.devices if not entry.revoked} if user else set()
+def _valid_devices(user: UserRecord | None) -> set[bytes]:
+    return {entry.device for entry in user.devices if not entry.revoked} if user else set()
 
 
 class ChangeLog:

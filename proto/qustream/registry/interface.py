@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from qustream.errors import QuStreamError
 from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
 
-__all__ = ["Change", "ChangeKind", "Registry", "if_known"]
+__all__ = ["Change", "ChangeKind", "Refreshed", "Registry", "if_known"]
 
 _T = TypeVar("_T")
+_N = TypeVar("_N")
 
 
 class ChangeKind(StrEnum):
@@ -56,6 +57,11 @@ class Registry(Protocol):
     def height(self) -> int:
         """Of the view that answers: a network file's version, later a block's height."""
         ...
+
+    @property
+    def nodes_height(self) -> int:
+        """A height above which nothing about any node has changed; at most `height`."""
+        return self.height
 
     @property
     def chain(self) -> str:
@@ -107,8 +113,17 @@ class Registry(Protocol):
         ...
 
 
-def if_known(look: Callable[[bytes], _T], name: bytes) -> _T | None:
-    """What `look`, a question of a registry's, answers about the id `name`; None for what the network does not know."""
+@runtime_checkable
+class Refreshed(Protocol):
+    """A registry that answers from what it has seen, and looks again when told."""
+
+    def refresh(self, now_ms: int) -> object:
+        """Look again; before the next question if need be."""
+        ...
+
+
+def if_known(look: Callable[[_N], _T], name: _N) -> _T | None:
+    """What `look`, a question of a registry's, answers about the id or number `name`; None for what the network does not know."""
     try:
         return look(name)
     except QuStreamError as error:

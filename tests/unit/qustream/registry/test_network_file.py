@@ -12,10 +12,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.registry_contract import (
+    Expected,
+    answers_every_question,
+    assigns_by_the_rule,
+    epochs_follow_genesis,
+    refuses_unknown_names,
+)
 
 from qustream.errors import QuStreamError
 from qustream.identity.signing import SigningKey
-from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass, NodeRecord, QrngServerRecord
 from qustream.registry import ChangeKind, NetworkFileRegistry, NetworkFileWriter, Registry
 from qustream.registry.signed_file import open_file, seal_file
@@ -37,42 +43,28 @@ def resigned(network, change) -> bytes:
     return seal_file(change(body), network.key)
 
 
+def expected(network) -> Expected:
+    contents = network.writer.contents
+    clock, (server,) = contents.epochs, contents.qrng_servers.values()
+    users = [contents.users[user].record for user in (network.alice, network.bob)]
+    nodes = [licensed.record for licensed in contents.nodes.values()]
+    return Expected(1, "qustream-test", clock.genesis_ms, clock.length_ms, nodes, server, users, list(contents.grants.values()))
+
+
 def test_answers_every_question(network):
     registry: Registry = loaded(network)
-    contents = network.writer.contents
-    assert (registry.height, registry.chain) == (1, "qustream-test")
-    for node, licensed in contents.nodes.items():
-        assert registry.node(node) == licensed.record
-    for node_class in NodeClass:
-        answered = registry.nodes(node_class)
-        assert len(answered) == 3
-        assert all(record.node_class is node_class for record in answered)
-        assert [record.key.id for record in answered] == sorted(record.key.id for record in answered)
-    (server,) = contents.qrng_servers.values()
-    assert registry.qrng_server(server.key.id) == server
-    assert registry.user(network.alice) == contents.users[network.alice].record
-    (grant,) = contents.grants.values()
-    assert registry.grant(grant.grant) == grant
-    assert list(registry.grants_of(network.alice)) == [grant]
-    assert list(registry.grants_of(network.bob)) == []
-    assert registry.changes(1) == ()
+    answers_every_question(registry, expected(network))
+    assert registry.nodes_height == 1
 
 
 def test_unknown_names_are_coded_and_named(network):
+    refuses_unknown_names(loaded(network))
+
+
+def test_assigns_by_the_rule(network):
     registry = loaded(network)
-    for ask, kind in [
-        (registry.node, IdKind.NODE),
-        (registry.qrng_server, IdKind.QRNG),
-        (registry.user, IdKind.USER),
-        (registry.grant, IdKind.GRANT),
-    ]:
-        with pytest.raises(QuStreamError) as caught:
-            ask(b"\x07" * 32)
-        assert caught.value.code == "E-REGISTRY-UNKNOWN"
-        assert to_text(kind, b"\x07" * 32) in caught.value.detail
-        with pytest.raises(QuStreamError) as caught:
-            ask(b"short")
-        assert caught.value.code == "E-REGISTRY-UNKNOWN"
+    (grant,) = registry.grants_of(network.alice)
+    assigns_by_the_rule(registry, grant, {})
 
 
 def test_nothing_is_answered_before_the_first_good_file(tmp_path, network):
@@ -109,16 +101,7 @@ def test_the_pinned_key_may_be_given_as_key_id_or_text(network):
 
 
 def test_epochs_follow_genesis(network):
-    registry = loaded(network)
-    clock = network.writer.contents.epochs
-    first = registry.epoch(clock.genesis_ms)
-    assert (first.number, first.boundary_ms, first.length_ms) == (0, clock.genesis_ms, clock.length_ms)
-    assert registry.epoch(clock.genesis_ms + clock.length_ms - 1).number == 0
-    assert registry.epoch(clock.genesis_ms + clock.length_ms) == registry.epoch_at(1)
-    assert registry.epoch_at(1).seed != first.seed
-    with pytest.raises(QuStreamError) as caught:
-        registry.epoch(clock.genesis_ms - 1)
-    assert caught.value.code == "E-CHAIN-STALE"
+    epochs_follow_genesis(loaded(network), expected(network))
 
 
 def test_age_counts_from_the_last_confirmation(network):
