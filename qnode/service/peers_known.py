@@ -6,20 +6,23 @@ from qnode.core.peers_events import Known, NetworkChanged
 from qnode.core.peers_records import records_from_ms
 from qustream.errors import QuStreamError
 from qustream.model.network import NodeClass, NodeRecord
-from qustream.registry import Registry
+from qustream.registry import Registry, if_known
 
 __all__ = ["KnownNodes"]
 
 
 class KnownNodes:
-    """The active nodes but this one, as of the last `look`. `height`: of the view, and `epoch`: its number, both −1 before there is one;
-    `epoch_began_ms`, `epoch_ms`: when it began and how long it lasts; `records_from_ms`: address records issued before count no more;
-    `own`: this node, if it is active."""
+    """The active nodes but this one, as of the last `look`. `height`: of the view in which they came to be these, and `epoch`: its number,
+    both −1 before there is one; `epoch_began_ms`, `epoch_ms`: when it began and how long it lasts; `records_from_ms`: address records
+    issued before count no more; `own`: this node, if it is active; `meshed`: nodes that shall all be linked to each other, set by who
+    knows the validators."""
 
     def __init__(self, registry: Registry, node: bytes) -> None:
         self._registry, self._node = registry, node
         self.height = -1
         self._nodes: dict[bytes, NodeRecord] = {}
+        self.meshed: frozenset[bytes] = frozenset()
+        self._meshed = self.meshed  # as last told
         self.epoch = -1
         self.epoch_began_ms = self.epoch_ms = self.records_from_ms = 0
         self.own: NodeRecord | None = None
@@ -38,11 +41,12 @@ class KnownNodes:
         """Ask the registry; what has changed since it was asked last, None if nothing has. A milliseconds' work for thousands of nodes,
         but only when it has."""
         try:
-            height, epoch = self._registry.height, self._registry.epoch(now_ms)
+            height, epoch = self._registry.nodes_height, self._registry.epoch(now_ms)
         except QuStreamError:
             return None  # no view, or a clock before genesis: conditions say so, and what was known stands
-        if (height, epoch.number) == (self.height, self.epoch):
+        if (height, epoch.number) == (self.height, self.epoch) and self.meshed == self._meshed:
             return None
+        self._meshed = self.meshed
         if height != self.height:
             active = [node for node_class in NodeClass for node in self._registry.nodes(node_class) if node.active]
             self._nodes = {node.key.id: node for node in active}
@@ -56,7 +60,8 @@ class KnownNodes:
             listed[self._node] = self.own
         return NetworkChanged(
             epoch.number,
-            {number: self._registry.epoch_at(number).seed for number in numbers},
+            {number: known.seed for number in numbers if (known := if_known(self._registry.epoch_at, number)) is not None},
             {name: Known(node.operator, node.addresses) for name, node in listed.items()},
+            meshed=self.meshed,
             records_from_ms=self.records_from_ms,
         )

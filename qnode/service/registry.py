@@ -42,8 +42,8 @@ GRANTS_OF_MAX = 4096
 # A user was merged into one that was merged later itself, and so on; each time both have to sign.
 ALIASES_MAX = 16
 
-ID_BYTES = 32
-EPOCH_BYTES = 8
+ID_BYTES = 32  # BLAKE2b-256
+EPOCH_BYTES = 8  # as in names of the state
 
 _T = TypeVar("_T", bound=Noun)
 _V = TypeVar("_V")

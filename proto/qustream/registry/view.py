@@ -13,7 +13,7 @@ from qustream.registry.contents import EnrolledUser, NetworkContents
 
 __all__ = ["NetworkView", "unknown"]
 
-ID_BYTES = 32
+ID_BYTES = 32  # BLAKE2b-256
 NAMES = {IdKind.NODE: "node", IdKind.QRNG: "QRNG server", IdKind.USER: "user", IdKind.GRANT: "grant"}
 
 
