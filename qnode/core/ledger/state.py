@@ -75,7 +75,9 @@ class State:
         self._reader = reader
         self._values: dict[bytes, Noun | None] = {}
         self._read: dict[bytes, Noun | None] = {}  # as they were before; bounded by what one block touches
-        self._journal: list[tuple[bytes, Any]] = []
+        # What was there before, key by key. Two lists and no pairs: a tuple for every change is work for the garbage collector.
+        self._changed: list[bytes] = []
+        self._before: list[Any] = []
         self._scanned: dict[bytes, set[bytes]] = {}
 
     def get(self, table: Table, name: bytes, kind: type[_T]) -> _T | None:
@@ -107,7 +109,8 @@ class State:
 
     def _set(self, table: bytes, name: bytes, value: Noun | None) -> None:
         key = table + name
-        self._journal.append((key, self._values.get(key, _ABSENT)))
+        self._changed.append(key)
+        self._before.append(self._values.get(key, _ABSENT))
         self._values[key] = value
         if table in _SCANNED:
             self._scanned.setdefault(table, set()).add(key)
@@ -129,12 +132,12 @@ class State:
 
     def mark(self) -> int:
         """A point to come back to."""
-        return len(self._journal)
+        return len(self._changed)
 
     def undo(self, mark: int) -> None:
         """Take back what was changed since `mark`."""
-        while len(self._journal) > mark:
-            key, before = self._journal.pop()
+        while len(self._changed) > mark:
+            key, before = self._changed.pop(), self._before.pop()
             if before is _ABSENT:
                 del self._values[key]
             else:
