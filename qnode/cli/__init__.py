@@ -1,4 +1,4 @@
-"""The command `qnode`: init, run, status, peers, doctor, wait, id, restore."""
+"""The command `qnode`: init, run, status, peers, doctor, wait, id, restore; of the chain: genesis, licence, stake, validator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import click
 
 from qnode.cli.doctor import doctor
+from qnode.cli.genesis import genesis
 from qnode.cli.init import init
 from qnode.cli.peers import peers
 from qnode.cli.run import identity, restore, run
@@ -23,7 +24,7 @@ def cli() -> None:
     """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
 
 
-for command in (init, run, status, peers, doctor, wait, identity, restore):
+for command in (init, run, status, peers, doctor, wait, identity, restore, genesis):
     cli.add_command(command)
 
 
