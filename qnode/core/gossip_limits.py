@@ -55,8 +55,8 @@ PULLS_ITEM_MAX = 2
 MESH_WANTED, MESH_MIN, MESH_MAX = 8, 6, 12
 # Eight of our own and three times as many of others: whoever wants all places of a node needs that many operators and prefixes.
 # Beside those, assigned ones have no place of their own to wait for: four of each of three epochs, and our own four when they come to us.
-# Meshed nodes are not counted in, for without a chain there are none: with them this has to be higher by as many.
-LINKS_MAX = 64
+# And a validator is linked to all others: a hundred of this rotation and a hundred of the next.
+LINKS_MAX = 64 + 200
 # A peer that was left out asks again after this; sooner is a nuisance, much later leaves a healed mesh thin.
 BACKOFF_MS = 30_000
 # A body on a 10 Mbit/s line and two round trips around the world take 0.7 s.
@@ -68,7 +68,7 @@ TELLERS_MAX = 4
 # Pulls under way of one peer: what one announcement can tell of. A few are every peer's own, so that four that keep us waiting do not hold
 # all there are; a peer that is not trusted has no more than these.
 PULLS_PEER_MAX, PULLS_SURE = 64, 4
-# In all: 32 MiB of the largest bodies, and with those that are peers' own on every link twice that.
+# In all: 32 MiB of the largest bodies. Those that are peers' own come on top, up to four times that at a validator with all its links.
 PULLS_COMMON_MAX = 256
 PULLS_MAX = PULLS_COMMON_MAX + LINKS_MAX * PULLS_SURE
 # Messages handed to be checked and not judged yet: a second of verification work.

@@ -14,6 +14,7 @@ import trio
 
 from qnode.net.dialer import Dialer, is_local
 from qnode.net.session import Answer, Session
+from qnode.net.tags import tag_of
 from qustream.errors import OperatorFault, QuStreamError, fault
 from qustream.model.base import Signed
 from qustream.transport.greeting import Peer
@@ -32,7 +33,7 @@ from qustream.wire.peers import (
     PeerAsk,
 )
 
-__all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota", "tag_of"]
+__all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota"]
 
 PEER_TAGS = range(70, 80)
 # What nodes alone may ask of each other, whether this version of a node answers it or not.
@@ -47,16 +48,9 @@ ASTRAY_MAX, ASTRAY_MS = 1, 3_600_000
 DIAL_BACKS_AT_ONCE_MAX = 2
 # Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §9).
 QUOTAS_MAX = 8192
-# A MessagePack array of up to fifteen elements begins with one of these.
-FIXARRAY, FIXARRAY_MAX = 0x90, 0x9F
 
 # Answers a request of somebody who need not be a node.
 AnyoneAnswer: TypeAlias = Callable[[Peer, bytes, int], Awaitable[bytes]]
-
-
-def tag_of(body: bytes) -> int:
-    """The tag of an encoded message, 0 for what cannot be one. Tags of requests are below 128, so they take one byte."""
-    return body[1] if len(body) > 1 and FIXARRAY < body[0] <= FIXARRAY_MAX and body[1] < 0x80 else 0
 
 
 class Desk:

@@ -1,4 +1,5 @@
-"""One connection with a known node: gossip in batches, requests both ways, bulk for whoever takes it (`proto/spec/peers.md`, §4).
+"""One connection with a known node: gossip in batches, requests both ways, bulk for whoever takes it, and between validators consensus
+(`proto/spec/peers.md`, §4 and §10).
 
 A session carries requests from its first moment, and gossip once it is a *link*. What a peer whose link we have asked for says before
 its acceptance has been heard is kept for a moment, within bounds: it counts us as told, and would not say it again. Of anybody else
@@ -14,21 +15,25 @@ from typing import TypeAlias
 
 import trio
 
+from qnode.net.tags import CONSENSUS_TAGS, tag_of
 from qustream.aio.admission import Bucket
 from qustream.aio.connection import Connection
 from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError
-from qustream.transport.limits import PIECE_BYTES, Channel
+from qustream.transport.limits import CHANNEL_LIMITS, PIECE_BYTES, Channel
 from qustream.wire.codec import decode
+from qustream.wire.consensus import ConsensusMessage
 from qustream.wire.gossip import GOSSIP_MAX_BYTES, GossipAnnounce, GossipMessage, GossipPull
 
-__all__ = ["NODE_CHANNELS", "WORK_BURST", "WORK_RATE_PER_S", "Answer", "BulkTaker", "GossipTaker", "Session"]
+__all__ = [
+    "NODE_CHANNELS", "WORK_BURST", "WORK_RATE_PER_S", "Answer", "BulkTaker", "ConsensusTaker", "GossipTaker", "Session",
+]  # fmt: skip
 
 # A peer that has not taken all of its gossip for so long is of no use as a link, and holds 2 MiB here.
 FULL_MAX_S = 30.0
 # What the kernel holds unsent, whatever its channel: in front of gossip that is 5 ms at 100 Mbit/s; what it takes by itself would be 250.
 UNSENT_MAX_BYTES = PIECE_BYTES
-# What a known node may use. Consensus has nobody yet who would take it.
+# What a known node may use. Consensus is for validators among themselves.
 NODE_CHANNELS = frozenset({Channel.REQUEST, Channel.GOSSIP, Channel.BULK})
 # Gossip heard before the acceptance of our link: what a round trip brings, and never much.
 EARLY_MAX, EARLY_MAX_BYTES = 64, 256 * 1024
@@ -42,6 +47,8 @@ GossipTaker: TypeAlias = Callable[[bytes, Sequence[GossipMessage]], None]
 Answer: TypeAlias = Callable[["Session", bytes, int], Awaitable[bytes]]
 # Takes what came together on the bulk channel. While it waits, the connection is not read.
 BulkTaker: TypeAlias = Callable[["Session", Sequence[bytes | bytearray]], Awaitable[None]]
+# Takes what a validator says to validators, at once; may raise what it did wrong.
+ConsensusTaker: TypeAlias = Callable[["Session", Sequence[ConsensusMessage]], None]
 
 
 class Session:
@@ -61,13 +68,14 @@ class Session:
         self._full_s: float | None = None  # when something was dropped first since its queue last took something, and when last
         self._dropped_s = 0.0
         self._take: GossipTaker | None = None
+        self._take_consensus: ConsensusTaker | None = None
         self._early: list[GossipMessage] | None = None
         self._early_bytes = 0
         connection.is_kept = False  # its place is its own once it is a link
         self.keep_pace(connection.pace or Bucket(WORK_BURST, WORK_RATE_PER_S, self.opened_s))
         connection.paced_read_bytes = PIECE_BYTES
         connection.keep_unsent(UNSENT_MAX_BYTES)
-        connection.take_gossip = self._hear
+        connection.takers[Channel.GOSSIP] = self._hear
 
     def keep_pace(self, pace: Bucket) -> None:
         """Read at this pace from now on."""
@@ -100,6 +108,24 @@ class Session:
         self.messages_out += 1
         self.bytes_out += len(body)
         return True
+
+    def join_consensus(self, take: ConsensusTaker | None) -> None:
+        """Both ends are validators: what its peer says as one goes to `take`. None: they are not any more."""
+        self._take_consensus = take
+        self.connection.permit(NODE_CHANNELS if take is None else NODE_CHANNELS | {Channel.CONSENSUS})
+        if take is None:
+            self.connection.takers.pop(Channel.CONSENSUS, None)
+        else:
+            self.connection.takers[Channel.CONSENSUS] = self._hear_consensus
+
+    @property
+    def is_validators(self) -> bool:
+        """Whether both ends are validators."""
+        return self._take_consensus is not None
+
+    def vote(self, body: bytes) -> bool:
+        """Queue an encoded message of consensus without waiting. False: the connection is over; a peer that does not take it loses it."""
+        return self._post(body, Channel.CONSENSUS)
 
     @property
     def is_clogged(self) -> bool:
@@ -135,10 +161,28 @@ class Session:
         try:
             while True:
                 batch = await self.connection.receive_many()  # gossip goes to `_hear`
+                bulk = self._without_consensus(batch)
                 if take_bulk is not None:
-                    await take_bulk(self, [body for channel, body in batch if channel is Channel.BULK])
+                    await take_bulk(self, bulk)
         except QuStreamError as error:
             self.connection.close_soon(error.code, error.detail)  # its peer broke a rule; nothing to say if it is over
+
+    def _without_consensus(self, batch: Sequence[tuple[Channel, bytes | bytearray]]) -> list[bytes | bytearray]:
+        """What came in bulk; certificates among it, and what came before `join_consensus`, are handed on."""
+        bulk = []
+        for channel, body in batch:
+            is_consensus = channel is Channel.CONSENSUS or tag_of(body) in CONSENSUS_TAGS
+            if is_consensus and self._take_consensus is not None:
+                self._hear_consensus([body])
+            elif channel is Channel.BULK:
+                bulk.append(body)
+        return bulk
+
+    def _hear_consensus(self, bodies: Sequence[bytes | bytearray]) -> None:
+        """Errors: `E-WIRE-…`, and nothing of what came together is taken."""
+        if self._take_consensus is not None:
+            most_bytes = CHANNEL_LIMITS[Channel.BULK].message_max_bytes
+            self._take_consensus(self, [decode(body, ConsensusMessage, max_bytes=most_bytes) for body in bodies])
 
     def _hear(self, bodies: Sequence[bytes | bytearray]) -> None:
         """Errors: `E-WIRE-…`, and nothing of what came together is taken."""

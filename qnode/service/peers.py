@@ -45,7 +45,7 @@ from qnode.core.peers_events import (
 from qnode.net.answers import PEER_TAGS, Desk, PeerAnswers
 from qnode.net.dialer import Dialer, Reached, is_local
 from qnode.net.hub import Hub
-from qnode.net.session import NODE_CHANNELS, BulkTaker, Session
+from qnode.net.session import NODE_CHANNELS, BulkTaker, ConsensusTaker, Session
 from qnode.net.stepping import Stepping
 from qnode.service.gossip import GossipService, Judge
 from qnode.service.peers_known import KnownNodes
@@ -115,6 +115,8 @@ class PeerService:
         self.missed = Missed(self.known, self.hub, self.records, self.gossip)
         self.take_bulk: BulkTaker | None = None
         self.height_heard: Callable[[Session, int], None] | None = None
+        self.take_consensus: ConsensusTaker | None = None
+        self._voters: frozenset[bytes] = frozenset()
         self.ended: Counter[str] = Counter()
         self.seen: dict[bytes, str] = {}
         self.dialled_back: tuple[DialResult, ...] = ()
@@ -133,7 +135,9 @@ class PeerService:
 
     def permit(self, peer: Peer) -> Collection[Channel]:
         """What a proven peer may use."""
-        return NODE_CHANNELS if peer.id in self.known else UNKNOWN_PEER_CHANNELS
+        if peer.id not in self.known:
+            return UNKNOWN_PEER_CHANNELS
+        return NODE_CHANNELS | {Channel.CONSENSUS} if peer.id in self._voters else NODE_CHANNELS
 
     async def talk(self, connection: Connection) -> None:
         """Serve an entered connection that a known node opened, until it is over."""
@@ -147,6 +151,19 @@ class PeerService:
         if link is None:
             raise fault("E-PEER-UNREACHABLE", "no link to this node")
         return await link.call(body, deadline_ms, max_answer_bytes=max_answer_bytes)
+
+    def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes]) -> None:
+        """`nodes` are the validators: all linked to each other, if this node is one of them. `voters`: who may use the consensus channel
+        here, those of a moment ago too; none if this node is no validator."""
+        self.known.meshed, self._voters = nodes, voters
+        for session in self.hub:
+            self._join_consensus(session)
+        self.network_changed()
+
+    def _join_consensus(self, session: Session) -> None:
+        take = self.take_consensus if session.peer in self._voters else None
+        if take is not None or session.is_validators:
+            session.join_consensus(take)
 
     def network_changed(self) -> None:
         """The registry is another; it would be noticed within a second without this."""
@@ -269,6 +286,7 @@ class PeerService:
 
     async def _serve(self, session: Session) -> None:
         self.hub.join(session)
+        self._join_consensus(session)
         try:
             await session.run(self._desk.answer, self.take_bulk)
         finally:

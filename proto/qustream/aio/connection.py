@@ -15,7 +15,7 @@ Requests beyond the bound are refused at once (`E-PEER-LIMIT`), so that they nev
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -92,9 +92,9 @@ class Connection:
         self.pace: Bucket | None = None  # how many records and messages are read at what rate; None: as they come
         self.paced_read_bytes = PACED_READ_BYTES  # what one read takes where there is a pace
         self.is_kept: bool | None = None  # whether a listener keeps its place for it, come who may; None: if it is licensed
-        self.take_gossip: Callable[[list[bytes | bytearray]], None] | None = None  # gets it at once; may raise what the peer did wrong
+        self.takers: dict[Channel, Callable[[list[bytes | bytearray]], None]] = {}  # get it at once; may raise what the peer did wrong
         self._link, self.keep_unsent = link, link.keep_unsent
-        self._engine = link.engine
+        self._engine, self.permit = link.engine, link.engine.permit  # which channels the peer may use from now on, besides control
         self._early = early
         self._calls = CallTable()
         self._inbox = Inbox()
@@ -124,10 +124,6 @@ class Connection:
         """Whether the peer may use more than control and request."""
         return self._engine.is_licensed
 
-    def permit(self, channels: Collection[Channel]) -> None:
-        """From now on the peer may use these channels, besides control."""
-        self._engine.permit(channels)
-
     # -- messages -----------------------------------------------------------------------------------------------------
 
     async def send(self, channel: Channel, body: bytes) -> bool:
@@ -137,21 +133,25 @@ class Connection:
             await self._send_in_turn(channel, partial(self._engine.send, channel, body))
             return True
         await trio.lowlevel.checkpoint()
-        sent = self._try_send(partial(self._engine.send, channel, body))
-        if not sent and channel is Channel.CONSENSUS:
-            self._end(fault("E-PEER-LIMIT", "the peer does not take what is sent on consensus"))
-            self._check_alive()
+        sent = self._check_taken(self._try_send(partial(self._engine.send, channel, body)), channel)
+        self._check_alive()
         return sent
 
-    def post(self, body: bytes) -> bool:
-        """Queue a gossip message without waiting. False: dropped, or the connection is over."""
+    def post(self, body: bytes, channel: Channel = Channel.GOSSIP) -> bool:
+        """Queue gossip or consensus without waiting. False: dropped (gossip alone), or the connection is over."""
         try:
-            return self._trouble is None and self._engine.send(Channel.GOSSIP, body)
+            return self._trouble is None and self._check_taken(self._engine.send(channel, body), channel)
         except QuStreamError as error:
             self._end(error)
             return False
         finally:
             wake(self._something_to_send)
+
+    def _check_taken(self, sent: bool, channel: Channel) -> bool:
+        """Whoever does not take votes is of no use."""
+        if not sent and channel is Channel.CONSENSUS:
+            self._end(fault("E-PEER-LIMIT", "the peer does not take what is sent on consensus"))
+        return sent
 
     async def send_parts(self, channel: Channel, parts: Sequence[bytes | memoryview], on_taken: Callable[[], None]) -> None:
         """Queue the message that `parts` make together on request or bulk, without a copy; waits for room. Errors: as `send`.
@@ -355,19 +355,19 @@ class Connection:
                 self._end(error)
 
     async def _take_all(self, events: list[Event]) -> None:
-        gossip: list[bytes | bytearray] = []
+        taken: dict[Channel, list[bytes | bytearray]] = {}
         for event in events:
             if isinstance(event, Received):
-                if event.channel is Channel.GOSSIP and self.take_gossip is not None:
-                    gossip.append(event.body)
+                if event.channel in self.takers:
+                    taken.setdefault(event.channel, []).append(event.body)
                 elif event.channel is Channel.REQUEST:
                     await self._take_rpc(event.body)
                 elif not self._inbox.add(event.channel, event.body):
                     await self._inbox.put(event.channel, event.body)
             elif isinstance(event, Closed):
                 self._closed_by(event)
-        if gossip and self.take_gossip is not None:
-            self.take_gossip(gossip)
+        for channel in sorted(taken):
+            self.takers[channel](taken[channel])
 
     async def _take_rpc(self, body: bytes | bytearray) -> None:
         message = read_rpc(body)

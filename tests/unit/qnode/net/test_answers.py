@@ -7,7 +7,8 @@ import trio.testing
 from support.session_pair import ALICE, BOB, HELLO, facing
 
 from qnode.net import answers as module
-from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota, tag_of
+from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota
+from qnode.net.tags import tag_of
 from qnode.net.dialer import Dialer
 from qnode.net.session import Session
 from qustream.errors import QuStreamError, fault
