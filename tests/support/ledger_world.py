@@ -19,15 +19,27 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from qnode.core.ledger import genesis as ledger_genesis
+from qnode.core.ledger import rotations
+from qnode.core.ledger.actions import fee_least
+from qnode.core.ledger.block import Checked, Executed, execute
 from qnode.core.ledger.state import KINDS, State
+from qustream.identity.reveals import HashChain
 from qustream.identity.signing import SigningKey
+from qustream.identity.voting import VoteKey
 from qustream.model.base import Noun
 from qustream.model.genesis import Genesis, GenesisAccount, GenesisLicence, GenesisNode, GenesisVote
 from qustream.model.ids import account_id
 from qustream.model.network import NodeClass
-from qustream.model.state import Parameters, Table
+from qustream.model.state import Account, Licence, Parameters, Progress, Table, Validator
+from qustream.rules.merkle import root as merkle_root
+from qustream.wire.codec import decode, encode
+from qustream.wire.consensus import ChainHeader, header_digest
+from qustream.wire.transactions import TRANSACTION_MAX_BYTES, AnyAction, Body, Transaction, open_body, transaction_id
 
-__all__ = ["CHAIN", "LINKS", "PARAMETERS", "QST", "START_MS", "LedgerWorld", "MemoryReader", "key", "licence_id", "reveals", "vote_key"]
+__all__ = [
+    "CHAIN", "DAY_MS", "LINKS", "PARAMETERS", "QST", "START_MS", "LedgerWorld", "MemoryReader", "genesis", "hash_chain", "key",
+    "licence_id", "opened", "reveals", "signed", "vote_key", "voter",
+]  # fmt: skip
 
 CHAIN, QST, START_MS = "ledger-test", 10**9, 1_700_000_000_000
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
@@ -49,19 +61,29 @@ def key(role: str, number: int = 0) -> SigningKey:
 
 
 @lru_cache(maxsize=1024)
+def voter(number: int) -> VoteKey:
+    """A validator's vote key."""
+    return VoteKey(hashlib.sha256(f"vote {number}".encode()).digest())
+
+
 def vote_key(number: int) -> tuple[MLDSA44PrivateKey, bytes]:
-    """A validator's vote key, and the public half."""
-    private = MLDSA44PrivateKey.from_seed_bytes(hashlib.sha256(f"vote {number}".encode()).digest())
-    return private, private.public_key().public_bytes_raw()
+    """The same, both halves raw."""
+    return MLDSA44PrivateKey.from_seed_bytes(voter(number).seed), voter(number).public
 
 
 @lru_cache(maxsize=1024)
+def hash_chain(number: int, links: int = LINKS) -> HashChain:
+    """A validator's hash chain."""
+    return HashChain(hashlib.sha256(f"reveals {number}".encode()).digest(), links)
+
+
 def reveals(number: int, links: int = LINKS) -> tuple[bytes, ...]:
-    """A validator's hash chain, the anchor first: each is the hash of the next."""
-    chain = [hashlib.sha256(f"reveals {number}".encode()).digest()]
-    for _ in range(links):
-        chain.append(hashlib.sha256(b"\x11qustream/1/reveal" + chain[-1]).digest())
-    return tuple(reversed(chain))
+    """A validator's whole hash chain, the anchor first: each is the hash of the next."""
+    chain = hash_chain(number, links)
+    links_of = [chain.anchor]
+    while (reveal := chain.reveal(links_of[-1])) is not None:
+        links_of.append(reveal)
+    return tuple(links_of)
 
 
 def licence_id(number: int) -> bytes:
@@ -129,7 +151,7 @@ def genesis(
         owner, node = account_id(key("owner", number).id), None
         if number < validators + nodes:
             votes = number < validators
-            vote = GenesisVote(vote_key(number)[1], reveals(number, links)[0], links, 1_000) if votes else None
+            vote = GenesisVote(voter(number).public, hash_chain(number, links).anchor, links, 1_000) if votes else None
             node = GenesisNode(key("node", number).public, owner, (f"127.9.0.{number % 250 + 1}:7400",), votes, vote)
         site = f"site {number}" if number == 0 else ""
         node_class = NodeClass.FOUNDATION if number == 0 else NodeClass.COMMUNITY
@@ -153,6 +175,9 @@ class LedgerWorld:
         self.reader.apply(state.changes())
         self.licences = [licence.licence for licence in self.genesis.licences]
         self.owners = [key("owner", number) for number in range(len(self.licences))]
+        self.chains = [hash_chain(number, licence.node.vote.links) for number, licence in enumerate(self.genesis.licences)
+                       if licence.node is not None and licence.node.vote is not None]  # fmt: skip
+        self._nonces: dict[bytes, int] = {}
         self.people = [key("person", number) for number in range(len(self.genesis.accounts) - len(self.owners))]
 
     def state(self) -> State:
@@ -162,6 +187,74 @@ class LedgerWorld:
     def account(self, person: int) -> bytes:
         """The account of one of `people`."""
         return account_id(self.people[person].id)
+
+    def liquid(self, account: bytes) -> int:
+        """What somebody has."""
+        return (self.state().get(Table.ACCOUNT, account, Account) or Account(0, 0)).liquid
+
+    def licence(self, number: int) -> Licence:
+        """A licence as it is now."""
+        return self.state().must(Table.LICENCE, self.licences[number], Licence)
+
+    @property
+    def progress(self) -> Progress:
+        """The last block."""
+        return self.state().must(Table.PROGRESS, b"", Progress)
+
+    def body(
+        self, sender: SigningKey, action: AnyAction, *, nonce: int | None = None, fee: int | None = None, expires: int | None = None
+    ) -> Body:
+        """What somebody would sign next: his next nonce, the least fee, an hour's time. Bodies made since the last block count."""
+        name, has = account_id(sender.id), sender.public
+        if nonce is None:
+            held = self.state().get(Table.ACCOUNT, name, Account) or Account(0, 0)
+            nonce = self._nonces.setdefault(name, held.nonce)
+            self._nonces[name] += 1
+        body = Body(
+            CHAIN, name, nonce, self.progress.height + 3600 if expires is None else expires, (1 << 32) - 1 if fee is None else fee, action
+        )
+        if fee is not None:
+            return body
+        size = len(encode(Transaction(encode(body), has, bytes(3373))))
+        return msgspec.structs.replace(body, fee=fee_least(action, size, self.parameters))
+
+    def checked(self, sender: SigningKey, action: AnyAction, *, bare: bool = False, **given: int) -> Checked:
+        """As if it had been signed and its signatures verified. `bare`: without its key; else arguments of `body`."""
+        body, has = self.body(sender, action, **given), None if bare else sender.public
+        raw = encode(Transaction(encode(body), has, bytes(3373)))
+        return Checked(transaction_id(raw), len(raw), body, has)
+
+    def header(self, transactions: Sequence[Checked], *, after_ms: int = 1_000, skip: int = 0) -> ChainHeader:
+        """The next block's, by the leader of the view after `skip` views without a block."""
+        state, parent = self.state(), self.progress
+        rotation, parent_view = (parent.rotation + 1, 0) if parent.over else (parent.rotation, parent.view)
+        entry, view = rotations.current(state, rotation), parent_view + skip + 1
+        order = rotations.order(entry)
+        proposer = order[(view - 1) % len(order)]
+        return ChainHeader(
+            CHAIN, rotation, view, parent.height + 1, parent.digest, parent_view, parent.time_ms + after_ms, max(0, parent.height - 2),
+            bytes(32), merkle_root([each.id for each in transactions]), len(transactions),
+            self._reveal(state, entry.seats[proposer].licence), bytes(32), proposer,
+        )  # fmt: skip
+
+    def _reveal(self, state: State, licence: bytes) -> bytes:
+        validator = state.get(Table.VALIDATOR, licence, Validator)
+        anchor = b"" if validator is None else validator.anchor
+        found = (chain.reveal(anchor) for chain in self.chains if chain.left(anchor))
+        return next((reveal for reveal in found if reveal), bytes(32))
+
+    def block(self, *transactions: Checked, after_ms: int = 1_000, skip: int = 0) -> Executed:
+        """One more block with these transactions."""
+        header = self.header(transactions, after_ms=after_ms, skip=skip)
+        state = self.state()
+        executed = execute(state, header_digest(header), header, transactions)
+        self.reader.apply(state.changes())
+        self._nonces.clear()
+        return executed
+
+    def code(self, sender: SigningKey, action: AnyAction, **given: int) -> str:
+        """What becomes of this action in a block of its own: empty, or why it was refused."""
+        return self.block(self.checked(sender, action, **given)).receipts[0].code
 
     def audit(self) -> None:
         """§1, by adding up all there is: the totals are the sums of the entries, nothing was made or lost, nothing is below zero."""
@@ -178,6 +271,18 @@ class LedgerWorld:
         assert totals.minted - totals.burned == sum(found.values())
         numbers = [value for table in tables.values() for entry in table.values() for value in _numbers(entry)]
         assert all(0 <= value < 1 << 63 for value in numbers)
+
+
+def signed(sender: SigningKey, body: Body, *, bare: bool = False) -> bytes:
+    """A transaction's bytes, really signed. `bare`: without the key."""
+    encoded = encode(body)
+    return encode(Transaction(encoded, None if bare else sender.public, sender.sign("transaction", encoded)))
+
+
+def opened(raw: bytes) -> Checked:
+    """A transaction's bytes as a block has them; its signatures are taken on trust."""
+    transaction = decode(raw, Transaction, max_bytes=TRANSACTION_MAX_BYTES)
+    return Checked(transaction_id(raw), len(raw), open_body(transaction), transaction.key)
 
 
 def _numbers(value: object) -> Sequence[int]:

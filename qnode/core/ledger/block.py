@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qnode.core.ledger import timed
+from qnode.core.ledger import epochs, leading, rewards, rotations, timed
 from qnode.core.ledger.actions import RULES
 from qnode.core.ledger.context import Context
 from qnode.core.ledger.state import State
@@ -41,15 +41,17 @@ def execute(state: State, digest: bytes, header: ChainHeader, transactions: Sequ
     parameters, parent = state.must(Table.PARAMETERS, b"", Parameters), state.must(Table.PROGRESS, b"", Progress)
     assert header.height == parent.height + 1, f"height {header.height} after {parent.height}"
     events: list[LedgerEvent] = [*timed.end_due(state, parameters, header.time_ms)]
-    epoch = parent.epoch
-    receipts = []
-    for checked in transactions:
-        receipts.append(_one(state, checked, header, parameters, epoch))
-    boundary = False
-    state.put(
-        Table.PROGRESS, b"",
-        Progress(header.height, digest, header.time_ms, epoch, header.rotation, header.view, parent.fold, boundary),
-    )  # fmt: skip
+    epoch = epochs.enter(state, header, parent)
+    fold = leading.lead(state, header, parent)
+    receipts = [_one(state, checked, header, parameters, epoch) for checked in transactions]
+    rotation = rotations.current(state, header.rotation)
+    rewards.fees(state, rotation.seats[header.proposer].licence, sum(receipt.fee for receipt in receipts))
+    # Its descendants in this rotation are never executed: it is the first.
+    boundary = header.time_ms >= rotation.edge_ms
+    if boundary:
+        events += rotations.turn(state, header, digest, fold)
+    progress = Progress(header.height, digest, header.time_ms, epoch, header.rotation, header.view, fold, boundary)
+    state.put(Table.PROGRESS, b"", progress)
     return Executed((*receipts, Receipt(digest, "", 0, tuple(events))), boundary)
 
 
