@@ -97,10 +97,12 @@ class Consensus:
 
     def heard(self, event: events.Heard, now_ms: int) -> None:
         message = event.message
-        if isinstance(message, ConsensusAsk):
-            if message.rotation <= self.begun.rotation:
-                self._out += self._catchup.answer(event.peer, message, self, now_ms)
-        elif rotation_of(message) != self.begun.rotation:
+        rotation = rotation_of(message)
+        if rotation > self.begun.rotation:
+            self._out += self._catchup.overtaken(event.peer, self, now_ms)
+        elif isinstance(message, ConsensusAsk):
+            self._out += self._catchup.answer(event.peer, message, self, now_ms)
+        elif rotation < self.begun.rotation:
             return
         elif len(self._verifying) < limits.VERIFYING_MAX and matters(self, message):
             key = key_of(message)

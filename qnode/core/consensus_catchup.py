@@ -30,6 +30,7 @@ class Catchup:
         self._pause_ms = limits.RESEND_MS
         self._pulled_ms = -limits.DELTA_MS
         self._behind_ms = _NEVER_MS  # when to ask those who are in a later view
+        self._overtaken_ms = 0  # when to ask, again, somebody who is in a later rotation
         self._answered_ms: dict[bytes, int] = {}
 
     def went_on(self, next_ms: int) -> None:
@@ -45,6 +46,13 @@ class Catchup:
         self._behind_ms = now_ms + limits.DELTA_MS
         self.due_ms = min(self.due_ms, self._behind_ms)
         return True
+
+    def overtaken(self, peer: bytes, core: Consensus, now_ms: int) -> list[Effect]:
+        """This peer speaks of a later rotation, so it knows how ours ended, if it speaks the truth: to ask costs nothing."""
+        if now_ms < self._overtaken_ms:
+            return []
+        self._overtaken_ms = now_ms + limits.DELTA_MS
+        return [SendTo(peer, _ask(core, list(wanted(core))[:WANTS_MAX]))]
 
     def pull(self, core: Consensus, now_ms: int) -> list[Effect]:
         """Ask the leader, who must have it, for what keeps us from voting for his block, or from knowing what is final."""

@@ -20,7 +20,8 @@ from sim.wires import Faults
 
 __all__ = ["History", "named", "play", "play_unsafe"]
 
-TROUBLE_MS, CALM_MS = 15_000, 20_000
+# An idle chain makes a block each five seconds, and a leader who is evil costs it one.
+TROUBLE_MS, CALM_MS, IDLE_CALM_MS = 15_000, 20_000, 60_000
 # After the last fault: what the slowest timers take (10 s, twice), a second to hear of it, and five views.
 BACK_MS = 30_000
 # So many blocks after the last fault, at everybody, are proof enough that all is well.
@@ -68,12 +69,12 @@ def play(seed: int, *, to_the_end: bool = True) -> History:
     world.replay = f"PYTHONPATH=tests python -m sim.consensus_histories --seed {seed}"
     history = History(seed, world.weights, [f"{node.number} {type(node).__name__}" for node in world.validators if not node.honest])
     _trouble(world, chance, history)
-    before = _heights(world)
+    before, calm_ms = _heights(world), CALM_MS if world.is_loaded else IDLE_CALM_MS
     if to_the_end:
         world.run_ms(BACK_MS)
         before = _heights(world)
-        world.run_ms(CALM_MS)
-    ends_ms = world.clock.now_ms + (0 if to_the_end else BACK_MS + CALM_MS)
+        world.run_ms(calm_ms)
+    ends_ms = world.clock.now_ms + (0 if to_the_end else BACK_MS + calm_ms)
     while world.clock.now_ms < ends_ms and _stuck(world, before):
         world.run_ms(STEP_MS)
     history.stuck = _stuck(world, before)

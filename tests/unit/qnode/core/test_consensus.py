@@ -177,7 +177,8 @@ def test_a_block_that_does_not_fit_its_parent_gets_no_vote() -> None:
 
 def test_what_is_not_the_leaders_or_not_of_this_rotation_is_not_even_verified() -> None:
     bob = Seat(me=BOB)
-    assert not bob.hear(proposal(with_fields(header(1), proposer=2)), proposal(with_fields(header(1), rotation=4)))
+    assert not bob.hear(proposal(with_fields(header(1), proposer=2)), proposal(with_fields(header(1), rotation=2)))
+    assert not of(bob.hear(proposal(with_fields(header(1), rotation=4))), Verify)
     assert not bob.vote(1, Kind.SKIP, b"x" * 32)
     assert not bob.vote(1, Kind.NOTAR, b"x" * 32, (4,))
     assert not bob.vote(66, Kind.SKIP)
@@ -280,6 +281,14 @@ def test_who_hears_that_others_are_ahead_asks_them_after_a_delta_until_it_is_the
         assert isinstance(asked[0].message, ConsensusAsk)
     bob.hear(cert(2, Kind.SKIP))
     assert not of(bob.tick(500), SendTo)
+
+
+def test_who_hears_of_a_later_rotation_asks_how_this_one_ended_once_a_delta() -> None:
+    bob = Seat(me=BOB)
+    later = [Vote(4, 1, Kind.SKIP, NO_DIGEST, voter, b"s") for voter in (ALICE, CAROL)]
+    assert [(ask.to, ask.message.rotation) for ask in of(bob.hear(*later), SendTo)] == [(b"peer", 3)]
+    bob.now_ms += 500
+    assert len(of(bob.hear(*later), SendTo)) == 1
 
 
 def test_a_wake_that_was_overtaken_plans_no_other() -> None:
