@@ -6,19 +6,12 @@ from collections.abc import Sequence
 
 from qnode.core.consensus_events import OwnVotes
 from qnode.core.consensus_limits import DIGESTS_MAX
+from qustream.rules.evidence import contradicts
 from qustream.wire.consensus import NO_DIGEST, Certificate, Kind, Proposal, voters_of
 
 __all__ = ["View", "certificate", "contradicts", "voters_of"]
 
 _BITS = 8
-
-
-def contradicts(kind: Kind, digest: bytes, other: Kind, other_digest: bytes) -> bool:
-    """Whether nobody who obeys the rules signs both in one view (§7)."""
-    if kind is other:
-        return digest != other_digest
-    kinds = {kind, other}
-    return kinds == {Kind.SKIP, Kind.FINAL} or (kinds == {Kind.NOTAR, Kind.FINAL} and digest != other_digest)
 
 
 def certificate(rotation: int, view: int, kind: Kind, digest: bytes, votes: Sequence[tuple[int, bytes]]) -> Certificate:

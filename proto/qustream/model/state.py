@@ -234,11 +234,12 @@ class Grants(Noun, frozen=True):
 
 class UserEntry(Noun, frozen=True):
     """A user: `record` is the canonical `UserRecord`; `sequence`: how many changes the master has signed; `alias`: the user this one was
-    merged into."""
+    merged into; `is_target`: others were merged into this one."""
 
     record: Annotated[bytes, Meta(max_length=16_384)]
     sequence: U63
     alias: Bytes32 | None
+    is_target: bool = False
 
 
 class IncidentKind(IntEnum):
