@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from qnode.core.ledger import delegation, evidence, grants, licences, market, suspensions, transfer, users, validators
+from qnode.core.ledger import (
+    claims,
+    delegation,
+    evidence,
+    grants,
+    licences,
+    market,
+    staking,
+    suspensions,
+    transfer,
+    users,
+    validators,
+)
 from qnode.core.ledger.context import Rule
 from qustream.model.state import Parameters
 from qustream.wire.transactions import Action
 
 __all__ = ["RULES", "fee_least", "gas", "outflow"]
 
-MODULES = (transfer, licences, market, validators, delegation, suspensions, evidence, users, grants)
-_MODULES = (transfer, licences, market, staking, validators, delegation, claims, suspensions)
 RULES: dict[type[Action], Rule] = {
-    kind: rule for module in MODULES for kind, rule in module.RULES.items()
+    kind: rule for module in _MODULES for kind, rule in module.RULES.items()
 }  # fmt: skip
 
 

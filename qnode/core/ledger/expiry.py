@@ -9,7 +9,7 @@ from qustream.model.state import Grants, Table
 
 __all__ = ["due", "forget", "remind"]
 
-_TIME_BYTES = 8
+_TIME_BYTES = 8  # a U63, big endian: keys stand in the order of time
 
 
 def _name(at_ms: int, table: Table, name: bytes) -> bytes:

@@ -11,7 +11,7 @@ from qustream.model.receipt import LedgerEvent
 from qustream.model.state import Licence, LicenceStatus, NodeEntry, Parameters, Pool, Table, Validator
 from qustream.wire.transactions import Activate, Retire, UpdateNode
 
-__all__ = ["RULES", "owned", "unbond"]
+__all__ = ["RULES", "owned", "pay_operator", "unbond"]
 
 
 def owned(state: State, licence: bytes, context: Context, status: LicenceStatus | None = None) -> Licence | str:
@@ -34,6 +34,17 @@ def unbond(state: State, name: bytes, licence: Licence, parameters: Parameters, 
         free_ms=now_ms + parameters.unbonding_ms, unstaked_ms=now_ms,
     )  # fmt: skip
     state.put(Table.LICENCE, name, free)
+
+
+def pay_operator(state: State, name: bytes, payee: bytes) -> tuple[LedgerEvent, ...]:
+    """What the operator of a validator has earned; nothing if there is none."""
+    validator = state.get(Table.VALIDATOR, name, Validator)
+    if validator is None or not validator.earned:
+        return ()
+    state.put(Table.VALIDATOR, name, replace(validator, earned=0))
+    from_pool(state, Pool.REWARDS, validator.earned)
+    pay(state, payee, validator.earned, source=Place.POOLS)
+    return (happened("operator-paid", name, payee, validator.earned),)
 
 
 def _activate(state: State, action: Activate, context: Context) -> Outcome:
@@ -59,20 +70,10 @@ def _retire(state: State, action: Retire, context: Context) -> Outcome:
         return "E-LEDGER-STATUS"
     assert licence.node is not None, "an active licence has a node"
     state.delete(Table.NODE, licence.node)
-    events = _paid_off(state, action.licence, licence.payee)
+    # Where its earnings were to go is known no longer after this.
+    events = pay_operator(state, action.licence, licence.payee)
     state.put(Table.LICENCE, action.licence, replace(licence, status=LicenceStatus.IDLE, node=None, payee=licence.owner, since_epoch=0))
     return (happened("licence-retired", action.licence, licence.node), *events)
-
-
-def _paid_off(state: State, name: bytes, payee: bytes) -> tuple[LedgerEvent, ...]:
-    """What the operator has earned goes where it was to go while that is still known."""
-    validator = state.get(Table.VALIDATOR, name, Validator)
-    if validator is None or not validator.earned:
-        return ()
-    state.put(Table.VALIDATOR, name, replace(validator, earned=0))
-    from_pool(state, Pool.REWARDS, validator.earned)
-    pay(state, payee, validator.earned, source=Place.POOLS)
-    return (happened("claimed", name, payee, validator.earned),)
 
 
 def _update_node(state: State, action: UpdateNode, context: Context) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from qnode.core.ledger import rotations, validators
 from qnode.core.ledger.context import happened
 from qnode.core.ledger.expiry import due
 from qnode.core.ledger.licences import unbond
@@ -11,7 +12,7 @@ from qnode.core.ledger.money import Place, burn, from_pool, pay
 from qnode.core.ledger.state import State
 from qustream.model.network import Grant
 from qustream.model.receipt import LedgerEvent
-from qustream.model.state import Incident, Licence, LicenceStatus, Parameters, Pool, Table
+from qustream.model.state import Incident, Licence, LicenceStatus, Parameters, Pool, Progress, Table
 
 __all__ = ["end_due"]
 
@@ -47,6 +48,9 @@ def _licence(state: State, parameters: Parameters, name: bytes, now_ms: int) -> 
         return [happened("licence-returned", name, licence.owner)]
     if licence.top_up_by_ms and licence.top_up_by_ms <= now_ms and licence.staked:
         unbond(state, name, licence, parameters, now_ms)
+        parent = state.must(Table.PROGRESS, b"", Progress)
+        leaves_ms = rotations.current(state, parent.rotation + parent.over).edge_ms + parameters.rotation_ms
+        validators.leave(state, name, max(leaves_ms, now_ms + 1))
         return [happened("unstaked", name, licence.owner, licence.staked)]
     return []
 
