@@ -21,6 +21,9 @@ from qustream.wire.transactions import Action
 
 __all__ = ["RULES", "fee_least", "gas", "outflow"]
 
+_MODULES = (
+    transfer, licences, market, staking, validators, delegation, claims, suspensions, evidence, users, grants,
+)  # fmt: skip
 RULES: dict[type[Action], Rule] = {
     kind: rule for module in _MODULES for kind, rule in module.RULES.items()
 }  # fmt: skip

@@ -71,7 +71,9 @@ def _slash(state: State, name: bytes, context: Context) -> int:
     """A part of all that stood behind the vote goes into escrow: own stake, delegations, and what is on its way back."""
     part_bp, licence = context.parameters.double_sign_bp, state.must(Table.LICENCE, name, Licence)
     staked = licence.staked * part_bp // BASIS
-    unbonding = licence.unbonding * part_bp // BASIS if licence.free_ms > context.time_ms else 0
+    # What waits for the end of an earlier incident is not free either.
+    waits = licence.free_ms > context.time_ms or licence.incidents
+    unbonding = licence.unbonding * part_bp // BASIS if waits else 0
     state.put(Table.LICENCE, name, replace(licence, staked=licence.staked - staked, unbonding=licence.unbonding - unbonding))
     bonded, batches = delegation.slash(state, name, part_bp, context.time_ms)
     to_pool(state, Pool.ESCROW, staked + bonded, source=Place.STAKED)
