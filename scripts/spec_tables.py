@@ -32,6 +32,7 @@ MESSAGE_MODULES = (
     "wire.bulk",
     "wire.consensus",
     "wire.mempool",
+    "wire.light",
 )
 NOUN_MODULES = (
     "model.base",
@@ -42,6 +43,8 @@ NOUN_MODULES = (
     "wire.gossip",
     "wire.peers",
     "wire.consensus",
+    "rules.radix",
+    "wire.light",
     "identity.enrolment",
 )
 POWERS = {(1 << bits) - 1: f"2^{bits} − 1" for bits in (16, 32, 63)} | {1 << 20: "2^20"}

@@ -51,6 +51,8 @@ ATTESTATION = ["qustream-test", fill(0x5E, 32), 9, DEVICE, HEALTH, CONDITIONING,
 VOTE_SIGNATURE = fill(0x56, 2420)
 PLACE = [3, 7, 40, fill(0x93, 32), 6, 1_700_000_000_000, 36]  # rotation to what is executed
 CHAIN_HEADER = ["qustream-test", *PLACE, fill(0x94, 32), fill(0x95, 32), 2, fill(0x96, 32), fill(0x00, 32), 1]
+CERTIFICATE = [92, 3, 7, 4, fill(0x90, 32), fill(0xE0, 1), [VOTE_SIGNATURE] * 3]
+LISTED_NODE = [fill(0x02, 32), 2, "operator", fill(0x0F, 16), ["127.1.0.1:7400"], 4]
 ALERT = ["E-DEVICE-UNKNOWN", fill(0xD1, 32), 1_700_000_000_000, 3]
 
 # (kind, tag or none, fields)
@@ -123,6 +125,25 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("TransactionsAsk", 101, [[fill(0xA7, 32), fill(0xA8, 32)]]),
     ("TransactionsAnswer", 102, [[fill(0xA9, 3_500), fill(0xAA, 65_536)]]),
     ("TransactionsAnswer", 102, [[]]),
+    ("Proof", None, [[fill(0x36, 36), fill(0x37, 516)], fill(0x38, 1_024)]),
+    ("CheckpointAsk", 109, [fill(0x00, 32)]),
+    ("Checkpoint", 110, ["qustream-test", 3, fill(0x6E, 32), 1_700_000_000_000]),
+    ("HandOversAsk", 111, [3]),
+    ("HandOver", None, [CHAIN_HEADER, CERTIFICATE]),
+    ("HandOvers", 112, [[[CHAIN_HEADER, CERTIFICATE]]]),
+    ("HandOvers", 112, [[]]),
+    ("SetAsk", 113, [3]),
+    ("SetTold", 114, [3, [[fill(0x11, 16), fill(0x90, 32), 200_000, True]], fill(0x5D, 32)]),
+    ("KeysAsk", 115, [[fill(0x90, 32), fill(0x91, 32)]]),
+    ("VoteKeys", 116, [[fill(0x92, 1_312)]]),
+    ("ProofsAsk", 117, [[fill(0x01, 1), fill(0x15, 96)]]),
+    *[("ProvenEntry", None, [value, [[], fill(0x38, 64)]]) for value in (None, fill(0x39, 40))],
+    ("Proofs", 118, [[CHAIN_HEADER], CERTIFICATE, [[None, [[fill(0x37, 516)], fill(0x38, 64)]]]]),
+    ("NodesAsk", 119, [fill(0x00, 32)]),
+    ("ListedNode", None, LISTED_NODE),
+    *[("NodesListed", 120, [nodes]) for nodes in ([], [LISTED_NODE])],
+    ("GrantsAsk", 121, [fill(0x0C, 32)]),
+    ("GrantsListed", 122, [[fill(0x6A, 32)]]),
     ("FeedOpen", 40, [fill(0x0A, 32), 8]),
     *[("FeedCredit", 41, [units]) for units in (1, 4096)],
     ("FeedHealth", 42, ["live", "", "1024 samples passed"]),

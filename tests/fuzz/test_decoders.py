@@ -76,6 +76,8 @@ MODULES = (
     "wire.bulk",
     "wire.consensus",
     "wire.mempool",
+    "wire.light",
+    "rules.radix",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()

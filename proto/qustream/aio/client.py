@@ -54,7 +54,7 @@ class AsyncClient:
         cls, directory: str | Path = "~/.qustream", *, passphrase: bytes | None = None, timeout_ms: int = TIMEOUT_MS
     ) -> AsyncClient:
         """As `Client.from_home`."""
-        home, registry = await trio.to_thread.run_sync(open_home, Path(directory), passphrase, now_ms())
+        home, registry = await trio.to_thread.run_sync(open_home, Path(directory), passphrase, now_ms)
         return cls(home, registry, timeout_ms=timeout_ms)
 
     async def encrypt(

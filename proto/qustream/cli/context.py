@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from qustream.client.client import Client, now_ms
-from qustream.client.settings import CONFIG_FILE, CREDENTIAL, find_home_passphrase, open_network
+from qustream.client.settings import CONFIG_FILE, CREDENTIAL, Network, find_home_passphrase, open_network
 from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
-from qustream.registry import NetworkFileRegistry
 
 __all__ = ["Here"]
 
@@ -51,6 +50,6 @@ class Here:
         """A client of the user. Errors: those of `Client.from_home`."""
         return Client.from_home(self.home, passphrase=self.passphrase())
 
-    def network(self) -> NetworkFileRegistry:
+    def network(self) -> Network:
         """The network of the user; takes no passphrase. Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-FILE`."""
-        return open_network(self.home, now_ms())
+        return open_network(self.home, now_ms)

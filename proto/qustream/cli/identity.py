@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.screen import moment
 from qustream.client.client import Client, now_ms
-from qustream.client.settings import write_config
+from qustream.client.settings import reached_chain, write_chain_config, write_config
 from qustream.errors import QuStreamError
 from qustream.identity import files
 from qustream.identity.user import UserHome
 from qustream.identity.words import new_words
-from qustream.model.ids import IdKind, to_text
+from qustream.model.ids import IdKind, from_text, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.wire.codec import encode
 
@@ -28,8 +29,11 @@ PUBLIC_MODE = 0o644  # what others are to be given may be read by others
 
 
 @click.command()
-@click.option("--network", "network_file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The signed network file.")
-@click.option("--network-key", required=True, help="The key that signs it (qnet1…).")
+@click.option("--network", "network_file", type=click.Path(path_type=Path, dir_okay=False), help="The signed network file.")
+@click.option("--network-key", help="The key that signs it (qnet1…).")
+@click.option("--chain", help="On a network with a chain instead: its name,")
+@click.option("--checkpoint", help="what it is known by (qcp1…),")
+@click.option("--node", "nodes", multiple=True, metavar="ID@HOST:PORT", help="and a node to ask (qn1…@host:port); better three.")
 @click.option("--label", default="device", show_default=True, help="What you call this device.")
 @click.option("--words", "count", type=click.Choice(["12", "24"]), default="12", show_default=True, help="Length of a new passphrase.")
 @click.option("--restore", is_flag=True, help="Make this a further device of a user you have the words of; asks for them.")
@@ -37,20 +41,33 @@ PUBLIC_MODE = 0o644  # what others are to be given may be read by others
     "--stripe", type=click.IntRange(0, 255), default=0, show_default=True, help="With --restore: the number of this device, from 0."
 )
 @click.pass_obj
-def init(here: Here, /, *, network_file: Path, network_key: str, label: str, count: str, restore: bool, stripe: int) -> None:
+def init(
+    here: Here, /, *, network_file: Path | None, network_key: str | None, chain: str | None, checkpoint: str | None, nodes: tuple[str, ...],
+    label: str, count: str, restore: bool, stripe: int,
+) -> None:  # fmt: skip
     """Make a user, or a further device of one. The words are shown once and stored nowhere."""
-    network_file = network_file.expanduser().resolve()
-    NetworkFileRegistry(network_file, network_key).load(now_ms())  # a wrong file or key is found before anything is made
+    if chain and checkpoint and nodes and not (network_file or network_key):
+        pinned = from_text(checkpoint, IdKind.CHECKPOINT)
+        reached_chain(chain, pinned, nodes)
+        configure = partial(write_chain_config, here.home, chain, pinned, nodes)
+        then = "Next: have the user entered in the chain (`qustream user register`), and buy a grant (`qustream grant buy`)."
+    elif network_file and network_key and not (chain or checkpoint or nodes):
+        network_file = network_file.expanduser().resolve()
+        NetworkFileRegistry(network_file, network_key).load(now_ms())  # a wrong file or key is found before anything is made
+        configure = partial(write_config, here.home, network_file, network_key)
+        then = "Next: give the enrolment (`qustream whoami --enrolment FILE`) to whoever keeps the network file."
+    else:
+        raise click.UsageError("--network and --network-key are needed; or --chain, --checkpoint and --node")
     here.require_empty()
     passphrase = here.new_passphrase()
     words = _asked_words() if restore else new_words(int(count))
     user = UserHome.create(here.home, words, label, passphrase, stripe=stripe, now_ms=now_ms())
-    write_config(here.home, network_file, network_key)
+    configure()
     if not restore:
         click.echo("These words are you. Write them down and keep them safe: they are shown now and never again.\n", err=True)
         click.echo(f"    {words}\n", err=True)
     click.echo(to_text(IdKind.USER, user.user))
-    click.echo("Next: give the enrolment (`qustream whoami --enrolment FILE`) to whoever keeps the network file.", err=True)
+    click.echo(then, err=True)
 
 
 def _asked_words() -> str:

@@ -18,7 +18,7 @@ from qustream.leaflog.audit import AuditedLog, audit
 from qustream.leaflog.keep import fetch_closed
 from qustream.leaflog.source import LogPages, open_source
 from qustream.model.ids import IdKind, to_text
-from qustream.registry import NetworkFileRegistry, if_known
+from qustream.registry import NetworkFileRegistry, Registry, if_known
 
 __all__ = ["LookedUp", "leaf_log", "look_up"]
 
@@ -45,8 +45,9 @@ def verify_log(here: Here, /, *, sources: tuple[str, ...], network_file: Path | 
     if (network_file is None) != (network_key is None):
         raise click.UsageError("--network and --network-key go together")
     if network_file and network_key:
-        registry = NetworkFileRegistry(network_file, network_key)
-        registry.load(now_ms())
+        given = NetworkFileRegistry(network_file, network_key)
+        given.load(now_ms())
+        registry: Registry = given
     else:
         registry = here.network()
     logs = _audited(registry, sources)
@@ -76,7 +77,7 @@ def fetch_log(address: str, directory: Path) -> None:
     click.echo(harmless(f"{directory}: {what}"))
 
 
-def _audited(registry: NetworkFileRegistry, sources: Sequence[str], blocks: Sequence[BlockReport] = ()) -> list[AuditedLog]:
+def _audited(registry: Registry, sources: Sequence[str], blocks: Sequence[BlockReport] = ()) -> list[AuditedLog]:
     wanted: dict[tuple[bytes, int], set[bytes]] = {}
     for block in blocks:
         wanted.setdefault((block.server, block.batch), set()).add(bytes.fromhex(block.leaf))
@@ -104,7 +105,7 @@ def _facts(log: AuditedLog) -> dict[str, object]:
     }
 
 
-def _say(log: AuditedLog, registry: NetworkFileRegistry) -> None:
+def _say(log: AuditedLog, registry: Registry) -> None:
     name = clean(registry.qrng_server(log.server).name)
     batches = f"batches {log.first_batch} to {log.last_batch}" if log.entries else "no batch"
     click.echo(harmless(f"{log.source}: leaf log of {to_text(IdKind.QRNG, log.server)} ({name}), as published and signed"))

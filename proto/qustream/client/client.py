@@ -56,7 +56,7 @@ class Client:
     def from_home(cls, directory: str | Path = "~/.qustream", *, passphrase: bytes | None = None, timeout_ms: int = TIMEOUT_MS) -> Client:
         """Open the user directory that `qustream init` made. `passphrase`: of its keystore; else the credential `qustream`, else asked
         for at the terminal. Errors: `E-FILE`, `E-CONFIG`, `E-KEYSTORE-*`, `E-SECRET-MISSING`, `E-REGISTRY-*`."""
-        home, registry = open_home(Path(directory), passphrase, now_ms())
+        home, registry = open_home(Path(directory), passphrase, now_ms)
         return cls(home, registry, timeout_ms=timeout_ms)
 
     def encrypt(

@@ -42,6 +42,7 @@ from qustream.identity.files import file_fault
 from qustream.identity.user import UserHome
 from qustream.model.network import Grant
 from qustream.registry import NetworkFileRegistry, Registry
+from qustream.registry.interface import Refreshed
 from qustream.wire.keys import Alert
 
 __all__ = ["Flow", "Flows", "Sink", "Source"]
@@ -241,12 +242,11 @@ class Flows:
         return [(grant, self._home.grants.left(grant.grant)) for grant in self._plan.usable_grants()]
 
     def _refresh(self) -> None:
-        """Look at the network file again. Errors: `E-CHAIN-STALE` when it could not be confirmed for too long."""
+        """Look at the network again. Errors: `E-CHAIN-STALE` when its file could not be confirmed for too long."""
         registry, now_ms = self._registry, self._clock_ms()
-        if not isinstance(registry, NetworkFileRegistry):
-            return
-        registry.refresh(now_ms)
-        if registry.trouble is not None and registry.age_ms(now_ms) > VIEW_MAX_MS:
+        if isinstance(registry, Refreshed):
+            registry.refresh(now_ms)
+        if isinstance(registry, NetworkFileRegistry) and registry.trouble is not None and registry.age_ms(now_ms) > VIEW_MAX_MS:
             minutes = registry.age_ms(now_ms) // 60_000
             raise fault("E-CHAIN-STALE", f"the network file could not be confirmed for {minutes} minutes: {registry.trouble.detail}")
 

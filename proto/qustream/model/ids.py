@@ -51,6 +51,7 @@ class IdKind(StrEnum):
     GRANT = "qg"
     ACCOUNT = "qst"
     NETWORK = "qnet"
+    CHECKPOINT = "qcp"
 
 
 NAMES = {
@@ -61,6 +62,7 @@ NAMES = {
     IdKind.GRANT: "grant",
     IdKind.ACCOUNT: "account",
     IdKind.NETWORK: "network key",
+    IdKind.CHECKPOINT: "checkpoint",
 }
 
 

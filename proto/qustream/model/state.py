@@ -276,7 +276,7 @@ class Seat(Noun, frozen=True):
 
     licence: Bytes16
     vote_key: Bytes32
-    weight: Annotated[int, Meta(ge=1)]
+    weight: Annotated[int, Meta(ge=1, le=0x7FFFFFFFFFFFFFFF)]
     leads: bool
 
 

@@ -1,4 +1,4 @@
-"""What the chain's entries are as answers of a registry (`proto/spec/registry.md`, "Chain"): the same inside a node and for a light client."""
+"""What the chain's entries are as answers of a registry (`proto/spec/registry.md`, "Chain"): in a node and for a light client."""
 
 from __future__ import annotations
 

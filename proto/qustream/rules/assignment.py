@@ -11,7 +11,7 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import Grant, NodeClass, NodeRecord
 from qustream.rules.rendezvous import cost, cost_floor
 
-__all__ = ["GRANT_EPOCHS", "PER_CLASS", "RANKS", "draw", "Rankable", "is_assigned", "ranked", "ranked_listed"]
+__all__ = ["GRANT_EPOCHS", "PER_CLASS", "RANKS", "Rankable", "draw", "is_assigned", "ranked", "ranked_listed"]
 
 PER_CLASS = 3  # blocks a class and request: any two of three open, so one node may fail
 RANKS = 5  # whom a request may go to: two spare nodes a class

@@ -10,13 +10,14 @@ from msgspec import Meta
 from qustream.model.base import U63, Bytes16, Bytes32, Label, Noun
 from qustream.model.network import Addresses, NodeClass
 from qustream.model.state import Seat
+from qustream.rules.radix import Proof
 from qustream.wire.codec import Message, encode
 from qustream.wire.consensus import VALIDATORS_MAX, Certificate, ChainHeader
 
 __all__ = [
     "GRANTS_LISTED_MAX", "HAND_OVERS_MAX", "HEADERS_MAX", "KEYS_MAX", "LIGHT_ANSWER_MAX_BYTES", "LIGHT_ASK_MAX_BYTES", "NODES_PAGE",
-    "Checkpoint", "CheckpointAsk", "Entry", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk",
-    "LightAsk", "ListedNode", "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "RotationSet", "SetAsk", "VoteKeys",
+    "Checkpoint", "CheckpointAsk", "ProvenEntry", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk",
+    "LightAsk", "ListedNode", "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "SetTold", "SetAsk", "VoteKeys",
     "checkpoint_digest",
 ]  # fmt: skip
 
@@ -37,8 +38,6 @@ GRANTS_LISTED_MAX = 256
 # A key of the state: the longest is an expiry's, 9 bytes and another key.
 STATE_KEY_MAX_BYTES = 96
 StateKey = Annotated[bytes, Meta(min_length=1, max_length=STATE_KEY_MAX_BYTES)]
-# A proof of 2^64 entries would have 16 levels of 16 hashes, and an entry at most 64 KiB.
-PROOF_MAX_BYTES = 262_144
 _CHECKPOINT = b"qustream/1/checkpoint"
 
 
@@ -82,7 +81,7 @@ class SetAsk(Message, frozen=True, tag=113):
     rotation: U63
 
 
-class RotationSet(Message, frozen=True, tag=114):
+class SetTold(Message, frozen=True, tag=114):
     """The seats, and the seed of the order of leaders."""
 
     rotation: U63
@@ -110,11 +109,11 @@ class ProofsAsk(Message, frozen=True, tag=117):
     ]
 
 
-class Entry(Noun, frozen=True):
+class ProvenEntry(Noun, frozen=True):
     """A value, or that there is none, and the proof of it."""
 
     value: Annotated[bytes, Meta(max_length=65_536)] | None
-    proof: Annotated[bytes, Meta(max_length=PROOF_MAX_BYTES)]
+    proof: Proof
 
 
 class Proofs(Message, frozen=True, tag=118):
@@ -122,7 +121,7 @@ class Proofs(Message, frozen=True, tag=118):
 
     headers: Annotated[tuple[ChainHeader, ...], Meta(min_length=1, max_length=HEADERS_MAX)]
     certificate: Certificate
-    entries: Annotated[tuple[Entry, ...], Meta(max_length=KEYS_MAX)]
+    entries: Annotated[tuple[ProvenEntry, ...], Meta(max_length=KEYS_MAX)]
 
 
 class NodesAsk(Message, frozen=True, tag=119):

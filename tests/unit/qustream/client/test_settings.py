@@ -35,7 +35,7 @@ def test_a_home_opens_with_its_passphrase_file(alice: User, tmp_path: Path, monk
     try:
         config.write_text(f'{before}passphrase_file = "{secret}"\n')
         assert find_home_passphrase(alice.home, None) == PASSPHRASE
-        home, registry = open_home(alice.home, None, alice.village.clock_ms())
+        home, registry = open_home(alice.home, None, alice.village.clock_ms)
         assert home.user == alice.device.user
         assert registry.chain == "village"
         other = tmp_path / "other"
@@ -47,15 +47,15 @@ def test_a_home_opens_with_its_passphrase_file(alice: User, tmp_path: Path, monk
 
 
 def test_the_newest_network_seen_is_remembered(alice: User) -> None:
-    _, registry = open_home(alice.home, PASSPHRASE, alice.village.clock_ms())
+    _, registry = open_home(alice.home, PASSPHRASE, alice.village.clock_ms)
     height = alice.home / HEIGHT_FILE
     assert int(height.read_text()) == registry.height
     stamp = height.stat().st_mtime_ns
-    open_home(alice.home, PASSPHRASE, alice.village.clock_ms())
+    open_home(alice.home, PASSPHRASE, alice.village.clock_ms)
     assert height.stat().st_mtime_ns == stamp  # written only when there is something new
     height.write_text("many\n")
     with pytest.raises(QuStreamError) as caught:
-        open_home(alice.home, PASSPHRASE, alice.village.clock_ms())
+        open_home(alice.home, PASSPHRASE, alice.village.clock_ms)
     assert caught.value.code == "E-DATA-CORRUPT"
     height.unlink()
 
@@ -66,6 +66,6 @@ def test_a_typo_in_the_configuration_is_named(alice: User) -> None:
     try:
         config.write_text(before.replace("network_key", "network_kye"))
         with pytest.raises(QuStreamError, match=r"network_kye; did you mean network_key\?"):
-            open_home(alice.home, PASSPHRASE, alice.village.clock_ms())
+            open_home(alice.home, PASSPHRASE, alice.village.clock_ms)
     finally:
         config.write_text(before)

@@ -1,0 +1,310 @@
+"""The registry of who keeps no chain: every answer proven from one pinned checkpoint (`proto/spec/light-client.md`, §4)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from qustream.errors import PeerFault, QuStreamError, fault
+from qustream.light.trust import Known, Later, Trust, VoteVerifier
+from qustream.model.base import Noun
+from qustream.model.ids import IdKind, to_text
+from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
+from qustream.model.state import EpochEntry, Licence, NodeEntry, Parameters, Progress, Table, UserEntry
+from qustream.registry.chain_records import CHAIN_WEIGHT, node_record, user_record
+from qustream.registry.interface import Change, ChangeKind, Registry
+from qustream.rules.assignment import ranked_listed
+from qustream.wire.codec import decode, encode
+from qustream.wire.light import (
+    KEYS_MAX,
+    LIGHT_ANSWER_MAX_BYTES,
+    GrantsAsk,
+    GrantsListed,
+    HandOversAsk,
+    LightAsk,
+    ListedNode,
+    NodesAsk,
+    NodesListed,
+    ProofsAsk,
+)
+
+__all__ = ["LightRegistry", "Nodes"]
+
+_T = TypeVar("_T", bound=Noun)
+_R = TypeVar("_R")
+# Whom the list of nodes is asked of: one honest of three makes it whole.
+LISTS_ASKED = 3
+# Above the cap on licences, so that a teller of tales cannot fill the memory.
+LISTED_MAX = 8192
+# Values and lists that are kept until `refresh`: an encryption needs some forty.
+KEPT_MAX = 4096
+# Nodes that `nodes` proves of a class: callers choose a handful of them.
+SAMPLE_MAX = 24
+ALIASES_MAX = 1  # an alias is of a user that is none
+
+
+class Nodes(Protocol):
+    """The nodes that can be asked, by number from 0: whoever is configured."""
+
+    def __len__(self) -> int: ...
+    def ask(self, number: int, body: bytes) -> bytes:
+        """The answer of a node. Errors: its refusal, `E-PEER-…`, `E-DEADLINE`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A listed node as a ranking needs it."""
+
+    id: bytes
+    node_class: NodeClass
+    operator: str
+    licence: bytes
+    weight: int = CHAIN_WEIGHT
+    active: bool = True
+
+
+class LightRegistry(Registry):
+    """`Registry` by proofs. Any thread may use it; questions to nodes are asked one at a time. Every method may raise `E-CHAIN-STALE`,
+    `E-PEER-UNREACHABLE` or `E-DEADLINE` when no node that is asked gives an answer that checks."""
+
+    def __init__(
+        self, chain: str, checkpoint: bytes, nodes: Nodes, *, verify: VoteVerifier, clock_ms: Callable[[], int], known: Known | None = None,
+        remember: Callable[[Known], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """`checkpoint`: the pinned 32 bytes; `known`: what `remember` was last told. Errors: `E-CHAIN-STALE` if that is too old."""
+        self._remember = remember
+        self._chain, self._nodes, self._clock_ms = chain, nodes, clock_ms
+        self._trust = Trust(checkpoint, verify=verify, now_ms=clock_ms(), known=known)
+        self._lock = threading.RLock()
+        self._turn = 0
+        self._values: dict[bytes, bytes | None] = {}
+        self._listed: dict[bytes, ListedNode] | None = None
+        self._grants: dict[bytes, list[bytes]] = {}
+        self._confirmed_ms = 0
+
+    # -- asking ---------------------------------------------------------------------------------------------------------------
+
+    def _ask_any(self, body: LightAsk, take: Callable[[bytes], _R]) -> _R:
+        """The first answer that checks, of nodes in turn. Errors: the last one's."""
+        trouble: QuStreamError = fault("E-PEER-UNREACHABLE", "no node is configured that could be asked")
+        for _ in range(len(self._nodes)):
+            try:
+                return take(self._nodes.ask(self._turn % len(self._nodes), encode(body)))
+            except QuStreamError as error:
+                if error.code == "E-NOT-HELD":
+                    raise
+                trouble = error
+                self._turn += 1
+        if isinstance(trouble, PeerFault):  # they lie, which is none of the caller's doing: he may ask others, or later
+            raise fault("E-CHAIN-STALE", f"no node gives an answer that checks: {trouble.detail}") from None
+        raise trouble
+
+    def _follow(self) -> None:
+        trust = self._trust
+        trust.follow(self._clock_ms())
+        while (question := trust.question()) is not None:
+            try:
+                self._ask_any(question, partial(trust.take, question))
+            except QuStreamError as error:
+                if error.code != "E-NOT-HELD" or not isinstance(question, HandOversAsk):
+                    raise
+                trust.is_newest()
+        if trust.chain != self._chain:
+            raise fault("E-CHAIN-STALE", f"the checkpoint is of the chain {trust.chain!r}, not of {self._chain!r}")
+        self._remember(trust.known)
+
+    def _prove(self, keys: Iterable[bytes]) -> None:
+        """Have the values of these keys. Errors: see the class."""
+        wanted = [key for key in dict.fromkeys(keys) if key not in self._values]
+        for at in range(0, len(wanted), KEYS_MAX):
+            part = tuple(wanted[at : at + KEYS_MAX])
+            if self._trust.question() is not None:
+                self._follow()
+            try:
+                values = self._ask_any(ProofsAsk(part), partial(self._believe, part))
+            except Later:
+                self._follow()
+                values = self._asked_again(part)
+            if len(self._values) + len(part) > KEPT_MAX:
+                self._values.clear()
+            self._values.update(zip(part, values, strict=True))
+            self._confirmed_ms = self._clock_ms()
+
+    def _asked_again(self, keys: tuple[bytes, ...]) -> list[bytes | None]:
+        try:
+            return self._ask_any(ProofsAsk(keys), partial(self._believe, keys))
+        except Later:
+            raise fault("E-CHAIN-STALE", "a node answers of a rotation that nobody hands over to") from None
+
+    def _believe(self, keys: Sequence[bytes], data: bytes) -> list[bytes | None]:
+        return self._trust.values(keys, data, self._clock_ms())
+
+    def _entry(self, table: Table, name: bytes, kind: type[_T]) -> _T | None:
+        key = bytes([table]) + name
+        with self._lock:
+            self._prove([key])
+            raw = self._values[key]
+        return None if raw is None else decode(raw, kind, max_bytes=LIGHT_ANSWER_MAX_BYTES)
+
+    def _known_entry(self, table: Table, name: bytes, kind: type[_T], what: IdKind) -> _T:
+        found = self._entry(table, name, kind)
+        if found is None:
+            shown = to_text(what, name) if len(name) == 32 else f"an id of {len(name)} bytes"
+            raise fault("E-REGISTRY-UNKNOWN", f"the chain knows no {shown}")
+        return found
+
+    def refresh(self, now_ms: int) -> None:
+        """Forget what was proven: the next questions are asked again."""
+        with self._lock:
+            self._values.clear()
+            self._grants.clear()
+            self._listed = None
+            self._confirmed_ms = min(self._confirmed_ms, now_ms)
+
+    # -- the registry -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def height(self) -> int:
+        """Of the newest state anything was proven in."""
+        return self._trust.height
+
+    @property
+    def chain(self) -> str:
+        return self._chain
+
+    def node(self, node_id: bytes, /) -> NodeRecord:
+        entry = self._known_entry(Table.NODE, node_id, NodeEntry, IdKind.NODE)
+        licence = self._entry(Table.LICENCE, entry.licence, Licence)
+        if licence is None:
+            raise fault("E-REGISTRY-UNKNOWN", "the node's licence is gone")
+        return node_record(entry, licence)
+
+    def nodes(self, node_class: NodeClass) -> Sequence[NodeRecord]:
+        """A sample of the class's active nodes, at most 24, each proven: as many as anybody chooses from."""
+        with self._lock:
+            listed = [each for _, each in sorted(self._list().items()) if each.node_class is node_class]
+            step = max(1, len(listed) // SAMPLE_MAX)
+            return sorted(self._proven(listed[::step][:SAMPLE_MAX]).values(), key=lambda record: record.key.id)
+
+    def qrng_server(self, server_id: bytes, /) -> QrngServerRecord:
+        return self._known_entry(Table.QRNG_SERVER, server_id, QrngServerRecord, IdKind.QRNG)
+
+    def user(self, user_id: bytes, /) -> UserRecord:
+        entry = self._known_entry(Table.USER, user_id, UserEntry, IdKind.USER)
+        if entry.alias is not None:
+            entry = self._known_entry(Table.USER, entry.alias, UserEntry, IdKind.USER)
+        return user_record(entry)
+
+    def grant(self, grant_id: bytes, /) -> Grant:
+        return self._known_entry(Table.GRANT, grant_id, Grant, IdKind.GRANT)
+
+    def grants_of(self, user_id: bytes, /) -> Sequence[Grant]:
+        with self._lock:
+            if user_id not in self._grants:
+                listed = self._ask_any(GrantsAsk(user_id), lambda data: decode(data, GrantsListed, max_bytes=LIGHT_ANSWER_MAX_BYTES))
+                self._grants[user_id] = list(dict.fromkeys(listed.grants))
+            self._prove(bytes([Table.GRANT]) + each for each in self._grants[user_id])
+            found = [self._entry(Table.GRANT, each, Grant) for each in self._grants[user_id]]
+        own = [grant for grant in found if grant is not None and grant.owner == user_id]
+        return sorted(own, key=lambda grant: (-grant.epoch, grant.grant))
+
+    def assignment(self, grant: Grant, j: int) -> dict[NodeClass, list[NodeRecord]]:
+        with self._lock:
+            seed = self.epoch_at(grant.epoch).seed
+            return {node_class: self._assigned(grant, j, node_class, seed) for node_class in NodeClass}
+
+    def _assigned(self, grant: Grant, j: int, node_class: NodeClass, seed: bytes) -> list[NodeRecord]:
+        listed = self._list()
+        while True:
+            candidates = [
+                _Candidate(each.id, each.node_class, each.operator, each.licence)
+                for each in listed.values()
+                if each.since_epoch <= grant.epoch
+            ]
+            best = ranked_listed(candidates, grant, j, node_class, seed, identity=lambda each: each.id)
+            proven = self._proven([listed[each.id] for each in best])
+            if len(proven) == len(best):
+                return [proven[each.id] for each in best]
+
+    def _list(self) -> dict[bytes, ListedNode]:
+        """Who says to be a node, as told by several."""
+        if self._listed is None:
+            found: dict[bytes, ListedNode] = {}
+            asked, trouble = 0, fault("E-PEER-UNREACHABLE", "no node is configured that could be asked")
+            for number in range(self._turn, self._turn + len(self._nodes)):
+                try:
+                    found |= {each: node for each, node in self._listed_by(number % len(self._nodes)).items() if each not in found}
+                    asked += 1
+                except QuStreamError as error:
+                    trouble = error
+                if asked == LISTS_ASKED:
+                    break
+            if not asked:
+                raise trouble
+            self._listed = found
+        return self._listed
+
+    def _listed_by(self, number: int) -> dict[bytes, ListedNode]:
+        found: dict[bytes, ListedNode] = {}
+        after = bytes(32)
+        while True:
+            page = decode(self._nodes.ask(number, encode(NodesAsk(after))), NodesListed, max_bytes=LIGHT_ANSWER_MAX_BYTES).nodes
+            if not page:
+                return found
+            for node in page:
+                if node.id <= after or len(found) >= LISTED_MAX:
+                    raise fault("E-PROOF", "a list of nodes that is in no order, or has no end")
+                found[node.id] = node
+                after = node.id
+
+    def _proven(self, listed: Sequence[ListedNode]) -> dict[bytes, NodeRecord]:
+        """Those of them that the chain has, as they are listed; the others are struck off the list."""
+        keys = [(bytes([Table.NODE]) + each.id, bytes([Table.LICENCE]) + each.licence) for each in listed]
+        self._prove(key for pair in keys for key in pair)
+        assert self._listed is not None, "there is a list"
+        found: dict[bytes, NodeRecord] = {}
+        for each in listed:
+            entry = self._entry(Table.NODE, each.id, NodeEntry)
+            licence = self._entry(Table.LICENCE, each.licence, Licence)
+            record = node_record(entry, licence) if entry is not None and licence is not None and entry.licence == each.licence else None
+            said = (each.node_class, each.operator, each.since_epoch)
+            if record is None or not record.active or licence is None or said != (record.node_class, record.operator, licence.since_epoch):
+                del self._listed[each.id]
+            else:
+                found[each.id] = record
+        return found
+
+    def epoch(self, now_ms: int) -> Epoch:
+        """The epoch of now, or the chain's newest as long as that one has no block."""
+        length_ms, genesis_ms = self._clockwork()
+        if now_ms < genesis_ms:
+            raise fault("E-CHAIN-STALE", f"this clock is {genesis_ms - now_ms} ms before the network's genesis")
+        progress = self._entry(Table.PROGRESS, b"", Progress)
+        return self.epoch_at(min((now_ms - genesis_ms) // length_ms, progress.epoch if progress is not None else 0))
+
+    def epoch_at(self, number: int) -> Epoch:
+        """Errors: `E-REGISTRY-UNKNOWN` for one that has not begun on the chain."""
+        length_ms, genesis_ms = self._clockwork()
+        entry = self._entry(Table.EPOCH, number.to_bytes(8, "big"), EpochEntry) if 0 <= number < 1 << 63 else None
+        if entry is None:
+            raise fault("E-REGISTRY-UNKNOWN", f"epoch {number} has no block yet")
+        return Epoch(number, genesis_ms + number * length_ms, entry.seed, length_ms)
+
+    def _clockwork(self) -> tuple[int, int]:
+        """The length of an epoch, and the time of genesis."""
+        parameters = self._entry(Table.PARAMETERS, b"", Parameters)
+        first = self._entry(Table.EPOCH, bytes(8), EpochEntry)
+        if parameters is None or first is None:
+            raise fault("E-CHAIN-STALE", "a chain without parameters")
+        return parameters.epoch_ms, first.time_ms
+
+    def age_ms(self, now_ms: int) -> int:
+        return max(0, now_ms - self._confirmed_ms)
+
+    def changes(self, since_height: int) -> Sequence[Change]:
+        """Always everything: who has no blocks cannot tell."""
+        return [Change(self.height, ChangeKind.EVERYTHING)] if self.height > since_height else []

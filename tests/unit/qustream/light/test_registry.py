@@ -1,0 +1,203 @@
+"""The light registry answers as any other, by proofs, whoever lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from support.ledger_world import key, licence_id
+from support.light_chain import CHAIN, ROTATION_MS, START_MS, LightChain, Several, Told, holds
+
+from qustream.errors import QuStreamError
+from qustream.light.registry import LightRegistry
+from qustream.light.trust import Known
+from qustream.model.base import Signed
+from qustream.model.ids import account_id
+from qustream.model.network import DeviceEntry, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
+from qustream.model.state import EpochEntry, Licence, LicenceStatus, NodeEntry, Progress, Table, UserEntry
+from qustream.registry.chain_records import node_record
+from qustream.registry.interface import ChangeKind
+from qustream.rules.assignment import ranked
+from qustream.wire.codec import encode
+from qustream.wire.light import GrantsListed, HandOvers, ListedNode, NodesListed, Proofs
+
+SEED = b"\x07" * 32
+USER = key("light user").public
+
+
+def licence(number: int, **changes: Any) -> Licence:
+    owner, node = account_id(key("light owner", number).id), key("light node", number).id
+    node_class, site = (NodeClass.FOUNDATION, f"site {number}") if number % 2 else (NodeClass.COMMUNITY, "")
+    base = Licence(node_class, owner, site, LicenceStatus.ACTIVE, node, owner, *[0] * 11)
+    return replace(base, **changes)
+
+
+def node_entry(number: int) -> NodeEntry:
+    return NodeEntry(licence_id(number), key("light node", number).public, (f"192.0.2.{number + 1}:7400",))
+
+
+def a_grant(name: bytes = b"g", epoch: int = 0) -> Grant:
+    return Grant(name.ljust(32), USER.id, b"r" * 32, 64, 1, epoch, 60_000, None)
+
+
+@pytest.fixture(scope="module")
+def chain() -> LightChain:
+    chain = LightChain()
+    for number in range(16):
+        chain.put(
+            Table.NODE,
+            key("light node", number).id,
+            NodeEntry(licence_id(number), key("light node", number).public, (f"192.0.2.{number + 1}:7400",)),
+        )
+        chain.put(Table.LICENCE, licence_id(number), licence(number, since_epoch=1 if number == 15 else 0))
+    chain.put(Table.QRNG_SERVER, key("qrng").id, QrngServerRecord(key("qrng").public, "one", True, True))
+    record = UserRecord(USER, Signed(b"stated", bytes(3373)), (DeviceEntry(b"d" * 32, False),))
+    chain.put(Table.USER, USER.id, UserEntry(encode(record), 0, None, False))
+    chain.put(Table.USER, b"a" * 32, UserEntry(encode(record), 0, USER.id, False))
+    for grant in (a_grant(), a_grant(b"h")):
+        chain.put(Table.GRANT, grant.grant, grant)
+    return chain
+
+
+def light(chain: LightChain, *nodes: Told, **others: Any) -> LightRegistry:
+    return LightRegistry(
+        CHAIN, chain.pinned, Several(*(nodes or (chain.node(),))), verify=holds, clock_ms=lambda: chain.now_ms, **others
+    )  # fmt: skip
+
+
+def records(chain: LightChain) -> list[NodeRecord]:
+    return [node_record(node_entry(number), licence(number)) for number in range(15)]
+
+
+def test_it_answers_what_stands_in_the_chain(chain: LightChain) -> None:
+    registry = light(chain)
+    assert registry.qrng_server(key("qrng").id).name == "one"
+    assert registry.user(USER.id).devices == (DeviceEntry(b"d" * 32, False),)
+    assert registry.user(b"a" * 32) == registry.user(USER.id)
+    assert registry.grant(a_grant().grant) == a_grant()
+    assert registry.grants_of(USER.id) == [a_grant(), a_grant(b"h")]
+    node = registry.node(key("light node", 3).id)
+    assert (node.operator, node.active, node.licence) == ("site 3", True, licence_id(3))
+    assert registry.epoch(chain.now_ms).seed == SEED
+    assert registry.height == 37
+    assert [change.kind for change in registry.changes(0)] == [ChangeKind.EVERYTHING]
+
+
+def test_what_the_chain_does_not_have_is_unknown(chain: LightChain) -> None:
+    registry = light(chain)
+    for look in (registry.node, registry.qrng_server, registry.user, registry.grant):
+        with pytest.raises(QuStreamError) as caught:
+            look(b"\x01" * 32)
+        assert caught.value.code == "E-REGISTRY-UNKNOWN"
+    with pytest.raises(QuStreamError):
+        registry.epoch_at(5)
+
+
+def test_an_assignment_is_the_one_of_the_rule(chain: LightChain) -> None:
+    for j in range(4):
+        found = light(chain).assignment(a_grant(), j)
+        for node_class in NodeClass:
+            wanted = ranked(records(chain), a_grant(), j, node_class, SEED)
+            assert [node.key.id for node in found[node_class]] == [node.key.id for node in wanted]
+
+
+def test_nodes_that_are_made_up_are_struck_off(chain: LightChain) -> None:
+    def invents(_: Any, answer: Any) -> Any:
+        if not isinstance(answer, NodesListed) or not answer.nodes:
+            return answer
+        more = [ListedNode(key("invented", n).id, NodeClass.COMMUNITY, f"nobody {n}", licence_id(200 + n), (), 0) for n in range(40)]
+        return NodesListed(tuple(sorted([*answer.nodes, *more], key=lambda node: node.id)))
+
+    found = light(chain, chain.node(invents)).assignment(a_grant(), 0)
+    wanted = ranked(records(chain), a_grant(), 0, NodeClass.COMMUNITY, SEED)
+    assert [node.key.id for node in found[NodeClass.COMMUNITY]] == [node.key.id for node in wanted]
+
+
+def test_one_honest_list_of_three_makes_it_whole(chain: LightChain) -> None:
+    def hides(_: Any, answer: Any) -> Any:
+        return NodesListed(()) if isinstance(answer, NodesListed) else answer
+
+    registry = light(chain, chain.node(hides), chain.node(hides), chain.node())
+    assert len(registry.nodes(NodeClass.FOUNDATION)) == 8
+    assert len(registry.assignment(a_grant(), 1)[NodeClass.FOUNDATION]) == 5
+
+
+def test_lists_without_order_or_end_are_refused(chain: LightChain) -> None:
+    always = ListedNode(bytes(31) + b"\x01", NodeClass.COMMUNITY, "", licence_id(1), (), 0)
+
+    def repeats(_: Any, answer: Any) -> Any:
+        return NodesListed(answer.nodes or (always,)) if isinstance(answer, NodesListed) else answer
+
+    with pytest.raises(QuStreamError) as caught:
+        light(chain, chain.node(repeats)).assignment(a_grant(), 0)
+    assert caught.value.code == "E-PROOF"
+
+
+def test_a_node_that_lies_is_passed_over_for_one_that_does_not(chain: LightChain) -> None:
+    def forges(_: Any, answer: Any) -> Any:
+        if not isinstance(answer, Proofs):
+            return answer
+        return replace(answer, entries=tuple(replace(each, value=None) for each in answer.entries))
+
+    assert light(chain, chain.node(forges), chain.node()).grant(a_grant().grant) == a_grant()
+    with pytest.raises(QuStreamError) as caught:
+        light(chain, chain.node(forges)).grant(a_grant().grant)
+    assert caught.value.code == "E-CHAIN-STALE"
+
+
+def test_grants_of_others_are_not_passed_off(chain: LightChain) -> None:
+    def mixes(_: Any, answer: Any) -> Any:
+        return GrantsListed((*answer.grants, b"\x09" * 32, a_grant().grant)) if isinstance(answer, GrantsListed) else answer
+
+    assert light(chain, chain.node(mixes)).grants_of(USER.id) == [a_grant(), a_grant(b"h")]
+
+
+def test_what_is_proven_is_kept_until_it_is_told_to_look_again(chain: LightChain) -> None:
+    node = chain.node()
+    registry = light(chain, node)
+    registry.grant(a_grant().grant)
+    before = node.asked
+    registry.grant(a_grant().grant)
+    assert node.asked == before
+    registry.refresh(chain.now_ms)
+    registry.grant(a_grant().grant)
+    assert node.asked > before
+
+
+def test_it_follows_when_the_rotation_turns_under_it() -> None:
+    chain = LightChain(rotations=2)
+    remembered: list[Known] = []
+    registry = light(chain, remember=remembered.append)
+    registry.epoch(chain.now_ms)
+    chain.rotations, chain.now_ms = 4, chain.now_ms + 2 * ROTATION_MS
+    registry.refresh(chain.now_ms)
+    assert registry.epoch(chain.now_ms).number == 0
+    assert [known.rotation for known in remembered] == [2, 4]
+
+
+def test_an_epoch_without_a_block_yet_is_the_one_before(chain: LightChain) -> None:
+    length_ms = 3 * 86_400_000
+    assert light(chain).epoch(START_MS + length_ms + 1).number == 0
+
+
+def test_another_chain_is_refused(chain: LightChain) -> None:
+    registry = LightRegistry("other", chain.pinned, chain.node(), verify=holds, clock_ms=lambda: chain.now_ms)
+    with pytest.raises(QuStreamError, match="other"):
+        registry.epoch(chain.now_ms)
+
+
+def test_hand_overs_that_never_end_are_cut_off(chain: LightChain) -> None:
+    def again(_: Any, answer: Any) -> Any:
+        return HandOvers(()) if isinstance(answer, HandOvers) else answer
+
+    with pytest.raises(QuStreamError):  # stuck in an old rotation, whose proofs are of a later one
+        light(chain, chain.node(again)).epoch(chain.now_ms)
+
+
+def test_progress_is_read_from_the_chain(chain: LightChain) -> None:
+    other = LightChain()
+    other.put(Table.EPOCH, (2).to_bytes(8, "big"), EpochEntry(50, START_MS, b"\x08" * 32))
+    other.put(Table.PROGRESS, b"", Progress(98, bytes(32), other.now_ms, 2, 3, 9, bytes(32), False))
+    later_ms = START_MS + 9 * 3 * 86_400_000
+    assert light(other).epoch(later_ms).seed == b"\x08" * 32
