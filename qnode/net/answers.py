@@ -37,7 +37,7 @@ __all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota"]
 
 PEER_TAGS = range(70, 80)
 # What nodes alone may ask of each other, whether this version of a node answers it or not.
-NODE_TAGS = range(70, 90)
+NODE_TAGS = frozenset((*range(70, 90), *range(101, 113)))
 # All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.

@@ -1,0 +1,109 @@
+"""What waits of one account: by nonce, and which of it would have to go first (`proto/spec/mempool.md`, §2 and §3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qnode.core.mempool_events import Waiting
+
+__all__ = ["Queue", "Rank"]
+
+
+class Rank(NamedTuple):
+    """How good a transaction's place is; the least goes first. `standing`: its fee a byte, or that of one before it in the queue if that
+    is less, for it is not taken sooner; `before`: minus the number of arrival, the latest of these likewise: of equals whoever came last
+    goes first."""
+
+    is_ready: bool
+    standing: int
+    before: int
+
+
+class Queue:
+    """Transactions of one account, from its `next_nonce` on. *Ready* are those without a gap before them."""
+
+    __slots__ = ("_arrivals", "_next_nonce", "_ranked", "_waiting", "liquid", "spent")
+
+    def __init__(self, next_nonce: int, liquid: int) -> None:
+        self._next_nonce, self.liquid = next_nonce, liquid
+        self.spent = 0
+        self._ranked: list[tuple[Rank, Waiting]] | None = None  # as long as nothing changes
+        self._waiting: dict[int, Waiting] = {}
+        self._arrivals: dict[int, int] = {}
+
+    @property
+    def next_nonce(self) -> int:
+        """The account's, in the executed state."""
+        return self._next_nonce
+
+    @next_nonce.setter
+    def next_nonce(self, nonce: int) -> None:
+        self._next_nonce, self._ranked = nonce, None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def at(self, nonce: int) -> Waiting | None:
+        """What waits with this nonce."""
+        return self._waiting.get(nonce)
+
+    def put(self, waiting: Waiting, arrival: int) -> None:
+        """One more; there is none with its nonce."""
+        assert waiting.nonce not in self._waiting
+        self._waiting[waiting.nonce], self._arrivals[waiting.nonce] = waiting, arrival
+        self.spent += waiting.cost
+        self._ranked = None
+
+    def remove(self, nonce: int) -> Waiting:
+        """One less."""
+        del self._arrivals[nonce]
+        waiting = self._waiting.pop(nonce)
+        self.spent -= waiting.cost
+        self._ranked = None
+        return waiting
+
+    def arrival(self, nonce: int) -> int:
+        """The number of arrival of one that waits."""
+        return self._arrivals[nonce]
+
+    @property
+    def ready(self) -> int:
+        """How many are ready."""
+        nonce = self.next_nonce
+        while nonce in self._waiting:
+            nonce += 1
+        return nonce - self.next_nonce
+
+    @property
+    def parked(self) -> tuple[int, int]:
+        """How many are not ready, and their bytes."""
+        first = self.next_nonce + self.ready
+        behind = [waiting.size for nonce, waiting in self._waiting.items() if nonce > first]
+        return len(behind), sum(behind)
+
+    def passed(self) -> list[Waiting]:
+        """What the account is past."""
+        return [self._waiting[nonce] for nonce in sorted(self._waiting) if nonce < self.next_nonce]
+
+    def last(self) -> Waiting:
+        """The one with the highest nonce."""
+        return self._waiting[max(self._waiting)]
+
+    def ranked(self) -> list[tuple[Rank, Waiting]]:
+        """All, the last nonce first: in this order they would go, the lowest rank first."""
+        if self._ranked is None:
+            found: list[tuple[Rank, Waiting]] = []
+            standing, newest, expected = 0, 0, self.next_nonce
+            for nonce in sorted(self._waiting):
+                waiting = self._waiting[nonce]
+                standing = min(standing, waiting.rate) if found else waiting.rate
+                newest = max(newest, self._arrivals[nonce])
+                found.append((Rank(nonce == expected, standing, -newest), waiting))
+                expected += nonce == expected
+            self._ranked = found[::-1]
+        return self._ranked
+
+    def place_of(self, newcomer: Waiting) -> tuple[bool, int]:
+        """Whether one that would come now would be ready, and its standing."""
+        standing = min([newcomer.rate, *(waiting.rate for nonce, waiting in self._waiting.items() if nonce < newcomer.nonce)])
+        return newcomer.nonce <= self.next_nonce + self.ready, standing
