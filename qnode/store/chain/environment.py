@@ -1,0 +1,218 @@
+"""The LMDB environment of the chain: its tables, values with a checksum, reading beside the writer, a map that grows (`state.md` §3).
+
+A map can only grow while nobody reads. So every reading is registered here: growing takes the transactions away from under them, and a
+reading opens its transaction again when it is used next, if what it reads is still the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from qustream.errors import QuStreamError, fault
+from qustream.model.state import Progress
+from qustream.wire.codec import decode, encode
+
+__all__ = ["Environment", "Reading", "Table", "number_key", "put_progress", "summed", "unsummed"]
+
+# Threads and views that read at once: the last unexecuted heights (64), snapshots on their way, and requests.
+READERS_MAX = 512
+SUM_BYTES = 8  # of BLAKE2b: damage is found, nobody is kept out
+PROGRESS_MAX_BYTES = 512  # a Progress has 110
+TABLES = (
+    "meta", "blocks", "proposals", "votes", "finals", "ends", "transactions", "loose", "locations", "receipts", "history", "roots",
+    "entries", "keys", "nodes", "incoming",
+)  # fmt: skip
+EXECUTED: Final = b"executed"
+
+
+class Table:
+    """The tables' handles by name."""
+
+    def __init__(self, env: lmdb.Environment, *, create: bool) -> None:
+        names = {name: env.open_db(name.encode(), create=create) for name in TABLES}
+        self.meta, self.blocks, self.proposals, self.votes = (names[name] for name in TABLES[:4])
+        self.finals, self.ends, self.transactions, self.loose = (names[name] for name in TABLES[4:8])
+        self.locations, self.receipts, self.history, self.roots = (names[name] for name in TABLES[8:12])
+        self.entries, self.keys, self.nodes, self.incoming = (names[name] for name in TABLES[12:])
+
+
+class Environment:
+    """One directory. One thread writes (`begin`), any may read."""
+
+    def __init__(self, path: Path, env: lmdb.Environment, *, create: bool) -> None:
+        """Use `Environment.open`."""
+        self.path, self._env = path, env
+        self.tables = Table(env, create=create)
+        self._lock = threading.Lock()
+        self._readings: set[Reading] = set()
+
+    @classmethod
+    def open(cls, path: Path, map_bytes: int, *, readonly: bool = False) -> Environment:
+        """Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
+        data = path / "data.mdb"
+        was_there = data.exists()
+        env = lmdb.open(
+            str(path), map_size=0 if readonly else map_bytes, max_dbs=len(TABLES), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
+            create=not readonly,
+        )  # fmt: skip
+        try:
+            # LMDB maps the file: beyond its end a read would end the process.
+            pages = env.info()["last_pgno"] + 1
+            if was_there and data.stat().st_size < pages * env.stat()["psize"]:
+                raise fault("E-DATA-CORRUPT", f"{data} is too short: a part of it is missing")
+            if not readonly:
+                env.reader_check()  # those of processes that were killed
+            return cls(path, env, create=not readonly)
+        except BaseException:
+            env.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of it; readings that are still open fail from now on."""
+        with self._lock:
+            held = list(self._readings)
+        for reading in held:
+            reading.close()
+        self._env.close()
+
+    def begin(self) -> Any:
+        """A write transaction, of the calling thread."""
+        return self._env.begin(write=True)
+
+    def begin_reading(self) -> Any:
+        """For `Reading`."""
+        return self._env.begin()
+
+    def info(self) -> dict[str, int]:
+        """Bytes of the map, of the file's pages in use, and pages by table."""
+        info, page = self._env.info(), self._env.stat()["psize"]
+        return {"map_bytes": info["map_size"], "used_bytes": (info["last_pgno"] + 1) * page}
+
+    def entries(self) -> dict[str, int]:
+        """How many entries each table has."""
+        with self.reading() as txn:
+            return {name: txn.stat(db=getattr(self.tables, name))["entries"] for name in TABLES}
+
+    def copy(self, target: Path, *, compact: bool) -> None:
+        """A consistent copy in the empty directory `target`, while others go on writing. Errors: `lmdb.Error`."""
+        self._env.copy(str(target), compact=compact)
+
+    def grow(self, to_bytes: int) -> None:
+        """Make the map larger; no write transaction may be open. Errors: `lmdb.Error`."""
+        with self._lock:
+            held = list(self._readings)
+            for reading in held:
+                reading.lock.acquire()
+            try:
+                for reading in held:
+                    reading.suspend()
+                self._env.set_mapsize(to_bytes)
+            finally:
+                for reading in held:
+                    reading.lock.release()
+
+    def read(self) -> Reading:
+        """A reading of what is there now, to be closed."""
+        with self._lock:
+            reading = Reading(self)
+            self._readings.add(reading)
+        return reading
+
+    def forget(self, reading: Reading) -> None:
+        """For `Reading`."""
+        with self._lock:
+            self._readings.discard(reading)
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """A short look. Errors in coded form: `E-DATA-CORRUPT`."""
+        reading = self.read()
+        try:
+            with reading.using() as txn:
+                yield txn
+        finally:
+            reading.close()
+
+
+class Reading:
+    """A consistent look at everything, as it was when it began. Any thread may use it; those of several threads come one by one."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Use `Environment.read`."""
+        self._environment = environment
+        self.lock = threading.Lock()
+        self._txn: Any = environment.begin_reading()
+        self._closed = False
+        self.progress = self._executed()
+
+    def _executed(self) -> Progress | None:
+        raw = self._txn.get(EXECUTED, db=self._environment.tables.meta)
+        return None if raw is None else decode(unsummed(EXECUTED, raw), Progress, max_bytes=PROGRESS_MAX_BYTES)
+
+    @contextmanager
+    def using(self) -> Iterator[Any]:
+        """The transaction. Errors: `E-DATA-CORRUPT`; `E-NOT-HELD` if the map has grown meanwhile and the state has gone on since."""
+        with self.lock:
+            self.resume()
+            try:
+                yield self._txn
+            except lmdb.Error as error:
+                raise fault("E-DATA-CORRUPT", f"{self._environment.path}: {error}") from None
+
+    def resume(self) -> Any:
+        """The transaction, opened again if it was taken away; the caller has the lock."""
+        if self._closed:
+            raise fault("E-NOT-HELD", "this view of the state has been closed")
+        if self._txn is None:
+            self._txn = self._environment.begin_reading()
+            if self._executed() != self.progress:
+                self.suspend()
+                raise fault("E-NOT-HELD", "the state has gone on; look at the newest")
+        return self._txn
+
+    def suspend(self) -> None:
+        """Let go of the transaction for now; the caller has the lock."""
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+
+    def close(self) -> None:
+        """Harmless when repeated."""
+        with self.lock:
+            self._closed = True
+            self.suspend()
+        self._environment.forget(self)
+
+
+def number_key(number: int) -> bytes:
+    """A number as a key, in order."""
+    return number.to_bytes(8, "big")
+
+
+def summed(key: bytes, value: bytes) -> bytes:
+    """A value with its checksum."""
+    return hashlib.blake2b(key + value, digest_size=SUM_BYTES).digest() + value
+
+
+def unsummed(key: bytes, stored: bytes) -> bytes:
+    """What `summed` was given. Errors: `E-DATA-CORRUPT`."""
+    value = bytes(stored[SUM_BYTES:])
+    if summed(key, value)[:SUM_BYTES] != stored[:SUM_BYTES]:
+        raise _damaged(key)
+    return value
+
+
+def _damaged(key: bytes) -> QuStreamError:
+    return fault("E-DATA-CORRUPT", f"a stored value is not what was written (its key is {key.hex()})")
+
+
+def put_progress(txn: Any, tables: Table, progress: Progress) -> None:
+    """Store how far the chain has been executed."""
+    txn.put(EXECUTED, summed(EXECUTED, encode(progress)), db=tables.meta)

@@ -1,0 +1,114 @@
+"""What execution leaves on the disk, in one transaction with how far it has got; and the chain's beginning (`proto/spec/state.md` §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qnode.core.ledger.genesis import begin
+from qnode.core.ledger.state import State
+from qnode.store.chain import state
+from qnode.store.chain.blocks import Blocks, Head
+from qnode.store.chain.environment import EXECUTED, PROGRESS_MAX_BYTES, Table, number_key, put_progress, summed, unsummed
+from qnode.store.chain.receipts import Receipts
+from qustream.errors import fault
+from qustream.model.genesis import Genesis
+from qustream.model.receipt import Receipt
+from qustream.model.state import Progress
+from qustream.model.state import Table as StateTable
+from qustream.rules.radix import EMPTY_ROOT
+from qustream.wire.chain import genesis_digest
+from qustream.wire.codec import decode, encode
+
+__all__ = ["ROOTS_KEPT", "Execution"]
+
+# ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
+ROOTS_KEPT = 256
+FORMAT, FORMAT_KEY, GENESIS_KEY = b"1", b"format", b"genesis"
+PROGRESS_KEY = bytes([StateTable.PROGRESS])
+
+
+class _Nothing:
+    """The state before genesis."""
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def scan(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return []
+
+
+class Execution:
+    """Access to the tables inside a transaction that somebody else began."""
+
+    def __init__(self, tables: Table, blocks: Blocks, receipts: Receipts) -> None:
+        self._tables, self._blocks, self._receipts = tables, blocks, receipts
+
+    def begin(self, txn: Any, genesis: Genesis) -> None:
+        """Start from genesis, or see that what is here did. Errors: `E-CHAIN-GENESIS`, `E-LEDGER-FORM`, `E-DATA-CORRUPT`."""
+        digest = genesis_digest(genesis)
+        had = self.meta(txn, FORMAT_KEY)
+        if had is None:
+            self.start(txn, genesis)
+            self._put_meta(txn, GENESIS_KEY, digest)
+            self._put_meta(txn, FORMAT_KEY, FORMAT)
+        elif had != FORMAT:
+            raise fault("E-DATA-CORRUPT", "the chain's database was written by another version of this program")
+        elif (found := self.meta(txn, GENESIS_KEY)) != digest:
+            raise fault("E-CHAIN-GENESIS", f"its genesis is {(found or b'').hex()[:16]}…, the document's {digest.hex()[:16]}…")
+
+    def start(self, txn: Any, genesis: Genesis) -> None:
+        """The state of height 0, in place of any other."""
+        state.clear(txn, self._tables)
+        first = State(_Nothing())
+        digest = begin(first, genesis)
+        changes = first.changes()
+        root = state.apply(txn, self._tables, EMPTY_ROOT, changes)
+        progress = decode(changes[PROGRESS_KEY] or b"", Progress, max_bytes=PROGRESS_MAX_BYTES)
+        self.set_executed(txn, progress, root)
+        self._blocks.set_head(txn, Head(0, digest, None))
+
+    def execute(
+        self, txn: Any, changes: Mapping[bytes, bytes | None], progress: Progress, receipts: Sequence[Receipt], named: bytes | None
+    ) -> bytes:
+        """Everything that the next block changes; the root. `named`: the one a final header says, if one does. Errors: `ValueError` if it
+        is not the next block; `E-DATA-CORRUPT` if what is stored is not what it should be, or leads to another root."""
+        before = self.executed(txn)
+        block = self._blocks.block(txn, progress.height)
+        if before is None or progress.height != before.height + 1 or block is None or block.digest != progress.digest:
+            raise ValueError(f"height {progress.height} is not the final block to be executed next")
+        if changes.get(PROGRESS_KEY) != encode(progress):
+            raise ValueError("the state's own progress is another")
+        root = state.apply(txn, self._tables, self.root(txn, before.height) or b"", changes)
+        if named is not None and named != root:
+            raise fault("E-DATA-CORRUPT", f"the state after block {progress.height} is not the one that a quorum of validators has")
+        self._receipts.put(txn, progress.height, receipts)
+        self.set_executed(txn, progress, root)
+        return root
+
+    def set_executed(self, txn: Any, progress: Progress, root: bytes) -> None:
+        """The state is that after this block, and its root."""
+        key = number_key(progress.height)
+        put_progress(txn, self._tables, progress)
+        txn.put(key, summed(key, root), db=self._tables.roots)
+        if progress.height >= ROOTS_KEPT:
+            txn.delete(number_key(progress.height - ROOTS_KEPT), db=self._tables.roots)
+
+    def executed(self, txn: Any) -> Progress | None:
+        """The last executed block; None while a snapshot is being taken in. Errors: `E-DATA-CORRUPT`."""
+        raw = self.meta(txn, EXECUTED)
+        return None if raw is None else decode(raw, Progress, max_bytes=PROGRESS_MAX_BYTES)
+
+    def root(self, txn: Any, height: int) -> bytes | None:
+        """Errors: `E-DATA-CORRUPT`."""
+        key = number_key(height)
+        raw = txn.get(key, db=self._tables.roots)
+        return None if raw is None else unsummed(key, raw)
+
+    def meta(self, txn: Any, name: bytes) -> bytes | None:
+        """Errors: `E-DATA-CORRUPT`."""
+        raw = txn.get(name, db=self._tables.meta)
+        return None if raw is None else unsummed(name, raw)
+
+    def _put_meta(self, txn: Any, name: bytes, value: bytes) -> None:
+        txn.put(name, summed(name, value), db=self._tables.meta)

@@ -1,0 +1,115 @@
+"""What became of transactions, and whose they were (`proto/spec/state.md` §3).
+
+`receipts`: height ‖ place → receipt; the last of a height is the block's own. `history`: account ‖ height ‖ place → nothing. Derived from
+blocks by everybody for himself: what is old may be taken away (`prune`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from qnode.store.chain.blocks import Blocks
+from qnode.store.chain.environment import Table, number_key, summed, unsummed
+from qustream.model.ids import ACCOUNT_BYTES
+from qustream.model.receipt import Receipt
+from qustream.wire.codec import decode, encode
+from qustream.wire.transactions import Body, Transaction
+
+__all__ = ["Receipts"]
+
+PLACE_BYTES = 4
+# 1,024 events of at most 220 bytes.
+RECEIPT_MAX_BYTES = 256 * 1024
+PRUNED = b"pruned"
+_TRANSACTION, _BODY = msgspec.msgpack.Decoder(Transaction), msgspec.msgpack.Decoder(Body)
+
+
+class Receipts:
+    """Access to the tables inside a transaction that somebody else began."""
+
+    def __init__(self, tables: Table, blocks: Blocks) -> None:
+        self._tables, self._blocks = tables, blocks
+
+    def put(self, txn: Any, height: int, receipts: Sequence[Receipt]) -> None:
+        """Store those of a block."""
+        for place, receipt in enumerate(receipts):
+            key = _key(height, place)
+            txn.put(key, summed(key, encode(receipt)), db=self._tables.receipts)
+            for account in self._accounts(txn, receipt):
+                txn.put(account + key, b"", db=self._tables.history)
+
+    def _accounts(self, txn: Any, receipt: Receipt) -> set[bytes]:
+        """Whose history a receipt belongs to: the sender's, and everybody's whom an event names."""
+        named = {name for event in receipt.events for name in (event.subject, event.other) if len(name) == ACCOUNT_BYTES}
+        raw = txn.get(receipt.id, db=self._tables.transactions)
+        if raw is not None:  # it has been checked when it came
+            named.add(_BODY.decode(_TRANSACTION.decode(raw).body).sender)
+        return named
+
+    def prune(self, txn: Any, below: int, limit: int) -> int:
+        """Take away receipts and bodies of at most `limit` heights below `below`; how many heights it were."""
+        start = int.from_bytes(unsummed(PRUNED, raw), "big") if (raw := txn.get(PRUNED, db=self._tables.meta)) else 1
+        heights = range(start, max(start, min(below, start + limit)))
+        for height in heights:
+            for place, receipt in enumerate(self.at(txn, height)):
+                key = _key(height, place)
+                for account in self._accounts(txn, receipt):
+                    txn.delete(account + key, db=self._tables.history)
+                txn.delete(key, db=self._tables.receipts)
+            block = self._blocks.block(txn, height)
+            for name in block.ids if block is not None else ():
+                txn.delete(name, db=self._tables.transactions)
+                txn.delete(name, db=self._tables.locations)
+        if heights:
+            txn.put(PRUNED, summed(PRUNED, number_key(heights.stop)), db=self._tables.meta)
+        return len(heights)
+
+    def pruned_below(self, txn: Any) -> int:
+        """The lowest height whose bodies and receipts are here."""
+        raw = txn.get(PRUNED, db=self._tables.meta)
+        return 1 if raw is None else int.from_bytes(unsummed(PRUNED, raw), "big")
+
+    def at(self, txn: Any, height: int) -> tuple[Receipt, ...]:
+        """Those of a block, the block's own the last; none if it was not executed, or long ago. Errors: `E-DATA-CORRUPT`."""
+        found = []
+        cursor = txn.cursor(db=self._tables.receipts)
+        if cursor.set_range(number_key(height)):
+            for key, raw in cursor.iternext():
+                if key[:8] != number_key(height):
+                    break
+                found.append(_receipt(bytes(key), raw))
+        return tuple(found)
+
+    def one(self, txn: Any, height: int, place: int) -> Receipt | None:
+        """Errors: `E-DATA-CORRUPT`."""
+        key = _key(height, place)
+        raw = txn.get(key, db=self._tables.receipts)
+        return None if raw is None else _receipt(key, raw)
+
+    def history(self, txn: Any, account: bytes, before: tuple[int, int] | None, limit: int) -> list[tuple[int, int, Receipt]]:
+        """(height, place, receipt) of an account, the newest first, those before a (height, place) alone. Errors: `E-DATA-CORRUPT`."""
+        found: list[tuple[int, int, Receipt]] = []
+        above = account + (b"\xff" * (8 + PLACE_BYTES) if before is None else _key(*before))
+        cursor = txn.cursor(db=self._tables.history)
+        going = cursor.prev() if cursor.set_range(above) else cursor.last()
+        while going and len(found) < limit:
+            key = bytes(cursor.key())
+            if not key.startswith(account):
+                break
+            height, place = int.from_bytes(key[-12:-PLACE_BYTES], "big"), int.from_bytes(key[-PLACE_BYTES:], "big")
+            receipt = self.one(txn, height, place)
+            if receipt is not None:
+                found.append((height, place, receipt))
+            going = cursor.prev()
+        return found
+
+
+def _key(height: int, place: int) -> bytes:
+    return number_key(height) + place.to_bytes(PLACE_BYTES, "big")
+
+
+def _receipt(key: bytes, raw: bytes) -> Receipt:
+    return decode(unsummed(key, raw), Receipt, max_bytes=RECEIPT_MAX_BYTES)

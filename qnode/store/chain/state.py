@@ -1,0 +1,145 @@
+"""The state on the disk: entries by path, keys in order, the tree's inner nodes (`proto/spec/state.md` §3).
+
+`entries`: path → value hash ‖ length of the key ‖ key ‖ value. Buckets are not stored: they are what stands beneath a prefix.
+`keys`: key → nothing. `nodes`: depth ‖ nibbles → inner node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from qnode.store.chain.environment import Table
+from qustream.errors import QuStreamError, fault
+from qustream.rules.radix import HASH_BYTES, Pair, path_of, value_hash
+from qustream.rules.radix_tree import prefix_range, update
+
+__all__ = ["StoredTree", "all_entries", "apply", "clear", "entries_beneath", "get", "put_entries", "scan"]
+
+KEY_AT = HASH_BYTES + 1
+
+
+class StoredTree:
+    """A tree in a transaction (`qustream.rules.radix_tree.Backing`). `seen`: the paths it has come across."""
+
+    def __init__(self, txn: Any, tables: Table) -> None:
+        self._txn, self._nodes = txn, tables.nodes
+        self._cursor = txn.cursor(db=tables.entries)
+        self.seen: set[bytes] = set()
+
+    def node(self, prefix: bytes) -> bytes | None:
+        found = self._txn.get(_node_key(prefix), db=self._nodes)
+        return None if found is None else bytes(found)
+
+    def put_node(self, prefix: bytes, node: bytes) -> None:
+        self._txn.put(_node_key(prefix), node, db=self._nodes)
+
+    def drop_node(self, prefix: bytes) -> None:
+        self._txn.delete(_node_key(prefix), db=self._nodes)
+
+    def pairs(self, prefix: bytes, limit: int) -> list[Pair]:
+        low, high = prefix_range(prefix)
+        if not (self._cursor.set_range(low) if low else self._cursor.first()):
+            return []
+        found = [(path, stored[:HASH_BYTES]) for path, stored in islice(self._cursor.iternext(), limit) if high is None or path < high]
+        self.seen.update([path for path, _ in found])
+        return found
+
+
+def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
+    """Change the entries and the tree; the root that follows. Errors: `E-DATA-CORRUPT`."""
+    ordered = sorted((path_of(key), None if value is None else value_hash(value), key, value) for key, value in changes.items())
+    tree = StoredTree(txn, tables)
+    after = update(tree, root, [(path, digest) for path, digest, _, _ in ordered])
+    seen, put, entries, keys = tree.seen, txn.put, tables.entries, tables.keys
+    for path, digest, key, value in ordered:
+        if digest is not None and value is not None:
+            put(path, digest + bytes((len(key),)) + key + value, db=entries)
+            if path not in seen:
+                put(key, b"", db=keys)
+        elif path in seen:
+            txn.delete(path, db=entries)
+            txn.delete(key, db=keys)
+    return after
+
+
+def get(txn: Any, tables: Table, key: bytes) -> bytes | None:
+    """The value under `key`. Errors: `E-DATA-CORRUPT`."""
+    stored = txn.get(path_of(key), db=tables.entries)
+    if stored is None:
+        return None
+    found, value = _opened(stored)
+    if found != key:
+        raise _damaged(key)
+    return value
+
+
+def scan(txn: Any, tables: Table, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    """At most `limit` entries whose keys begin with `prefix` and are greater than `after`, in order. Errors: `E-DATA-CORRUPT`."""
+    cursor = txn.cursor(db=tables.keys)
+    start = max(prefix, after + b"\0") if after else prefix
+    if not (cursor.set_range(start) if start else cursor.first()):
+        return []
+    found = []
+    for key in islice(cursor.iternext(values=False), limit):
+        key = bytes(key)
+        if not key.startswith(prefix):
+            break
+        value = get(txn, tables, key)
+        if value is None:
+            raise _damaged(key)
+        found.append((key, value))
+    return found
+
+
+def entries_beneath(txn: Any, tables: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """(path, key, value) of everything beneath a prefix, in order of the paths. Errors: `E-DATA-CORRUPT`."""
+    low, high = prefix_range(prefix)
+    cursor = txn.cursor(db=tables.entries)
+    if not (cursor.set_range(low) if low else cursor.first()):
+        return
+    for path, stored in cursor.iternext():
+        if high is not None and path >= high:
+            return
+        key, value = _opened(stored)
+        if path_of(key) != path:
+            raise _damaged(key)
+        yield bytes(path), key, value
+
+
+def all_entries(txn: Any, tables: Table) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of everything. Errors: `E-DATA-CORRUPT`."""
+    for _, key, value in entries_beneath(txn, tables, b""):
+        yield key, value
+
+
+def put_entries(txn: Any, tables: Table, entries: list[tuple[bytes, bytes, bytes, bytes]]) -> None:
+    """Store (path, value hash, key, value) that are new, without the tree: for a snapshot's chunk."""
+    for path, digest, key, value in entries:
+        txn.put(path, digest + bytes((len(key),)) + key + value, db=tables.entries)
+        txn.put(key, b"", db=tables.keys)
+
+
+def clear(txn: Any, tables: Table) -> None:
+    """Take everything out."""
+    for table in (tables.entries, tables.keys, tables.nodes, tables.roots):
+        txn.drop(table, delete=False)
+
+
+def _opened(stored: bytes) -> tuple[bytes, bytes]:
+    """Key and value of an entry. Errors: `E-DATA-CORRUPT`."""
+    end = KEY_AT + stored[HASH_BYTES]
+    key, value = stored[KEY_AT:end], stored[end:]
+    if value_hash(value) != stored[:HASH_BYTES]:
+        raise _damaged(key)
+    return key, value
+
+
+def _damaged(key: bytes) -> QuStreamError:
+    return fault("E-DATA-CORRUPT", f"the state's entry {key.hex()} is not what was written")
+
+
+def _node_key(prefix: bytes) -> bytes:
+    # By depth first: the upper nodes, which every block changes, lie together.
+    return bytes((len(prefix),)) + prefix

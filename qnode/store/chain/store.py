@@ -1,0 +1,331 @@
+"""The chain on the disk (`proto/spec/state.md` §3): blocks, certificates, transactions, receipts, the state and its tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import lmdb
+
+from qnode.core.consensus_events import Final
+from qnode.store.chain.blocks import Blocks, Head, KeptBlock
+from qnode.store.chain.certified import Certified
+from qnode.store.chain.environment import Environment
+from qnode.store.chain.execution import Execution
+from qnode.store.chain.receipts import Receipts
+from qnode.store.chain.view import HeldState, StateView
+from qnode.store.chain.votes import Votes
+from qnode.store.chain.writer import ChainWriter
+from qnode.store.directory import DataDirectory
+from qustream.errors import QuStreamError, fault
+from qustream.model.genesis import Genesis
+from qustream.model.receipt import Receipt
+from qustream.model.state import Progress
+from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, Kind, Proposal, header_digest
+
+__all__ = ["ChainStore"]
+
+T = TypeVar("T")
+# Addresses, not disk; it grows by itself where the disk has room.
+MAP_BYTES = 1 << 32
+# Below this much free space nothing of the chain is written: what is left is for the erasures of one-time keys.
+RESERVE_BYTES = 64 * 1024 * 1024
+# Final headers looked at on opening for the roots that they name: a header is at most 32 heights behind, and idle chains some more.
+NAMED_ON_OPENING = 64
+# Heights whose bodies go with one block, where they are not kept for ever: more than come.
+PRUNED_AT_ONCE = 4
+
+
+class ChainStore:
+    """One directory, opened by one process. Any thread may read. What changes something returns a `Future` that is done when the change is
+    on the disk; it fails with `E-DISK-FULL`, `E-NODE-READONLY` or `E-DATA-CORRUPT`, and then nothing was changed."""
+
+    def __init__(self, directory: DataDirectory, environment: Environment, **settings: int | None) -> None:
+        """Use `ChainStore.open`."""
+        self._directory, self._environment = directory, environment
+        self._keep_blocks = settings["keep_blocks"]
+        tables = environment.tables
+        self._votes, self._blocks = Votes(tables), Blocks(tables)
+        self._receipts = Receipts(tables, self._blocks)
+        self._execution = Execution(tables, self._blocks, self._receipts)
+        self._certified = Certified(environment)
+        self._closed = False
+        self._head = Head(0, NO_DIGEST, None)
+        self._progress: Progress | None = None
+        self._writer = ChainWriter(directory, environment, reserve_bytes=settings["reserve_bytes"] or 0)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        genesis: Genesis,
+        *,
+        map_bytes: int = MAP_BYTES,
+        reserve_bytes: int = RESERVE_BYTES,
+        keep_blocks: int | None = None,
+    ) -> ChainStore:
+        """Open the chain in `directory`, or begin it from `genesis`. `keep_blocks`: of how many blocks bodies and receipts are kept; None:
+        of all. Errors: `E-DATA-LOCKED`, `E-CHAIN-GENESIS`, `E-LEDGER-FORM`, `E-DATA-CORRUPT`, `E-DISK-FULL`, `E-FILE`."""
+        held = DataDirectory(directory)
+        store = None
+        try:
+            environment = Environment.open(directory, map_bytes)
+            store = cls(held, environment, reserve_bytes=reserve_bytes, keep_blocks=keep_blocks)
+            store._writer.submit(lambda txn: store._execution.begin(txn, genesis)).result()
+            store._load()
+        except BaseException as error:
+            if store is not None:
+                store.close()
+            else:
+                held.close()
+            if isinstance(error, lmdb.Error):
+                number = getattr(error, "code", 0)  # LMDB's own numbers are negative, the system's are not
+                raise held.fault(OSError(number, "")) if number > 0 else fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
+            if isinstance(error, OSError):
+                raise held.fault(error) from None
+            raise
+        return store
+
+    def _load(self) -> None:
+        """Take up what is on the disk."""
+        with self._environment.reading() as txn:
+            self._head = self._blocks.head(txn) or self._head
+            self._progress = self._execution.executed(txn)
+            first = max(1, self._head.height - NAMED_ON_OPENING)
+            blocks = [self._blocks.block(txn, height) for height in range(first, self._head.height + 1)]
+            root = None if self._progress is None else self._execution.root(txn, self._progress.height)
+        self._certified.forget()
+        self._certified.finalised([block.header for block in blocks if block is not None])
+        if root is not None:
+            self._certified.executed(root)
+
+    def close(self) -> None:
+        """Finish what was handed in, then let go of the directory. Doing it twice is no harm."""
+        if not self._closed:
+            self._closed = True
+            self._writer.close()
+            self._certified.forget()
+            self._environment.close()
+            self._directory.close()
+
+    def __enter__(self) -> ChainStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def trouble(self) -> QuStreamError | None:
+        """Why the last attempt to write failed, in words for the operator; None once one has succeeded."""
+        return self._writer.trouble
+
+    def _looked(self, look: Callable[[Any], T]) -> T:
+        with self._environment.reading() as txn:
+            return look(txn)
+
+    # -- keeping --------------------------------------------------------------------------------------------------------
+
+    def keep(self, message: Proposal | Certificate) -> Future[None]:
+        """Store a proposal or a certificate whose signatures hold."""
+        digest = header_digest(message.header) if isinstance(message, Proposal) else message.digest
+        return self._writer.submit(lambda txn: self._votes.keep(txn, message, digest))
+
+    def keep_transactions(self, transactions: Sequence[tuple[bytes, bytes]]) -> Future[None]:
+        """Store (id, bytes); one that is in no final block goes after a thousand blocks."""
+        return self._writer.submit(lambda txn: self._blocks.keep_transactions(txn, transactions, self._head.height))
+
+    def flush(self) -> Future[None]:
+        """Done when all that was handed in before is on the disk."""
+        return self._writer.submit(lambda txn: None)
+
+    def finalise(self, blocks: Sequence[Final], certificate: Certificate) -> Future[None]:
+        """`certificate` makes the last of `blocks` final, and so all of them; they are of one rotation, and the first follows the last
+        final one (those that are final already may stand before it). Errors of the future also: `ValueError` otherwise."""
+
+        def decide(txn: Any) -> tuple[Head, list[ChainHeader]]:
+            before = self._head
+            head = self._blocks.finalise(txn, before, blocks)
+            if head.height > before.height:
+                self._votes.finalised(txn, head.height, certificate, head.digest)
+            return head, [block.header for block in blocks if block.header.height > before.height]
+
+        def after(outcome: tuple[Head, list[ChainHeader]]) -> None:
+            self._head = outcome[0]
+            self._certified.finalised(outcome[1])
+
+        return _without_result(self._writer.submit(decide, after))
+
+    def execute(self, changes: Mapping[bytes, bytes | None], progress: Progress, receipts: Sequence[Receipt]) -> bytes:
+        """Store everything that executing the next final block changes, all or nothing; the state's root. Blocking. Errors: `E-DISK-FULL`,
+        `E-NODE-READONLY`; `E-DATA-CORRUPT`, also if a quorum has another root; `ValueError` for another block."""
+
+        def decide(txn: Any) -> bytes:
+            root = self._execution.execute(txn, changes, progress, receipts, named=self._certified.named(progress.height))
+            if self._keep_blocks is not None:
+                self._receipts.prune(txn, progress.height - self._keep_blocks + 1, PRUNED_AT_ONCE)
+            return root
+
+        def after(root: bytes) -> None:
+            self._progress = progress
+            self._certified.executed(root)
+
+        return self._writer.submit(decide, after).result()
+
+    # -- the chain ------------------------------------------------------------------------------------------------------
+
+    @property
+    def final(self) -> Head:
+        """The last final block."""
+        return self._head
+
+    @property
+    def executed(self) -> Progress:
+        """The last executed block. Errors: `E-NOT-HELD` while a snapshot is being taken in."""
+        if self._progress is None:
+            raise fault("E-NOT-HELD", "a snapshot of the state is being taken in")
+        return self._progress
+
+    def block_at(self, height: int) -> KeptBlock | None:
+        """Digest, header and ids of a final block."""
+        return self._looked(lambda txn: self._blocks.block(txn, height))
+
+    def header_at(self, height: int) -> ChainHeader | None:
+        """The header of a final block; block 0 has none."""
+        block = self.block_at(height)
+        return None if block is None else block.header
+
+    def ids_at(self, height: int) -> tuple[bytes, ...] | None:
+        """The ids of a final block's transactions."""
+        block = self.block_at(height)
+        return None if block is None else block.ids
+
+    def proposal(self, digest: bytes) -> Proposal | None:
+        """A kept proposal: those of the last 64 views that are over, and all above."""
+        return self._looked(lambda txn: self._votes.proposal(txn, digest))
+
+    def certificate(self, rotation: int, view: int, kind: Kind, digest: bytes) -> Certificate | None:
+        """A kept certificate, as long as proposals are; `digest` zeros: whatever it is of."""
+        return self._looked(lambda txn: self._votes.certificate(txn, rotation, view, kind, digest))
+
+    def kept(self, rotation: int, above: int = 0) -> list[Proposal | Certificate]:
+        """All kept proposals and certificates of a rotation's views greater than `above`, by view."""
+        return self._looked(lambda txn: self._votes.kept(txn, rotation, above))
+
+    def finalisation(self, height: int) -> Certificate | None:
+        """The kept finalisation of the lowest block at or above `height`."""
+        found = self.finalisation_at(height)
+        return None if found is None else found[1]
+
+    def finalisation_at(self, height: int) -> tuple[int, Certificate] | None:
+        """As `finalisation`, and the height of the block that it makes final."""
+        return self._looked(lambda txn: self._votes.finalisation(txn, height))
+
+    def end_of(self, rotation: int) -> Certificate | None:
+        """The finalisation that ended a rotation."""
+        found = self._end(rotation)
+        return None if found is None else found[0]
+
+    def tail_of(self, rotation: int) -> tuple[ChainHeader, ...]:
+        """The headers between a rotation's boundary block and the block that `end_of` finalises, in order; mostly none."""
+        found = self._end(rotation)
+        return () if found is None else found[1]
+
+    def _end(self, rotation: int) -> tuple[Certificate, tuple[ChainHeader, ...]] | None:
+        with self._environment.reading() as txn:
+            end, newest, executed = self._votes.end(txn, rotation), self._votes.newest(txn), self._execution.executed(txn)
+            if end is not None:
+                return end.certificate, end.tail
+            if newest is None or executed is None or newest.rotation != rotation:
+                return None
+            if not executed.over or executed.rotation != rotation or executed.height != newest.height:
+                return None
+            last = self._votes.certificate(txn, rotation, newest.view, Kind.FINAL, newest.digest)
+            return None if last is None else (last, ())
+
+    # -- transactions ---------------------------------------------------------------------------------------------------
+
+    def transaction(self, name: bytes) -> bytes | None:
+        """The bytes of a transaction."""
+        return self._looked(lambda txn: self._blocks.transaction(txn, name))
+
+    def transactions(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are here, by id."""
+        with self._environment.reading() as txn:
+            found = {name: self._blocks.transaction(txn, name) for name in names}
+        return {name: raw for name, raw in found.items() if raw is not None}
+
+    def receipts_at(self, height: int) -> tuple[Receipt, ...]:
+        """What became of a block's transactions, in order, and its own receipt; none if it is not executed, or its receipts are gone."""
+        return self._looked(lambda txn: self._receipts.at(txn, height))
+
+    def receipt(self, name: bytes) -> tuple[int, int, Receipt] | None:
+        """(height, place, receipt) of a transaction that has been executed."""
+        with self._environment.reading() as txn:
+            place = self._blocks.location(txn, name)
+            receipt = None if place is None else self._receipts.one(txn, *place)
+        return None if place is None or receipt is None else (*place, receipt)
+
+    def history(self, account: bytes, before: tuple[int, int] | None = None, limit: int = 100) -> list[tuple[int, int, Receipt]]:
+        """(height, place, receipt) of what an account sent or was named in, the newest first; `before` a (height, place), for the rest."""
+        return self._looked(lambda txn: self._receipts.history(txn, account, before, limit))
+
+    # -- states ---------------------------------------------------------------------------------------------------------
+
+    def root(self, height: int) -> bytes | None:
+        """The root of the state after this block, for the last 256 executed ones."""
+        return self._looked(lambda txn: self._execution.root(txn, height))
+
+    def state(self) -> StateView:
+        """The newest state, to be closed. Errors: `E-NOT-HELD` while a snapshot is being taken in."""
+        reading = self._environment.read()
+        try:
+            with reading.using() as txn:
+                root = None if reading.progress is None else self._execution.root(txn, reading.progress.height)
+            held = HeldState(self._environment, reading, root or b"")
+        except BaseException:
+            reading.close()
+            raise
+        view = held.view()
+        held.release()
+        return view
+
+    def certified(self) -> StateView | None:
+        """The newest state whose root stands in a final header, to be closed; None if none has been executed and named since opening."""
+        return self._certified.view()
+
+    # -- the picture ----------------------------------------------------------------------------------------------------
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the map and of what of it is in use, and of the disk what is free."""
+        return self._environment.info() | {"free_bytes": self._directory.free_bytes()}
+
+    def backup(self, target: Path) -> None:
+        """A consistent copy into the empty directory `target`, while everything goes on. Blocking. Errors: `E-DISK-FULL`, `E-FILE`."""
+        try:
+            self._environment.copy(target, compact=True)
+        except (lmdb.Error, OSError) as error:
+            raise held_fault(target, error) from None
+
+
+def held_fault(path: Path, error: lmdb.Error | OSError) -> QuStreamError:
+    """The coded form of what went wrong while `path` was written."""
+    is_full = isinstance(error, lmdb.DiskError) or "space" in str(error).lower()
+    return fault("E-DISK-FULL" if is_full else "E-FILE", f"{path}: {error}")
+
+
+def _without_result(future: Future[Any]) -> Future[None]:
+    out: Future[None] = Future()
+    out.set_running_or_notify_cancel()
+
+    def pass_on(done: Future[Any]) -> None:
+        error = done.exception()
+        if error is not None:
+            out.set_exception(error)
+        else:
+            out.set_result(None)
+
+    future.add_done_callback(pass_on)
+    return out
