@@ -1,7 +1,7 @@
 """Final blocks and their transactions on the disk (`proto/spec/state.md` §3).
 
 `blocks`: height → digest, header, ids. `transactions`: id → bytes. `loose`: final height when it came ‖ id → nothing, for those that are
-in no final block yet. `locations`: id → height ‖ place.
+in no final block yet. `locations`: id → height ‖ place; a block's digest → height ‖ number of ids.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ class Blocks:
         txn.put(key, summed(key, encode(KeptBlock(block.digest, block.header, block.ids))), db=self._tables.blocks)
         for place, name in enumerate(block.ids):
             txn.put(name, summed(name, key + place.to_bytes(PLACE_BYTES, "big")), db=self._tables.locations)
+        # The block itself is found by its digest, where its own receipt is.
+        digest, last = block.digest, len(block.ids).to_bytes(PLACE_BYTES, "big")
+        txn.put(digest, summed(digest, key + last), db=self._tables.locations)
 
     def set_head(self, txn: Any, head: Head) -> None:
         """This is the last final block."""
@@ -122,7 +125,7 @@ class Blocks:
         return None if raw is None else bytes(raw)
 
     def location(self, txn: Any, name: bytes) -> tuple[int, int] | None:
-        """Height and place of a transaction in the final chain. Errors: `E-DATA-CORRUPT`."""
+        """Height and place of a transaction, or by its digest of a block's own receipt, in the final chain. Errors: `E-DATA-CORRUPT`."""
         raw = txn.get(name, db=self._tables.locations)
         if raw is None:
             return None

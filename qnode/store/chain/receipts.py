@@ -1,7 +1,7 @@
 """What became of transactions, and whose they were (`proto/spec/state.md` §3).
 
-`receipts`: height ‖ place → receipt; the last of a height is the block's own. `history`: account ‖ height ‖ place → nothing. Derived from
-blocks by everybody for himself: what is old may be taken away (`prune`).
+`receipts`: height ‖ place → receipt; the last of a height is the block's own. `history`: account, licence or `market` ‖ height ‖ place →
+nothing. Derived from blocks by everybody for himself: what is old may be taken away (`prune`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import msgspec
 
 from qnode.store.chain.blocks import Blocks
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
-from qustream.model.ids import ACCOUNT_BYTES
+from qustream.model.ids import ACCOUNT_BYTES, LICENCE_BYTES
 from qustream.model.receipt import Receipt
 from qustream.wire.codec import decode, encode
 from qustream.wire.transactions import Body, Transaction
 
-__all__ = ["Receipts"]
+__all__ = ["MARKET", "Receipts"]
 
 PLACE_BYTES = 4
+# Whose history is kept: names are told apart by their length.
+NAME_BYTES = (ACCOUNT_BYTES, LICENCE_BYTES)
+# What was sold has a history under a name of its own: what licences have cost.
+MARKET, SOLD = b"market", "licence-bought"
 # 1,024 events of at most 220 bytes.
 RECEIPT_MAX_BYTES = 256 * 1024
 PRUNED = b"pruned"
@@ -42,8 +46,10 @@ class Receipts:
                 txn.put(account + key, b"", db=self._tables.history)
 
     def _accounts(self, txn: Any, receipt: Receipt) -> set[bytes]:
-        """Whose history a receipt belongs to: the sender's, and everybody's whom an event names."""
-        named = {name for event in receipt.events for name in (event.subject, event.other) if len(name) == ACCOUNT_BYTES}
+        """Whose history a receipt belongs to: the sender's, every account's and licence's that an event names, and the market's."""
+        named = {name for event in receipt.events for name in (event.subject, event.other) if len(name) in NAME_BYTES}
+        if any(event.name == SOLD for event in receipt.events):
+            named.add(MARKET)
         raw = txn.get(receipt.id, db=self._tables.transactions)
         if raw is not None:  # it has been checked when it came
             named.add(_BODY.decode(_TRANSACTION.decode(raw).body).sender)
@@ -99,11 +105,13 @@ class Receipts:
             key = bytes(cursor.key())
             if not key.startswith(account):
                 break
+            going = cursor.prev()
+            if len(key) != len(account) + 8 + PLACE_BYTES:
+                continue  # a longer name that begins alike is another's
             height, place = int.from_bytes(key[-12:-PLACE_BYTES], "big"), int.from_bytes(key[-PLACE_BYTES:], "big")
             receipt = self.one(txn, height, place)
             if receipt is not None:
                 found.append((height, place, receipt))
-            going = cursor.prev()
         return found
 
 

@@ -268,8 +268,13 @@ class ChainStore:
             receipt = None if place is None else self._receipts.one(txn, *place)
         return None if place is None or receipt is None else (*place, receipt)
 
+    def place_of(self, name: bytes) -> tuple[int, int] | None:
+        """Height and place of a transaction, or of a block by its digest, in the final chain, executed or not."""
+        return self._looked(lambda txn: self._blocks.location(txn, name))
+
     def history(self, account: bytes, before: tuple[int, int] | None = None, limit: int = 100) -> list[tuple[int, int, Receipt]]:
-        """(height, place, receipt) of what an account sent or was named in, the newest first; `before` a (height, place), for the rest."""
+        """(height, place, receipt) of what an account sent or was named in, or a licence was, or of all sales (`receipts.MARKET`), the newest
+        first; `before` a (height, place), for the rest."""
         return self._looked(lambda txn: self._receipts.history(txn, account, before, limit))
 
     # -- states ---------------------------------------------------------------------------------------------------------
