@@ -125,7 +125,7 @@ def main() -> int:
                    "leaders_seed": hashed("qustream/1/leaders-seed", some).hex()}],
         "chains": [chain(1), chain(10)],
         "incidents": incidents,
-        "grants": [{"of": some.hex(), "bought": hashed("qustream/1/grant-id", some).hex(), 
+        "grants": [{"of": some.hex(), "bought": hashed("qustream/1/grant-id", some).hex(),
                     "rolled": hashed("qustream/1/grant-rolled", some).hex()}],
     }  # fmt: skip
     text = json.dumps(found) + "\n"

@@ -15,7 +15,7 @@ __all__ = ["LINKS_MAX", "HashChain"]
 
 # Four years of a block a second by the only validator; computing it takes minutes, at every start.
 LINKS_MAX = 1 << 27
-SEED_BYTES = 32
+SEED_BYTES = 32  # as of every key here
 _LABEL = b"qustream/1/reveals"
 
 

@@ -27,7 +27,7 @@ __all__ = [
     "verify_registration", "verify_under", "verify_vote", "write",
 ]  # fmt: skip
 
-SEED_BYTES = 32
+SEED_BYTES = 32  # FIPS 204: of a key pair
 VOTE_CONTEXT, REGISTRATION_CONTEXT = b"qustream/1/vote", b"qustream/1/validator"
 KIND = "vote"
 # The chain that is in use and one that was registered before: an edit counts from when it is executed, so both are needed for a while.
@@ -98,6 +98,9 @@ class RevealSeed(Noun, frozen=True):
 
     seed: Bytes32
     links: Annotated[int, Meta(ge=1, le=LINKS_MAX)]
+
+    def __repr__(self) -> str:
+        return f"<RevealSeed, {self.links} links>"
 
 
 class VoteSecrets(Noun, frozen=True):

@@ -17,8 +17,8 @@ from qustream.wire.transactions import Delegate, Undelegate
 
 __all__ = ["DAY_MS", "RULES", "WITHDRAW_MAX", "slash", "withdraw"]
 
-DAY_MS = 86_400_000
-_DAY_BYTES = 4
+DAY_MS = 86_400_000  # a batch a day: whoever takes back together waits at most a day for the others
+_DAY_BYTES = 4  # days since 1970, as keys have them
 # Days of one delegator with one validator that one claim looks at, oldest first: who takes back every day claims once in two months.
 WITHDRAW_MAX = 64
 # What a number in the state holds.

@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qustream.rules.rotation import leaders, quorum
+from qustream.rules.rotation import anchor_of, leaders, quorum
 
 SEED = bytes(range(32))
 
@@ -41,3 +41,19 @@ def test_the_order_follows_from_the_seed() -> None:
     assert leaders(weights, SEED) != leaders(weights, bytes(32))
     assert Counter(leaders(weights, SEED)) == Counter(leaders(weights, bytes(32)))
     assert len(leaders([1] * 100, SEED)) == 400
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**18), st.booleans()), min_size=1, max_size=40))
+def test_who_does_not_lead_is_in_no_view_and_changes_nothing_for_the_others(validators: list[tuple[int, bool]]) -> None:
+    weights, leads = [weight for weight, _ in validators], [does for _, does in validators]
+    if not any(leads):
+        return
+    order = leaders(weights, SEED, leads)
+    numbers = [number for number, does in enumerate(leads) if does]
+    assert [numbers[place] for place in leaders([weights[number] for number in numbers], SEED)] == order
+    assert leaders(weights, SEED) == leaders(weights, SEED, [True] * len(weights))
+
+
+def test_a_reveal_is_bound_to_its_use() -> None:
+    assert anchor_of(bytes(32)) != bytes(32)
+    assert len({anchor_of(bytes([n]) * 32) for n in range(9)}) == 9
