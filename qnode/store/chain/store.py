@@ -273,8 +273,8 @@ class ChainStore:
         return self._looked(lambda txn: self._blocks.location(txn, name))
 
     def history(self, account: bytes, before: tuple[int, int] | None = None, limit: int = 100) -> list[tuple[int, int, Receipt]]:
-        """(height, place, receipt) of what an account sent or was named in, or a licence was, or of all sales (`receipts.MARKET`), the newest
-        first; `before` a (height, place), for the rest."""
+        """(height, place, receipt) of what an account sent or was named in, or a licence was, or of all sales (`receipts.MARKET`), the
+        newest first; `before` a (height, place), for the rest."""
         return self._looked(lambda txn: self._receipts.history(txn, account, before, limit))
 
     # -- states ---------------------------------------------------------------------------------------------------------
