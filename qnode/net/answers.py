@@ -37,7 +37,7 @@ __all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota"]
 
 PEER_TAGS = range(70, 80)
 # What nodes alone may ask of each other, whether this version of a node answers it or not.
-NODE_TAGS = frozenset((*range(70, 90), *range(101, 113)))
+NODE_TAGS = frozenset((*range(70, 90), *range(101, 109)))
 # All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
@@ -51,6 +51,7 @@ QUOTAS_MAX = 8192
 
 # Answers a request of somebody who need not be a node.
 AnyoneAnswer: TypeAlias = Callable[[Peer, bytes, int], Awaitable[bytes]]
+OpenAnswer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 
 class Desk:
@@ -60,6 +61,11 @@ class Desk:
         self.is_closed = False  # the node is stopping: nothing new is begun
         self._anyone = anyone
         self._routes: list[tuple[range, Answer]] = []
+        self._open: list[tuple[range, OpenAnswer]] = []
+
+    def route_open(self, tags: range, answer: OpenAnswer) -> None:
+        """Requests with these tags are answered to anybody, who stays unknown."""
+        self._open.append((tags, answer))
 
     def route(self, tags: range, answer: Answer) -> None:
         """Requests with these tags are for known nodes, and answered by `answer`."""
@@ -75,13 +81,23 @@ class Desk:
                     return await answer(session, body, deadline_ms)
                 except OperatorFault as error:  # which names files, and is nobody else's business
                     raise fault(error.code) from None
-        return await self._anyone(session.connection.peer, body, deadline_ms)
+        return await self._answer_anybody(session.connection.peer, body, deadline_ms)
 
     async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
         """Answer anybody else. Errors: the refusal."""
         self._check_open()
         if tag_of(body) in NODE_TAGS:
             raise fault("E-PEER-UNLICENSED", "this is answered to active nodes of the network alone")
+        return await self._answer_anybody(peer, body, deadline_ms)
+
+    async def _answer_anybody(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
+        tag = tag_of(body)
+        for tags, answer in self._open:
+            if tag in tags:
+                try:
+                    return await answer(body)
+                except OperatorFault as error:  # as above
+                    raise fault(error.code) from None
         return await self._anyone(peer, body, deadline_ms)
 
     def _check_open(self) -> None:

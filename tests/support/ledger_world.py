@@ -22,6 +22,7 @@ from qnode.core.ledger import genesis as ledger_genesis
 from qnode.core.ledger import rotations
 from qnode.core.ledger.actions import fee_least
 from qnode.core.ledger.block import Checked, Executed, execute
+from qnode.core.ledger.money import Place, from_pool, to_pool
 from qnode.core.ledger.state import KINDS, State
 from qustream.identity.reveals import HashChain
 from qustream.identity.signing import SigningKey
@@ -30,7 +31,7 @@ from qustream.model.base import Noun
 from qustream.model.genesis import Genesis, GenesisAccount, GenesisLicence, GenesisNode, GenesisVote
 from qustream.model.ids import account_id
 from qustream.model.network import NodeClass
-from qustream.model.state import Account, Licence, Parameters, Progress, Table, Validator
+from qustream.model.state import Account, Licence, Parameters, Pool, Progress, Table, Validator
 from qustream.rules.merkle import root as merkle_root
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import ChainHeader, header_digest
@@ -196,6 +197,19 @@ class LedgerWorld:
         """A licence as it is now."""
         return self.state().must(Table.LICENCE, self.licences[number], Licence)
 
+    def change(self, table: Table, name: bytes, **fields: object) -> None:
+        """Give an entry other fields, behind the ledger's back."""
+        state = self.state()
+        state.put(table, name, msgspec.structs.replace(state.must(table, name, KINDS[table]), **fields))
+        self.reader.apply(state.changes())
+
+    def shift_pool(self, source: Pool, target: Pool, amount: int) -> None:
+        """Move money from pool to pool, behind the ledger's back."""
+        state = self.state()
+        from_pool(state, source, amount)
+        to_pool(state, target, amount, source=Place.POOLS)
+        self.reader.apply(state.changes())
+
     @property
     def progress(self) -> Progress:
         """The last block."""
@@ -245,7 +259,10 @@ class LedgerWorld:
 
     def block(self, *transactions: Checked, after_ms: int = 1_000, skip: int = 0) -> Executed:
         """One more block with these transactions."""
-        header = self.header(transactions, after_ms=after_ms, skip=skip)
+        return self.follow(self.header(transactions, after_ms=after_ms, skip=skip), *transactions)
+
+    def follow(self, header: ChainHeader, *transactions: Checked) -> Executed:
+        """The next block, as somebody else made it."""
         state = self.state()
         executed = execute(state, header_digest(header), header, transactions)
         self.reader.apply(state.changes())
