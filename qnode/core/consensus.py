@@ -53,20 +53,20 @@ class Consensus:
     # --- beginning
 
     def rotation_began(self, event: RotationBegan, now_ms: int) -> None:
-        """C1: view 1 begins with the rotation."""
+        """C1: view 1 begins with the rotation; after a restart we are behind what is final, and certificates lead on from there."""
         self.begun, self.quorum = event, quorum(event.weights)
-        self.blocks = Blocks(event.base, event.edge_ms)
+        self.blocks = Blocks(event.base, event.edge_ms, event.reached)
         is_same = event.had.rotation == event.rotation
         self._had: Mapping[int, OwnVotes] = event.had.votes if is_same else {}
         self._floor = event.had.final_view if is_same else 0  # below it nothing is signed any more: what was is not remembered
         self.views = {}
         self._verifying: set[tuple[object, ...]] = set()
         self.orphans = {}
-        self.final_view = 0
+        self.final_view = self.blocks.last_final.view
         self._built: dict[bytes, events.BlockBuilt] = {}
         self._catchup = Catchup(len(event.weights), event.me)
         self._wake_ms = _NEVER_MS
-        self._enter(1, pause_ms=0, now_ms=now_ms)
+        self._enter(self.final_view + 1, pause_ms=0, now_ms=now_ms)
         self._went_on(now_ms)
         self._advance(now_ms)
 

@@ -27,13 +27,18 @@ class Block:
 
 
 class Blocks:
-    """By digest. The base of the rotation is one of them, with view 0."""
+    """By digest. The base of the rotation is one of them, with view 0. `reached`: the last final one, if it is another."""
 
-    def __init__(self, base: Base, edge_ms: int) -> None:
+    def __init__(self, base: Base, edge_ms: int, reached: Final | None = None) -> None:
         self.base = Block(base.digest, 0, base.height, base.time_ms, base.executed, is_over=False)
         self.last_final = self.base
         self._edge_ms = edge_ms
         self._blocks = {base.digest: self.base}
+        if reached is not None:
+            header = reached.header
+            self.last_final = self._blocks[reached.digest] = Block(
+                reached.digest, header.view, header.height, header.time_ms, header.executed, False, header, reached.ids
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._blocks)

@@ -51,8 +51,8 @@ class Base:
 @dataclass(frozen=True, slots=True)
 class RotationBegan:
     """The base is final. `weights`: of the validators, by number; `leads`: who leads views 1, 2, …, again and again; `edge_ms`: the first
-    block not earlier than this ends the rotation; `me`: our number, None if we only look on; `had`: what we signed before a restart; the
-    rest are parameters of the chain."""
+    block not earlier than this ends the rotation; `me`: our number, None if we only look on; `had`: what we signed before a restart;
+    `reached`: the last block of this rotation that is final already, None if it is the base; the rest are parameters of the chain."""
 
     chain: str
     rotation: int
@@ -65,6 +65,7 @@ class RotationBegan:
     delta_ms: int = DELTA_MS
     interval_ms: int = INTERVAL_MS
     idle_ms: int = IDLE_MS
+    reached: Final | None = None
 
 
 @dataclass(frozen=True, slots=True)

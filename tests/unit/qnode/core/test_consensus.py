@@ -14,6 +14,7 @@ from qnode.core.consensus_events import (
     Broadcast,
     Build,
     Effect,
+    Final,
     Finalise,
     Heard,
     Judge,
@@ -319,3 +320,19 @@ def test_statements_name_chain_rotation_and_view() -> None:
     bob = Seat(me=BOB)
     bob.tick(1_000)
     assert of(bob.seen, Sign)[0].statement == Statement("c", 3, 1, Kind.SKIP, NO_DIGEST)
+
+
+def test_a_validator_goes_on_from_the_last_final_block_after_a_restart() -> None:
+    last = header(5, parent_view=4, height=14, time_ms=6_000)
+    name = header_digest(last)
+    bob = Seat(me=BOB, had=SignState(3, 5, {5: OwnVotes(notarised=name)}))
+    bob.give(RotationBegan("c", 3, (1, 1, 1, 1), (0, 1, 2, 3), BASE, 1_000_000, BOB, bob.had, reached=Final(name, last, ())))
+    assert (bob.core.view, bob.core.final_view) == (6, 5)
+    build = of(bob.seen, Build)[-1]  # the sixth view is bob's
+    assert (build.view, build.parent, build.parent_view, build.height) == (6, name, 5, 15)
+    bob.give(Verified(cert(5, Kind.FINAL, name), True))
+    assert not of(bob.seen, Finalise)  # known already
+    above = header(6, parent=name, parent_view=5, height=15, time_ms=7_000)
+    bob.hear(proposal(above), cert(6, Kind.FINAL, header_digest(above)))
+    assert [block.digest for block in of(bob.seen, Finalise)[-1].blocks] == [header_digest(above)]
+    assert bob.hear(ConsensusAsk(3, 1, 4, ()))  # and can tell others how far it is
