@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -99,8 +100,14 @@ def turn(state: State, header: ChainHeader, digest: bytes, fold: bytes) -> tuple
     events = suspend(state, header, current(state, ended))
     seats = set_of(state, header.time_ms) or coming.seats
     store(state, ended + 2, RotationEntry(seats, leaders_seed(fold), 0, NO_DIGEST, 0, 0, 0))
-    for name, noun in list(state.scan(Table.ROTATION, b"", GO_MAX)):
-        assert isinstance(noun, RotationEntry)
-        if name < _name(ended) and noun.edge_ms + parameters.unbonding_ms < header.time_ms:
-            state.delete(Table.ROTATION, name)
+    _forget(state, ended, header.time_ms - parameters.unbonding_ms)
     return events
+
+
+def _forget(state: State, ended: int, before_ms: int) -> None:
+    """Take out rotations that were over before: nobody can be slashed for them any more."""
+    oldest = list(state.scan(Table.ROTATION, b"", GO_MAX + 1))
+    for (name, _), (_, after) in pairwise(oldest):
+        assert isinstance(after, RotationEntry)
+        if name < _name(ended) and after.edge_ms < before_ms:
+            state.delete(Table.ROTATION, name)
