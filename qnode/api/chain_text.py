@@ -1,0 +1,119 @@
+"""Ids, actions and events of the chain as text (`proto/spec/chain-api.md`, §1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from qustream.model.base import Signed
+from qustream.model.ids import ACCOUNT_BYTES, LICENCE_BYTES, IdKind, licence_text, to_text
+from qustream.model.keys import PublicKey
+from qustream.model.receipt import LedgerEvent, Receipt
+from qustream.wire.chain_json import EventLine, ReceiptLine, amount
+from qustream.wire.consensus import Statement
+from qustream.wire.transactions import AnyAction
+
+__all__ = ["account_text", "action_name", "event_line", "event_lines", "fields_of", "hex_or_empty", "node_text", "receipt_line"]
+
+_AMOUNTS = {"amount", "price", "price_max"}
+# Numbers that JSON readers may round (`chain_json`).
+_LARGE = {"shares"}
+_ACCOUNTS = {"to", "payee"}
+_KEYS = {"node": IdKind.NODE, "master": IdKind.USER, "into": IdKind.USER}
+_IDS = {"user": IdKind.USER, "grant": IdKind.GRANT, "device": IdKind.DEVICE, "devices": IdKind.DEVICE}
+# A page shows what was done, not the proofs that it may be: those are in the transaction's bytes.
+_LEFT_OUT = {"node_proof", "vote_proof", "consent", "into_consent", "first_signature", "second_signature", "hpke"}
+# What a 32-byte id names, by the event that names it first or as the other.
+_SUBJECTS = {
+    "grant-sold": IdKind.GRANT, "grant-rolled-over": IdKind.GRANT, "user-registered": IdKind.USER, "device-added": IdKind.USER,
+    "device-revoked": IdKind.USER, "users-merged": IdKind.USER,
+}  # fmt: skip
+_OTHERS = {
+    "licence-activated": IdKind.NODE, "licence-retired": IdKind.NODE, "node-updated": IdKind.NODE, "grant-sold": IdKind.USER,
+    "grant-rolled-over": IdKind.GRANT, "device-added": IdKind.DEVICE, "device-revoked": IdKind.DEVICE, "users-merged": IdKind.USER,
+}  # fmt: skip
+# Their number is a time, or a commission.
+_NOT_MONEY = {"validator-suspended", "validator-left", "validator-edited", "licence-removed", "licence-banned"}
+
+
+def account_text(raw: bytes) -> str:
+    """qst1…"""
+    return to_text(IdKind.ACCOUNT, raw)
+
+
+def node_text(raw: bytes | None) -> str:
+    """qn1…, or "" for none."""
+    return to_text(IdKind.NODE, raw) if raw else ""
+
+
+def hex_or_empty(raw: bytes) -> str:
+    """Hexadecimal; "" for zeros alone, which stand for nothing."""
+    return raw.hex() if any(raw) else ""
+
+
+def action_name(action: AnyAction) -> str:
+    """`BuyLicence` is `buy-licence`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(action).__name__).lower()
+
+
+def fields_of(action: AnyAction) -> dict[str, Any]:
+    """What an action says, without proofs and signatures."""
+    names = action.__struct_fields__
+    return {name: _field(name, getattr(action, name)) for name in names if name not in _LEFT_OUT}
+
+
+def _field(name: str, value: Any) -> Any:
+    match value:
+        case PublicKey():
+            return to_text(_KEYS[name], value.id)
+        case Statement():
+            return {"rotation": value.rotation, "view": value.view, "kind": value.kind.name.lower(), "digest": value.digest.hex()}
+        case Signed():
+            return value.body.hex()
+        case bytes():
+            return _bytes(name, value)
+        case tuple():
+            return [_field(name, each) for each in value]
+        case int() if name in _AMOUNTS:
+            return amount(value)
+        case int() if name in _LARGE:
+            return str(value)
+        case _:
+            return value
+
+
+def _bytes(name: str, value: bytes) -> str:
+    if name == "vote_key":
+        return hashlib.sha256(value).hexdigest()
+    if len(value) == LICENCE_BYTES:
+        return licence_text(value)
+    if name in _ACCOUNTS:
+        return account_text(value)
+    return to_text(_IDS[name], value) if name in _IDS else value.hex()
+
+
+def event_line(event: LedgerEvent) -> EventLine:
+    """An event; its ids say by their length, or by its name, what they are of."""
+    subject, other = _named(event.subject, _SUBJECTS.get(event.name)), _named(event.other, _OTHERS.get(event.name))
+    is_money = event.name not in _NOT_MONEY
+    return EventLine(event.name, subject, other, amount(event.amount) if is_money else None, None if is_money else event.amount)
+
+
+def _named(raw: bytes, kind: IdKind | None) -> str:
+    if len(raw) == LICENCE_BYTES:
+        return licence_text(raw)
+    if len(raw) == ACCOUNT_BYTES:
+        return account_text(raw)
+    return to_text(kind, raw) if kind is not None and len(raw) == 32 else raw.hex()
+
+
+def receipt_line(receipt: Receipt) -> ReceiptLine:
+    """What became of a transaction."""
+    return ReceiptLine(receipt.id.hex(), receipt.code, amount(receipt.fee), event_lines(receipt.events))
+
+
+def event_lines(events: Sequence[LedgerEvent]) -> tuple[EventLine, ...]:
+    """Several."""
+    return tuple(event_line(event) for event in events)
