@@ -64,7 +64,7 @@ class Blocks:
                 continue
             if block.header.height != head.height + 1 or block.header.parent != head.digest:
                 raise ValueError(f"block {block.header.height} does not follow the final block {head.height}")
-            self._append(txn, block)
+            self.append(txn, block)
             head = Head(block.header.height, block.digest, block.header)
         self.set_head(txn, head)
         self._drop_loose(txn, head.height - LOOSE_BLOCKS)
@@ -75,7 +75,8 @@ class Blocks:
         if kept is not None and kept.digest != block.digest:
             raise fault("E-DATA-CORRUPT", f"two different blocks of height {block.header.height} are said to be final")
 
-    def _append(self, txn: Any, block: Final) -> None:
+    def append(self, txn: Any, block: Final) -> None:
+        """Store a final block."""
         key = number_key(block.header.height)
         txn.put(key, summed(key, encode(KeptBlock(block.digest, block.header, block.ids))), db=self._tables.blocks)
         for place, name in enumerate(block.ids):

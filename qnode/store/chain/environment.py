@@ -6,7 +6,9 @@ reading opens its transaction again when it is used next, if what it reads is st
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from typing import Any, Final
 import lmdb
 
 from qustream.errors import QuStreamError, fault
+from qustream.identity.files import file_fault, sync_directory
 from qustream.model.state import Progress
 from qustream.wire.codec import decode, encode
 
@@ -88,7 +91,11 @@ class Environment:
 
     def begin_reading(self) -> Any:
         """For `Reading`."""
-        return self._env.begin()
+        try:
+            return self._env.begin()
+        except lmdb.MapResizedError:  # another process writes, and has made the map larger
+            self._env.set_mapsize(0)
+            return self._env.begin()
 
     def info(self) -> dict[str, int]:
         """Bytes of the map, of the file's pages in use, and pages by table."""
@@ -100,9 +107,20 @@ class Environment:
         with self.reading() as txn:
             return {name: txn.stat(db=getattr(self.tables, name))["entries"] for name in TABLES}
 
-    def copy(self, target: Path, *, compact: bool) -> None:
-        """A consistent copy in the empty directory `target`, while others go on writing. Errors: `lmdb.Error`."""
-        self._env.copy(str(target), compact=compact)
+    def backup(self, target: Path) -> None:
+        """A consistent, compact copy in the empty directory `target`, while others go on writing; on the disk when this returns. Errors:
+        `E-DISK-FULL`, `E-FILE`."""
+        try:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._env.copy(str(target), compact=True)
+            with open(target / "data.mdb", "rb") as file:
+                os.fsync(file.fileno())
+            sync_directory(target)
+        except OSError as error:
+            raise file_fault(target, error) from None
+        except lmdb.Error as error:
+            number = getattr(error, "code", 0)
+            raise file_fault(target, OSError(number if number > 0 else errno.EIO, "")) from None
 
     def grow(self, to_bytes: int) -> None:
         """Make the map larger; no write transaction may be open. Errors: `lmdb.Error`."""

@@ -16,6 +16,7 @@ from qnode.store.chain.certified import Certified
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.execution import Execution
 from qnode.store.chain.receipts import Receipts
+from qnode.store.chain.snapshot import Snapshots, Taking
 from qnode.store.chain.view import HeldState, StateView
 from qnode.store.chain.votes import Votes
 from qnode.store.chain.writer import ChainWriter
@@ -56,6 +57,8 @@ class ChainStore:
         self._head = Head(0, NO_DIGEST, None)
         self._progress: Progress | None = None
         self._writer = ChainWriter(directory, environment, reserve_bytes=settings["reserve_bytes"] or 0)
+        taking = Taking(environment, self._execution, self._blocks)
+        self.snapshots = Snapshots(environment, self._writer, taking, self._load)
 
     @classmethod
     def open(
@@ -309,16 +312,7 @@ class ChainStore:
 
     def backup(self, target: Path) -> None:
         """A consistent copy into the empty directory `target`, while everything goes on. Blocking. Errors: `E-DISK-FULL`, `E-FILE`."""
-        try:
-            self._environment.copy(target, compact=True)
-        except (lmdb.Error, OSError) as error:
-            raise held_fault(target, error) from None
-
-
-def held_fault(path: Path, error: lmdb.Error | OSError) -> QuStreamError:
-    """The coded form of what went wrong while `path` was written."""
-    is_full = isinstance(error, lmdb.DiskError) or "space" in str(error).lower()
-    return fault("E-DISK-FULL" if is_full else "E-FILE", f"{path}: {error}")
+        self._environment.backup(target)
 
 
 def _without_result(future: Future[Any]) -> Future[None]:
