@@ -33,8 +33,6 @@ def end_due(state: State, parameters: Parameters, now_ms: int) -> tuple[LedgerEv
                 events += _incident(state, name, now_ms)
             case Table.GRANT:
                 _grant(state, name)
-            case Table.ROTATION:
-                state.delete(table, name)
             case _:
                 raise AssertionError(f"nothing of {table.name} ends by itself")
     return tuple(events)
