@@ -13,17 +13,23 @@ from itertools import combinations
 
 from qnode.core.consensus_view import contradicts, voters_of
 from qustream.wire.consensus import Certificate, Kind
-from sim.byzantine.validators import EVIL, Conspirator
+from sim.byzantine.validators import EVIL, Conspirator, Equivocator, Replayer
 from sim.consensus_world import ConsensusWorld
 from sim.seeds import play_many, seeds_parser
 from sim.wires import Faults
 
-__all__ = ["History", "named", "play", "play_unsafe"]
+__all__ = ["History", "is_named", "named", "play", "play_large", "play_unsafe"]
 
 # An idle chain makes a block each five seconds, and a leader who is evil costs it one.
 TROUBLE_MS, CALM_MS, IDLE_CALM_MS = 15_000, 20_000, 60_000
 # After the last fault: what the slowest timers take (10 s, twice), a second to hear of it, and five views.
 BACK_MS = 30_000
+LARGE = 100
+# Those that say more than others do make a history of a hundred last for hours.
+QUIET_EVIL = tuple(kind for kind in EVIL if kind not in (Replayer, Equivocator))
+# Of the seeds, one in so many is played in a set that is not safe, too, and one in so many in a large one.
+UNSAFE_EVERY, LARGE_EVERY = 10, 250
+HOUR_MS = 3_600_000
 # So many blocks after the last fault, at everybody, are proof enough that all is well.
 WELL = 3
 STEP_MS = 500
@@ -54,10 +60,17 @@ def _world(seed: int, chance: random.Random, *, evil_share: float) -> ConsensusW
             evil[number] = chance.choice(EVIL if evil_share <= 1 / 3 else (Conspirator,))
     if evil_share <= 1 / 3 and chance.random() < 0.3:
         evil.clear()
+    skews: dict[int, int] = {}
+    if not evil and chance.random() < 0.4:
+        wrong = chance.randrange(count)
+        if 3 * weights[wrong] < sum(weights):
+            skews[wrong] = chance.choice((-1, 1)) * chance.randrange(60_000, 10 * HOUR_MS)
+    rotation_ms, interval_ms = chance.choice((9_000, HOUR_MS)), chance.choice((200, 1_000))
     world = ConsensusWorld(
-        seed=seed, weights=weights, evil=evil, rotation_ms=chance.choice((9_000, 3_600_000)), interval_ms=chance.choice((200, 1_000))
+        seed=seed, weights=weights, evil=evil, rotation_ms=rotation_ms, interval_ms=interval_ms, turns=chance.random() < 0.5, skews=skews
     )  # fmt: skip
     world.is_loaded = chance.random() < 0.8
+    world.missing = chance.choice((0, 0, 150))
     return world
 
 
@@ -130,6 +143,28 @@ def play_unsafe(seed: int) -> History:
     return history
 
 
+def play_large(seed: int) -> History:
+    """A hundred validators of all weights around the world, a quarter of the weight evil; some messages are lost for a while."""
+    chance = random.Random(seed)
+    weights = [chance.randrange(1, 100) for _ in range(LARGE)]
+    evil: dict[int, type] = {}
+    for number in chance.sample(range(LARGE), LARGE):
+        if 4 * (sum(weights[each] for each in evil) + weights[number]) < sum(weights):
+            evil[number] = chance.choice(QUIET_EVIL)
+    world = ConsensusWorld(seed=seed, weights=weights, evil=evil)
+    world.replay = f"sim.consensus_histories.play_large({seed})"
+    history = History(seed, world.weights, [f"{node.number} {type(node).__name__}" for node in world.validators if not node.honest])
+    world.run_ms(5_000)
+    world.wires.faults = Faults(lost=50, reordered=100)
+    world.run_ms(10_000)
+    world.wires.faults = Faults()
+    before = _heights(world)
+    world.run_ms(20_000)
+    history.stuck = _stuck(world, before)
+    _told(world, history)
+    return history
+
+
 def named(world: ConsensusWorld) -> set[int]:
     """Whom the certificates of all honest validators together contradict."""
     said: dict[tuple[int, int], dict[int, set[tuple[Kind, bytes]]]] = {}
@@ -137,8 +172,9 @@ def named(world: ConsensusWorld) -> set[int]:
         for message in node.disk.kept.values():
             if isinstance(message, Certificate):
                 in_view = said.setdefault((message.rotation, message.view), {})
+                nodes = world.seats(message.rotation).nodes
                 for voter in voters_of(message):
-                    in_view.setdefault(voter, set()).add((message.kind, message.digest))
+                    in_view.setdefault(nodes[voter], set()).add((message.kind, message.digest))
     return {
         voter
         for in_view in said.values()
@@ -153,6 +189,13 @@ def _told(world: ConsensusWorld, history: History) -> None:
     history.accused = sorted({number for node in world.honest for number in node.accused})
 
 
+def is_named(history: History) -> bool:
+    """Whether a fork, if there is one, names more than a third of the weight, and nobody who obeys."""
+    guilty = sum(history.weights[number] for number in history.accused)
+    is_just = {f"{number} Conspirator" for number in history.accused} <= set(history.evil)
+    return is_just and (not history.forks or 3 * guilty > sum(history.weights))
+
+
 def main() -> None:
     arguments = seeds_parser(__doc__).parse_args()
     if arguments.seed is not None:
@@ -161,8 +204,17 @@ def main() -> None:
     histories, bad, seconds = play_many(arguments, play, lambda history: history.stuck)
     heights, rotations = sum(history.height for history in histories), sum(history.rotations for history in histories)
     events = sum(history.events for history in histories)
-    print(f"{arguments.seeds} seeds, {bad} bad, {heights} blocks, {rotations} rotations, {events} events, {events / seconds:.0f}/s")
-    sys.exit(1 if bad else 0)
+    print(
+        f"{arguments.seeds} seeds, {bad} bad, {heights} blocks, {rotations} rotations, {events} events, {events / seconds:.0f}/s",
+        flush=True,
+    )
+    arguments.seeds //= UNSAFE_EVERY
+    unsafe, more, _ = play_many(arguments, play_unsafe, lambda history: not is_named(history))
+    print(f"{arguments.seeds} unsafe, {more} bad, {sum(history.forks > 0 for history in unsafe)} with forks", flush=True)
+    arguments.seeds = arguments.seeds * UNSAFE_EVERY // LARGE_EVERY
+    large, most, _ = play_many(arguments, play_large, lambda history: history.stuck)
+    print(f"{arguments.seeds} large, {most} bad, {sum(history.height for history in large)} blocks")
+    sys.exit(1 if bad + more + most else 0)
 
 
 if __name__ == "__main__":

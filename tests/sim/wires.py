@@ -46,19 +46,20 @@ class Faults:
 
 
 class Wires:
-    """Carries messages between nodes, which are numbers."""
+    """Carries messages between nodes, which are numbers. `even_ms`: every line is as long as every other; 0: as the regions say."""
 
-    def __init__(self, clock: Clockwork, *, seed: int, regions: list[int], uplink_bps: int = 100_000_000) -> None:
+    def __init__(self, clock: Clockwork, *, seed: int, regions: list[int], uplink_bps: int = 100_000_000, even_ms: int = 0) -> None:
         self.faults = Faults()
         self.sent = self.sent_bytes = self.lost = 0
         self._clock, self._regions, self._uplink_bps = clock, regions, uplink_bps
+        self._even_ms = even_ms
         self._chance = random.Random(seed)
         self._free_us = [0] * len(regions)  # when a node's line out is free again
         self._last_us: dict[int, int] = {}  # of each direction of each link: order is kept
 
     def delay_ms(self, source: int, target: int) -> int:
         """What the two ends measure, one way, when nothing goes wrong."""
-        return one_way_ms(self._regions[source], self._regions[target])
+        return self._even_ms or one_way_ms(self._regions[source], self._regions[target])
 
     def carry(self, source: int, target: int, size: int, arrive: Callable[..., None], *arguments: Any) -> None:
         """Plan `arrive(*arguments)` when the message is there, if it comes there."""
@@ -70,7 +71,7 @@ class Wires:
         if (faults.cut is not nowhere and faults.cut(source, target)) or (faults.lost and draw() * 1000 < faults.lost):
             self.lost += 1
             return
-        delay_us = 1000 * _ONE_WAY_MS[self._regions[source]][self._regions[target]]
+        delay_us = 1000 * (self._even_ms or _ONE_WAY_MS[self._regions[source]][self._regions[target]])
         at_us = gone_us + delay_us + int(delay_us * faults.jitter * draw() / 1000)
         if not (faults.reordered and draw() * 1000 < faults.reordered):
             way = source << 32 | target

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from qnode.core.consensus_events import Broadcast, Heard
+from qnode.core.consensus_events import BlockBuilt, Broadcast, Build, Heard, Sign
 from qustream.wire.consensus import NO_DIGEST, ConsensusAsk, ConsensusMessage, Kind, Proposal, Statement, Vote, header_digest
-from sim.consensus_world import CHAIN, ConsensusWorld, Validator, sign
+from sim.consensus_node import BAD, CHAIN, GONE, Disk, Validator, sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EVIL", "Conspirator", "Delayer", "Equivocator", "Replayer", "Twins", "Withholder"]
+    from sim.consensus_world import ConsensusWorld
+
+__all__ = ["EVIL", "Conspirator", "Delayer", "Equivocator", "Inventor", "Repeater", "Replayer", "Restored", "Twins", "Withholder"]
 
 REPLAYED_AT_ONCE, REMEMBERED = 3, 500
 
@@ -24,7 +26,8 @@ class Evil(Validator):
     honest = False
 
     def vote(self, rotation: int, view: int, kind: Kind, digest: bytes) -> Vote:
-        return Vote(rotation, view, kind, digest, self.number, sign(self.number, Statement(CHAIN, rotation, view, kind, digest)))
+        seat = self.world.seats(rotation).seat(self.number) or 0
+        return Vote(rotation, view, kind, digest, seat, sign(self.number, Statement(CHAIN, rotation, view, kind, digest)))
 
     def others(self) -> Iterator[int]:
         return (node.number for node in self.world.validators if node.number != self.number)
@@ -98,6 +101,28 @@ class Delayer(Evil):
         self.world.carry(self.number, to, message, delay_us=1 + self.world.chance.randrange(4_000_000))
 
 
+class Inventor(Evil):
+    """Its blocks are of transactions that nobody can get, or that are not valid."""
+
+    def built(self, effect: Build, is_full: bool) -> BlockBuilt:
+        whole = super().built(effect, is_full)
+        mark = GONE if effect.view % 2 else BAD
+        return with_ids(whole, tuple(mark + each[len(mark) :] for each in whole.ids))
+
+
+class Repeater(Evil):
+    """Its blocks are of transactions that have been executed, or are in the block before; or of one transaction three times."""
+
+    def built(self, effect: Build, is_full: bool) -> BlockBuilt:
+        whole, parent = super().built(effect, is_full), self.core.blocks.get(effect.parent)
+        earlier = parent.ids if parent is not None and parent.ids else whole.ids[:1] * 3
+        return with_ids(whole, earlier) if whole.ids else whole
+
+
+def with_ids(built: BlockBuilt, ids: tuple[bytes, ...]) -> BlockBuilt:
+    return BlockBuilt(replace(built.header, count=len(ids)), ids)
+
+
 class Twin(Evil):
     """The second self of `Twins`: the same key, a mind of its own."""
 
@@ -151,4 +176,48 @@ class Conspirator(Twins):
         mind.take(Heard(sender.to_bytes(32, "big"), message))
 
 
-EVIL = (Equivocator, Withholder, Replayer, Delayer, Twins)
+class Restored(Evil):
+    """Obeys the rules, and so does its second self, which is begun from a copy of its disk that is some seconds old, with the same key."""
+
+    COPIED_US, BEGUN_US = 4_000_000, 6_000_000
+
+    def __init__(self, world: ConsensusWorld, number: int) -> None:
+        super().__init__(world, number)
+        self.twin: Validator | None = None
+        self.said: dict[tuple[int, int], set[tuple[Kind, bytes]]] = {}
+        world.clock.plan(self.COPIED_US, self.copy)
+
+    def copy(self) -> None:
+        disk = self.disk
+        copied = Disk(
+            disk.signed, dict(disk.kept), list(disk.chain), list(disk.roots), disk.rotation, disk.base, disk.edge_ms, dict(disk.ends),
+            set(disk.spent),
+        )  # fmt: skip
+        self.world.clock.plan(self.BEGUN_US, self.restore, copied)
+
+    def restore(self, disk: Disk) -> None:
+        twin = self.twin = Twin(self.world, self.number)
+        twin.disk, twin.skew_ms = disk, self.skew_ms
+
+        def sign(effect: Sign) -> None:
+            self.note(effect)
+            Twin.sign(twin, effect)
+
+        twin.sign = sign  # type: ignore[method-assign]
+        twin.begin()
+
+    def sign(self, effect: Sign) -> None:
+        self.note(effect)
+        super().sign(effect)
+
+    def note(self, effect: Sign) -> None:
+        statement = effect.statement
+        self.said.setdefault((statement.rotation, statement.view), set()).add((statement.kind, statement.digest))
+
+    def hear(self, sender: int, message: ConsensusMessage) -> None:
+        super().hear(sender, message)
+        if self.twin is not None:
+            self.twin.hear(sender, message)
+
+
+EVIL = (Equivocator, Withholder, Replayer, Delayer, Twins, Inventor, Repeater)
