@@ -97,13 +97,14 @@ class Blocks:
 
     def _drop_loose(self, txn: Any, below: int) -> None:
         cursor = txn.cursor(db=self._tables.loose)
-        going = below > 0 and cursor.first()
+        cursor.first()
         for _ in range(PRUNED_AT_ONCE_MAX):
-            if not going or (key := bytes(cursor.key())) >= number_key(below):
+            key = bytes(cursor.key())  # empty at the end
+            if not key or key >= number_key(max(0, below)):
                 break
             if txn.get(key[8:], db=self._tables.locations) is None:
                 txn.delete(key[8:], db=self._tables.transactions)
-            going = cursor.delete()
+            cursor.delete()  # and goes to the next
 
     # -- looking --------------------------------------------------------------------------------------------------------
 

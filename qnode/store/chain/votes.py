@@ -113,13 +113,14 @@ class Votes:
             rotation, view = rotation - 1, end.certificate.view
         floor = number_key(rotation) + number_key(max(0, view - KEPT_VIEWS))
         cursor = txn.cursor(db=self._tables.votes)
-        going = cursor.first()
+        cursor.first()
         for _ in range(PRUNED_AT_ONCE_MAX):
-            if not going or (key := bytes(cursor.key())) >= floor:
+            key = bytes(cursor.key())  # empty at the end
+            if not key or key >= floor:
                 break
             if key[16] == Kind.PROPOSAL:
                 txn.delete(key[17:], db=self._tables.proposals)
-            going = cursor.delete()
+            cursor.delete()  # and goes to the next
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
