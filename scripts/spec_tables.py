@@ -32,6 +32,7 @@ MESSAGE_MODULES = (
     "wire.bulk",
     "wire.consensus",
     "wire.mempool",
+    "wire.sync",
     "wire.light",
 )
 NOUN_MODULES = (

@@ -76,6 +76,7 @@ MODULES = (
     "wire.bulk",
     "wire.consensus",
     "wire.mempool",
+    "wire.sync",
     "wire.light",
     "rules.radix",
     "identity.enrolment",

@@ -16,14 +16,32 @@ from qustream.identity import enrolment
 from qustream.model import base, entropy, keys, network
 from qustream.model.base import Noun
 from qustream.rules import radix
-from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc
+from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, sync
 from qustream.wire import keys as wire_keys
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.hello import HELLO_MAX_BYTES
 from qustream.wire.rpc import BODY_MAX_BYTES
 
 VECTORS = json.loads((Path(__file__).parents[2] / "proto/vectors/encoding.json").read_text())
-MODULES = (base, keys, network, entropy, hello, rpc, wire_keys, feed, gossip, peers, bulk, consensus, mempool, light, radix, enrolment)
+MODULES = (
+    base,
+    keys,
+    network,
+    entropy,
+    hello,
+    rpc,
+    wire_keys,
+    feed,
+    gossip,
+    peers,
+    bulk,
+    consensus,
+    mempool,
+    sync,
+    light,
+    radix,
+    enrolment,
+)
 KINDS = {
     name: value
     for module in MODULES
