@@ -13,16 +13,14 @@ from collections.abc import Callable
 
 from qnode.core.mempool_events import Dropped, Effect, Event, Executed, Kept, Offered, Refused, Waiting, Why
 from qnode.core.mempool_limits import (
+    BOUNDS,
     BUMP_DENOMINATOR,
     BUMP_NUMERATOR,
-    BYTES_MAX,
     EXPIRY_AHEAD_MAX,
     EXPIRY_LEAST,
-    PARKED_MAX,
-    PARKED_MAX_BYTES,
     QUEUE_MAX,
     STALE_FACTOR,
-    TRANSACTIONS_MAX,
+    Bounds,
 )
 from qnode.core.mempool_queue import Queue, Rank
 
@@ -35,9 +33,8 @@ STALE_MIN = 64
 class Mempool:
     """`height`: of the newest executed block; a transaction that waits can stand in the next one at the earliest."""
 
-    def __init__(self, *, transactions_max: int = TRANSACTIONS_MAX, bytes_max: int = BYTES_MAX, height: int = 0) -> None:
-        self.height, self.bytes = height, 0
-        self._transactions_max, self._bytes_max = transactions_max, bytes_max
+    def __init__(self, bounds: Bounds = BOUNDS, *, height: int = 0) -> None:
+        self.height, self.bytes, self._bounds = height, 0, bounds
         self._by_id: dict[bytes, Waiting] = {}
         self._queues: dict[bytes, Queue] = {}
         self._arrived = self._parked = self._parked_bytes = 0
@@ -107,7 +104,7 @@ class Mempool:
         replaced = queue.at(waiting.nonce)
         if replaced is not None:
             # Its fee, and its fee a byte: a larger one costs the network more.
-            least = max(_bumped(replaced.fee), -(-_bumped(replaced.fee) * waiting.size // replaced.size))
+            least = max(_bumped(replaced.fee, 1, 1), _bumped(replaced.fee, waiting.size, replaced.size))
             if waiting.fee < least:
                 return Refused(waiting.id, "E-LEDGER-FEE", f"one with this nonce waits; to replace it takes a fee of {least}")
         spent = queue.spent - (replaced.cost if replaced is not None else 0) + waiting.cost
@@ -139,10 +136,11 @@ class Mempool:
         more, bytes_more = 1, newcomer.size
         if replaced is not None:
             more, bytes_more = 0, newcomer.size - replaced.size
-        count = len(self._by_id) + more - self._transactions_max
-        size = self.bytes + bytes_more - self._bytes_max
+        bounds = self._bounds
+        count, size = len(self._by_id) + more - bounds.transactions, self.bytes + bytes_more - bounds.bytes
         if is_parked:
-            count, size = max(count, self._parked + more - PARKED_MAX), max(size, self._parked_bytes + bytes_more - PARKED_MAX_BYTES)
+            count = max(count, self._parked + more - bounds.parked)
+            size = max(size, self._parked_bytes + bytes_more - bounds.parked_bytes)
         return count, size
 
     def _next_lowest(self, looked_at: dict[bytes, Rank], behind: list[tuple[Rank, bytes, int]]) -> tuple[Rank, Waiting] | None:
@@ -247,9 +245,9 @@ def step(mempool: Mempool, event: Event) -> list[Effect]:
     return mempool.offer(event) if isinstance(event, Offered) else mempool.executed(event)
 
 
-def _bumped(fee: int) -> int:
-    """The least fee that takes the place of this one."""
-    return max(fee + 1, -(-fee * BUMP_NUMERATOR // BUMP_DENOMINATOR))
+def _bumped(fee: int, size: int, of_size: int) -> int:
+    """The least fee for `size` bytes that takes the place of this one, which is for `of_size`."""
+    return max(fee + 1, -(-fee * BUMP_NUMERATOR * size // (BUMP_DENOMINATOR * of_size)))
 
 
 def _gives_way(rank: Rank, is_ready: bool, standing: int) -> bool:

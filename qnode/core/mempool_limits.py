@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-# Eight seconds of the 1,000 transactions a second that the chain is made for: beyond, whoever waits may as well be told to come again.
-TRANSACTIONS_MAX = 8_192
-# As many of 3.6 KiB, which is what a hybrid signature makes of a transfer, and a little room for larger ones.
-BYTES_MAX = 32 << 20
+from typing import NamedTuple
+
+__all__ = ["BOUNDS", "Bounds"]
+
+
+class Bounds(NamedTuple):
+    """How much may wait: transactions and their bytes; and of these how many behind a gap in their account's nonces, with their bytes."""
+
+    transactions: int
+    bytes: int
+    parked: int
+    parked_bytes: int
+
+
+BOUNDS = Bounds(
+    # Eight seconds of the 1,000 transactions a second that the chain is made for: beyond, whoever waits may as well be told to come again.
+    transactions=8_192,
+    # As many of 3.6 KiB, which is what a hybrid signature makes of a transfer, and a little room for larger ones.
+    bytes=32 << 20,
+    # What gossip brings out of order within a second. They pay nothing as long as the gap is there, so they may not fill the place of those
+    # who do.
+    parked=1_024,
+    parked_bytes=4 << 20,
+)
 # Of one account, from its next nonce on: somebody who pays a whole office at once; nobody needs more in eight seconds.
 QUEUE_MAX = 64
-# Behind a gap in their account's nonces, in all: what gossip brings out of order within a second. They pay nothing as long as the gap is
-# there, so they may not fill the place of those who do.
-PARKED_MAX, PARKED_MAX_BYTES = 1_024, 4 << 20
 # Whoever takes the place of another, his own or a stranger's, pays a tenth more: from the least fee to all there is, that is done some
 # 250 times, and so often at most a place is verified and passed on for nothing.
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 11, 10
