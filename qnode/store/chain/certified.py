@@ -56,15 +56,18 @@ class Certified:
 
     def _look(self) -> None:
         newest = max((at for at, held in enumerate(self._pending) if self._named.get(held.progress.height) == held.root), default=None)
-        if newest is None:
-            return
-        for _ in range(newest + 1):
-            if self._held is not None:
-                self._held.release()
-            self._held = self._pending.popleft()
-        assert self._held is not None
-        floor = self._held.progress.height
-        self._named = {height: root for height, root in self._named.items() if height >= floor}
+        if newest is not None:
+            for _ in range(newest + 1):
+                if self._held is not None:
+                    self._held.release()
+                self._held = self._pending.popleft()
+            assert self._held is not None
+            floor = self._held.progress.height
+            self._named = {height: root for height, root in self._named.items() if height >= floor}
+        # What headers name rises from block to block: what is below the newest will not be named any more.
+        lowest = max(self._named, default=0)
+        while self._pending and self._pending[0].progress.height < lowest:
+            self._pending.popleft().release()
 
     def view(self) -> StateView | None:
         """The newest certified state."""
