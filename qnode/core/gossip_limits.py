@@ -19,9 +19,9 @@ class TopicLimits(NamedTuple):
 
 KIB = 1024
 TOPIC_LIMITS: dict[Topic, TopicLimits] = {
-    # A hybrid transaction has 3.6 KiB; a deployed contract comes in parts. Each peer may tell of every one of the 1,000 a second that the
+    # A hybrid transaction has 3.6 KiB, the largest that a block may hold 64. Each peer may tell of every one of the 1,000 a second that the
     # chain is made for, and of ten seconds' worth after a gap.
-    Topic.TRANSACTION: TopicLimits(16 * KIB, 2000, 10_000),
+    Topic.TRANSACTION: TopicLimits(64 * KIB, 2000, 10_000),
     # One block a second and its fork; after a gap a few come at once.
     Topic.BLOCK: TopicLimits(128 * KIB, 4, 32),
     # Two signed votes and two proposals.
