@@ -21,6 +21,7 @@ CURSOR_MAX_BYTES = 64
 # The longest name in the state: an expiry's, 8 bytes and another key.
 NAME_MAX_BYTES = 96
 QUERY_MAX_CHARACTERS = 512
+FIELDS_MAX = 8  # twice as many as there are names
 # Whatever is higher is no height; it still fits all that computes with it.
 HEIGHT_MAX = (1 << 53) - 1
 
@@ -68,7 +69,10 @@ def read_query(text: str) -> Query:
     """Errors: `BadRequest`."""
     if len(text) > QUERY_MAX_CHARACTERS:
         raise BadRequest("a query that long is none")
-    given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=8)) if text else {}
+    try:
+        given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX)) if text else {}
+    except ValueError:
+        raise BadRequest("more in the query than there are names for") from None
     unknown = sorted(set(given) - set(Query.__dataclass_fields__))
     if unknown:
         raise BadRequest(f"nothing here is called {unknown[0][:32]!r}; there are limit, after, before, owner")

@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from qnode.api.chain_status import chain_metrics
 from qnode.api.peer_metrics import peer_metrics
 from qnode.api.status import StatusSnapshot
 
@@ -38,7 +39,7 @@ class _SnapshotCollector(Collector):
         yield _gauge("start_time_seconds", "Unix time at which the daemon started", snapshot.started_ms / _MS_PER_S)
         yield _counter("ready_seconds", "How long the node has been ready since it started", snapshot.ready_ms / _MS_PER_S)
         yield _gauge("ready", "1 if a key request would be answered", int(snapshot.ready))
-        yield _gauge("registry_height", "Version of the network file in use", snapshot.height)
+        yield _gauge("registry_height", "Version of the network file in use, or height of the chain", snapshot.height)
         yield _gauge("epoch", "Number of the running epoch", snapshot.epoch)
         condition = GaugeMetricFamily("qnode_condition", "1 for each condition an operator should look at", labels=["code"])
         for code in sorted({c.code for c in snapshot.conditions}):
@@ -47,6 +48,8 @@ class _SnapshotCollector(Collector):
         yield from _supply(snapshot)
         yield from _requests(snapshot)
         yield from peer_metrics(snapshot.network)
+        if snapshot.ledger is not None:
+            yield from chain_metrics(snapshot.ledger, snapshot.now_ms)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

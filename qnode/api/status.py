@@ -10,6 +10,7 @@ from itertools import accumulate
 import msgspec
 from msgspec import Struct
 
+from qnode.api.chain_status import ChainStatus, chain_lines
 from qnode.api.peers import OFF, GossipCounts, PeersPage, PeersStatus, reach_text, shown
 from qnode.api.spans import span_text
 from qustream.errors import CODES
@@ -108,7 +109,7 @@ class DurationStatus(Struct, frozen=True):
 
 class StatusSnapshot(Struct, frozen=True):
     """Everything. `ready`: a key request would be answered; else the conditions that stop it say why. `ready_ms`: how long it has
-    been ready, all told."""
+    been ready, all told. `ledger`: the chain, where the network is a chain's."""
 
     version: str
     node: str
@@ -130,6 +131,7 @@ class StatusSnapshot(Struct, frozen=True):
     refused: dict[str, int]
     durations: DurationStatus
     network: PeersStatus
+    ledger: ChainStatus | None = None
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -149,7 +151,8 @@ def status_line(snapshot: StatusSnapshot) -> str:
     state = "ready" if snapshot.ready else "; ".join(f"{c.code} {c.detail}" for c in snapshot.conditions if c.stops)
     ways = snapshot.network.ways()
     links = f"links {ways['out']} out, {ways['in']} in" if snapshot.network.enabled else "peers = false"
-    return f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held; {links}"
+    height = f"; height {snapshot.ledger.final}" if snapshot.ledger is not None else ""
+    return f"{state}; pool {snapshot.pool.units}/{snapshot.pool.capacity}, {snapshot.held.blocks} blocks held; {links}{height}"
 
 
 def status_text(snapshot: StatusSnapshot) -> str:
@@ -159,7 +162,7 @@ def status_text(snapshot: StatusSnapshot) -> str:
     lines = [
         f"node        {snapshot.node} ({snapshot.node_class})",
         f"addresses   {', '.join(snapshot.addresses)}",
-        f"network     {snapshot.chain}, version {snapshot.height} of the network file, epoch {snapshot.epoch}",
+        f"network     {snapshot.chain}, {_view_text(snapshot)}, epoch {snapshot.epoch}",
         f"version     {snapshot.version}, up {span_text(up_ms)}, ready for {span_text(snapshot.ready_ms)} of it",
         f"state       {'ready' if snapshot.ready else 'NOT READY'}",
         f"randomness  {pool.units} of {pool.capacity} units in memory, {pool.taken} used, {pool.expired} thrown away unused",
@@ -171,6 +174,8 @@ def status_text(snapshot: StatusSnapshot) -> str:
         f"links       {_links(snapshot)}",
         f"gossip      {_gossip(snapshot.network.gossip)}",
     ]
+    if snapshot.ledger is not None:
+        lines += chain_lines(snapshot.ledger, snapshot.now_ms)
     for link in snapshot.links:
         why = f": {link.code} {link.reason}".rstrip() if link.code else ""
         since = span_text(snapshot.now_ms - link.since_ms)
@@ -178,6 +183,10 @@ def status_text(snapshot: StatusSnapshot) -> str:
     for found in snapshot.conditions:
         lines.append(f"{'STOPPED BY' if found.stops else 'condition '}  {found.code}: {found.detail}. Remedy: {found.remedy}.")
     return "\n".join(lines)
+
+
+def _view_text(snapshot: StatusSnapshot) -> str:
+    return f"version {snapshot.height} of the network file" if snapshot.ledger is None else f"block {snapshot.height} of its chain"
 
 
 def _links(snapshot: StatusSnapshot) -> str:

@@ -43,7 +43,7 @@ from qustream.wire.transactions import (
     transaction_id,
 )
 
-__all__ = ["EXPIRES_BLOCKS", "Signed", "Terms", "Wallet", "WalletConfig", "gas", "load_config"]
+__all__ = ["EXPIRES_BLOCKS", "SIGNATURES", "Signed", "Terms", "Wallet", "WalletConfig", "gas", "load_config"]
 
 KEYSTORE = "account.keystore"
 CONFIG_FILE = "wallet.toml"
@@ -58,7 +58,7 @@ chain = {chain}    # what is signed here is good on this chain alone
 node = {node}      # a node's address, which is asked for balances and given transactions
 """
 # Signatures in an action beyond the sender's: each is one unit of gas, and the action itself is one.
-_SIGNATURES: dict[type, int] = {
+SIGNATURES: dict[type, int] = {
     Activate: 1, RegisterValidator: 2, RegisterUser: 2, AddDevice: 1, RevokeDevice: 1, MergeUsers: 2, DoubleSign: 2,
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ class Signed:
 
 def gas(action: AnyAction) -> int:
     """What an action costs besides its bytes."""
-    return 1 + _SIGNATURES.get(type(action), 0)
+    return 1 + SIGNATURES.get(type(action), 0)
 
 
 class Wallet:

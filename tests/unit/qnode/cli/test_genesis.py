@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click.testing
 import pytest
-from support.ledger_world import genesis, key, licence_id, reveals, vote_key
+from support.ledger_world import genesis, hash_chain, key, licence_id, vote_key
 
 from qnode.cli import cli
 from qnode.cli.genesis_file import genesis_of, read_description, read_genesis
@@ -79,7 +79,7 @@ def refusal(*arguments: object) -> str:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "node0.pub").write_text(PUBLIC[0] + "\n")
     vote = base64.b64encode(vote_key(0)[1]).decode()
-    (tmp_path / "node0.vote").write_text(f'vote_key = "{vote}"\nanchor = "{reveals(0)[0].hex()}"\nlinks = 2000\n')
+    (tmp_path / "node0.vote").write_text(f'vote_key = "{vote}"\nanchor = "{hash_chain(0, 2000).anchor.hex()}"\nlinks = 2000\n')
     (tmp_path / "chain.toml").write_text(TOP + VOTER + REST)
     return tmp_path
 
@@ -94,7 +94,7 @@ def test_a_description_becomes_the_document(folder: Path) -> None:
     assert first.node is not None
     assert first.node.vote is not None
     assert (first.node.key, first.node.payee, first.node.staked) == (key("node", 0).public, account_id(key("owner", 0).id), True)
-    assert (first.node.vote.vote_key, first.node.vote.anchor) == (vote_key(0)[1], reveals(0)[0])
+    assert (first.node.vote.vote_key, first.node.vote.anchor) == (vote_key(0)[1], hash_chain(0, 2000).anchor)
     assert (first.node.vote.links, first.node.vote.commission_bp, first.site) == (2000, 250, "here")
     assert (second.node, second.price) == (None, 7500 * 10**9)
     assert third.node is not None

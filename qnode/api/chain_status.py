@@ -1,0 +1,135 @@
+"""What a node that keeps the chain says of it: how far it is, what consensus does, what waits. Rendered as JSON, text and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from qnode.api.spans import span_text
+
+__all__ = ["AccusationStatus", "ChainStatus", "MempoolStatus", "VotingStatus", "chain_lines", "chain_metrics"]
+
+_MS_PER_S = 1000  # a second, for metrics in base units
+# Accusations on one screen; the others are in the JSON.
+ACCUSATIONS_SHOWN_MAX = 4
+
+
+class VotingStatus(Struct, frozen=True):
+    """This validator. `seat`: its number in the rotation, −1 without one; `silent`: why it does not vote, empty if it does; `missed` of the
+    last `led` views that it led; `suspended`: it leads nothing for now."""
+
+    seat: int
+    silent: str
+    signed: int
+    missed: int
+    led: int
+    suspended: bool
+
+
+class MempoolStatus(Struct, frozen=True):
+    """Transactions that wait; what became of others, by code or reason."""
+
+    transactions: int
+    bytes: int
+    refused: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+
+class AccusationStatus(Struct, frozen=True):
+    """A validator that has signed twice. `state`: `sent`, `known`, or why the proof was not sent from here."""
+
+    licence: str
+    rotation: int
+    view: int
+    state: str
+
+
+class ChainStatus(Struct, frozen=True):
+    """The chain here. `final`, `executed`: heights; `final_ms`: the time of the last final block; `view`: 0 for a node that does not vote;
+    `views`, `skipped`: of this rotation, as executed; `voting`: None without a vote key."""
+
+    final: int
+    final_ms: int
+    executed: int
+    epoch: int
+    rotation: int
+    view: int
+    validators: int
+    views: int
+    skipped: int
+    voting: VotingStatus | None
+    mempool: MempoolStatus
+    transactions: int
+    verified: int
+    accusations: tuple[AccusationStatus, ...]
+    store_bytes: int
+
+
+def chain_lines(status: ChainStatus, now_ms: int) -> list[str]:
+    """For people, one screen's part."""
+    behind = f", executed to {status.executed}" if status.executed != status.final else ""
+    lines = [
+        f"chain       height {status.final}, {span_text(max(0, now_ms - status.final_ms))} old{behind}; "
+        f"rotation {status.rotation} of {status.validators} validators, {status.skipped} of {status.views} views skipped",
+        f"waiting     {status.mempool.transactions} transactions, {status.mempool.bytes >> 10} KiB; {status.transactions} executed "
+        "since the start",
+    ]
+    voting = status.voting
+    if voting is not None:
+        lines.append(f"validator   {_voting_text(voting, status)}")
+    for found in status.accusations[:ACCUSATIONS_SHOWN_MAX]:
+        lines.append(f"accused     licence {found.licence}: signed twice in view {found.view} of rotation {found.rotation}; {found.state}")
+    return lines
+
+
+def _voting_text(voting: VotingStatus, status: ChainStatus) -> str:
+    if voting.seat < 0:
+        return "no seat in this rotation"
+    if voting.silent:
+        return f"seat {voting.seat}, does not vote in this rotation: {voting.silent}"
+    suspended = ", leads nothing for now" if voting.suspended else ""
+    return f"seat {voting.seat}, view {status.view}; {voting.signed} signatures; missed {voting.missed} of {voting.led} views{suspended}"
+
+
+def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:
+    """All families about the chain."""
+    yield _gauge("chain_final_height", "Height of the last final block", status.final)
+    yield _gauge("chain_executed_height", "Height of the last executed block", status.executed)
+    yield _gauge("chain_final_age_seconds", "Age of the last final block", max(0, now_ms - status.final_ms) / _MS_PER_S)
+    yield _gauge("chain_rotation", "Number of the running rotation", status.rotation)
+    yield _gauge("chain_validators", "Validators of the running rotation", status.validators)
+    yield _gauge("chain_view", "Current view of consensus, 0 where it does not run", status.view)
+    yield _gauge("chain_rotation_views", "Views of the running rotation that were counted", status.views)
+    yield _gauge("chain_rotation_skipped_views", "Of these, views without a block", status.skipped)
+    yield _gauge("chain_store_bytes", "Bytes of the chain's database in use", status.store_bytes)
+    yield _counter("chain_transactions", "Transactions executed since the start", status.transactions)
+    yield _counter("chain_verified_signatures", "Jobs of signature checks since the start", status.verified)
+    yield _gauge("chain_accusations", "Validators known to have signed twice", len(status.accusations))
+    yield _gauge("mempool_transactions", "Transactions that wait for a block", status.mempool.transactions)
+    yield _gauge("mempool_bytes", "Their bytes", status.mempool.bytes)
+    yield _labelled("mempool_refused", "Transactions refused, by code", "code", status.mempool.refused)
+    yield _labelled("mempool_dropped", "Transactions that wait no longer, by reason", "reason", status.mempool.dropped)
+    if (voting := status.voting) is not None:
+        yield _gauge("validator_seated", "1 with a seat in the running rotation", int(voting.seat >= 0))
+        yield _gauge("validator_silent", "1 if it has a seat and does not vote", int(bool(voting.silent)))
+        yield _counter("validator_signatures", "What it has signed since the start", voting.signed)
+        yield _gauge("validator_missed_views", "Views without its block, of the last that it led", voting.missed)
+        yield _gauge("validator_suspended", "1 while it leads nothing", int(voting.suspended))
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"qnode_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"qnode_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"qnode_{name}", text, labels=[label])
+    for value, count in sorted(values.items()):
+        family.add_metric([value], count)
+    return family
