@@ -19,6 +19,7 @@ from msgspec import inspect
 from qustream.errors import CODES
 from qustream.model.base import Noun
 from qustream.wire.codec import Message
+from qustream.wire.transactions import Action
 
 SPEC = Path(__file__).resolve().parent.parent / "proto/spec"
 # Where the kinds are that travel between parties, in the order of the table.
@@ -31,6 +32,7 @@ MESSAGE_MODULES = (
     "wire.peers",
     "wire.bulk",
     "wire.consensus",
+    "wire.transactions",
     "wire.mempool",
     "wire.sync",
     "wire.light",
@@ -44,6 +46,9 @@ NOUN_MODULES = (
     "wire.gossip",
     "wire.peers",
     "wire.consensus",
+    "wire.transactions",
+    "model.state",
+    "model.genesis",
     "rules.radix",
     "wire.light",
     "identity.enrolment",
@@ -60,7 +65,7 @@ def kinds(modules: tuple[str, ...], *, tagged: bool) -> Iterator[type[Noun]]:
 
 
 def is_noun(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Noun) and value not in (Noun, Message)
+    return isinstance(value, type) and issubclass(value, Noun) and value not in (Noun, Message, Action)
 
 
 def number(value: int | None) -> str:
@@ -86,6 +91,8 @@ def shape(kind: inspect.Type) -> str:
             return f"*{cls.__name__}*"
         case inspect.EnumType(cls=cls):
             return " or ".join(f"{member.value} ({member.name.lower().replace('_', ' ')})" for member in cls)
+        case inspect.UnionType(types=types) if all(isinstance(each, inspect.StructType) and issubclass(each.cls, Action) for each in types):
+            return "an action"
         case inspect.UnionType(types=types):
             return " or ".join("nil" if isinstance(each, inspect.NoneType) else shape(each) for each in types)
     raise TypeError(f"no words for {kind}")
@@ -143,7 +150,14 @@ def messages() -> str:
 
 
 def nouns() -> str:
-    return table(["noun", "fields", "bytes at most"], [row(kind) for kind in kinds(NOUN_MODULES, tagged=False)])
+    rows = [row(kind) for kind in kinds(NOUN_MODULES, tagged=False) if not issubclass(kind, Action)]
+    return table(["noun", "fields", "bytes at most"], rows)
+
+
+def actions() -> str:
+    found = [kind for kind in kinds(("wire.transactions",), tagged=False) if issubclass(kind, Action)]
+    rows = [[str(struct_of(kind).tag), *row(kind)] for kind in found]
+    return table(["number", "action", "fields after the number", "bytes at most"], rows)
 
 
 def errors() -> str:
@@ -151,7 +165,10 @@ def errors() -> str:
     return table(["code", "family", "meaning", "remedy"], rows)
 
 
-TABLES: dict[str, dict[str, Any]] = {"errors.md": {"codes": errors}, "encoding.md": {"messages": messages, "nouns": nouns}}
+TABLES: dict[str, dict[str, Any]] = {
+    "errors.md": {"codes": errors},
+    "encoding.md": {"messages": messages, "nouns": nouns, "actions": actions},
+}
 
 
 def rewritten(text: str, tables: dict[str, Any]) -> str:

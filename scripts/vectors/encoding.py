@@ -54,6 +54,40 @@ CHAIN_HEADER = ["qustream-test", *PLACE, fill(0x94, 32), fill(0x95, 32), 2, fill
 CERTIFICATE = [92, 3, 7, 4, fill(0x90, 32), fill(0xE0, 1), [VOTE_SIGNATURE] * 3]
 LISTED_NODE = [fill(0x02, 32), 2, "operator", fill(0x0F, 16), ["127.1.0.1:7400"], 4]
 ALERT = ["E-DEVICE-UNKNOWN", fill(0xD1, 32), 1_700_000_000_000, 3]
+LICENCE, PERSON, MOMENT = fill(0x4C, 16), fill(0xAC, 20), 1_700_000_000_000
+BODY = ["qustream-test", PERSON, 7, 40_000, 6_439_000]
+SKIP = ["qustream-test", 3, 7, 3, fill(0x00, 32)]
+FINAL = ["qustream-test", 3, 7, 4, fill(0x90, 32)]
+CHANGE = [KEY, fill(0xD1, 32), 3, SIGNATURE]
+# Number, name, what follows the number.
+ACTIONS: list[tuple[int, str, list[Value]]] = [
+    (1, "Transfer", [PERSON, 1]), (1, "Transfer", [PERSON, U63]),
+    (2, "Activate", [LICENCE, KEY, PERSON, ["127.1.0.1:7400", "[::1]:7400"], SIGNATURE]),
+    (3, "Retire", [LICENCE]), (4, "UpdateNode", [LICENCE, []]), (4, "UpdateNode", [LICENCE, ["127.1.0.1:7400"]]),
+    (5, "ListLicence", [LICENCE, 500 * 10**12]), (6, "UnlistLicence", [LICENCE]), (7, "BuyLicence", [LICENCE, 500 * 10**12]),
+    (8, "Stake", [LICENCE]), (9, "Unstake", [LICENCE]), (10, "TopUp", [LICENCE, 20_000 * 10**9]),
+    (11, "RegisterValidator", [LICENCE, KEY, fill(0x92, 1_312), fill(0x97, 32), 1 << 20, 1_000, SIGNATURE, VOTE_SIGNATURE]),
+    (12, "EditValidator", [LICENCE, 10_000, fill(0x00, 32), 0]), (13, "ExitValidator", [LICENCE]),
+    (14, "Delegate", [LICENCE, 10**10]), (15, "Undelegate", [LICENCE, U63]),
+    (16, "BuyGrant", [fill(0x0C, 32), fill(0x6B, 32), 1 << 20, 256, 3_600_000, None, U63]),
+    (16, "BuyGrant", [fill(0x0C, 32), fill(0x6B, 32), 1, 1, 3_600_000, LICENCE, 10**7]),
+    (17, "RollOver", [fill(0x6A, 32), fill(0x6B, 32), 70_000, 2, 10**12]),
+    (18, "RegisterUser", [KEY, SIGNED, [], SIGNATURE]), (18, "RegisterUser", [KEY, SIGNED, [fill(0xD1, 32)] * 17, SIGNATURE]),
+    (19, "AddDevice", CHANGE), (20, "RevokeDevice", CHANGE), (21, "MergeUsers", [KEY, KEY, SIGNATURE, SIGNATURE]),
+    (22, "DoubleSign", [fill(0x92, 1_312), SKIP, VOTE_SIGNATURE, FINAL, VOTE_SIGNATURE]),
+    (23, "Unsuspend", [LICENCE]), (24, "Claim", [LICENCE]),
+]  # fmt: skip
+QST = 10**9
+# In the order of the noun: times, sizes, fees, stake and what can be done to it, prices, parts.
+PARAMETERS = [
+    259_200_000, 3_600_000, 1_000, 5_000, 500, 100, 4 << 20, 1_000, 1_000_000, 200_000 * QST, 2_592_000_000, 2_419_200_000,
+    1_814_400_000, 259_200_000, 2_592_000_000, 1_814_400_000, 100, 10 * QST, 1_000, 1_209_600_000, 3_600_000, QST // 100, QST // 1000,
+    5_000, 604_800_000, 6_000, 3_000,
+]  # fmt: skip
+SEAT = [LICENCE, fill(0x90, 32), 200_000 * QST, True]
+GENESIS_VOTE = [fill(0x92, 1_312), fill(0x97, 32), 1 << 20, 1_000]
+GENESIS_NODE = [KEY, PERSON, ["127.1.0.1:7400"], True, GENESIS_VOTE]
+IDLE_LICENCE = [fill(0x4D, 16), 2, PERSON, "", 500 * QST, None]
 
 # (kind, tag or none, fields)
 KINDS: list[tuple[str, int | None, list[Value]]] = [
@@ -150,6 +184,56 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     *[("NodesListed", 120, [nodes]) for nodes in ([], [LISTED_NODE])],
     ("GrantsAsk", 121, [fill(0x0C, 32)]),
     ("GrantsListed", 122, [[fill(0x6A, 32)]]),
+    ("Transaction", 100, [fill(0xB0, 120), KEY, SIGNATURE]),
+    ("Transaction", 100, [fill(0xB0, 0), None, SIGNATURE]),
+    *[(name, number, fields) for number, name, fields in ACTIONS],
+    *[("Body", None, [*BODY, [number, *fields]]) for number, _, fields in ACTIONS],
+    ("ActivateStatement", None, ["qustream-test", LICENCE, PERSON, PERSON, 7]),
+    ("ValidatorStatement", None, ["qustream-test", LICENCE, PERSON, fill(0x92, 1_312), fill(0x97, 32), 1 << 20, 7]),
+    ("UserStatement", None, ["qustream-test", fill(0x0C, 32), SIGNED, [fill(0xD1, 32)]]),
+    *[("DeviceStatement", None, ["qustream-test", fill(0x0C, 32), fill(0xD1, 32), 3, revoked]) for revoked in (False, True)],
+    ("MergeStatement", None, ["qustream-test", fill(0x0C, 32), fill(0x0D, 32)]),
+    ("Parameters", None, PARAMETERS),
+    ("Progress", None, [40, fill(0x90, 32), MOMENT, 3, 7, 12, fill(0xF0, 32), False]),
+    ("Totals", None, [10**18, 5, 10**17, 10**15, 0, U63]),
+    *[("PoolEntry", None, [amount]) for amount in (0, U63)],
+    ("Account", None, [7, 10**15]),
+    ("Licence", None, [2, PERSON, "", 2, fill(0x0A, 32), PERSON, 4, 200_000 * QST, MOMENT, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("Licence", None, [1, PERSON, "site one", 3, None, PERSON, 0, 0, 0, MOMENT, 7, MOMENT, MOMENT, 0, 65_535, 255, MOMENT]),
+    ("NodeEntry", None, [LICENCE, KEY, ["127.1.0.1:7400"]]),
+    (
+        "Validator",
+        None,
+        [fill(0x90, 32), fill(0x97, 32), U32, 10_000, 5, 6, fill(0x01, 16), fill(0x02, 16), 7, MOMENT, 0, 1023, 10, MOMENT, 3],
+    ),
+    ("VoteKeyEntry", None, [LICENCE, fill(0x92, 1_312)]),
+    ("Delegation", None, [10**10, fill(0x01, 16), 5]),
+    ("UnbondBatch", None, [10**10, 10**10, MOMENT]),
+    ("UnbondEntry", None, [10**10]),
+    ("Grants", None, []),
+    *[("UserEntry", None, [fill(0xB1, 9_000), 3, alias, alias is None]) for alias in (None, fill(0x0D, 32))],
+    ("Incident", None, [1, LICENCE, 3, 7, MOMENT, 20_000 * QST, PERSON, MOMENT, True]),
+    ("EpochEntry", None, [40, MOMENT, fill(0xF0, 32)]),
+    ("Seat", None, SEAT),
+    ("RotationEntry", None, [[SEAT, SEAT], fill(0xF1, 32), 40, fill(0x90, 32), MOMENT, 3_600, 7]),
+    ("GenesisAccount", None, [PERSON, U63]),
+    ("GenesisVote", None, GENESIS_VOTE),
+    ("GenesisNode", None, GENESIS_NODE),
+    ("GenesisNode", None, [KEY, PERSON, [], False, None]),
+    ("GenesisLicence", None, IDLE_LICENCE),
+    (
+        "Genesis",
+        None,
+        [
+            "qustream-test",
+            MOMENT,
+            fill(0xF2, 32),
+            PARAMETERS,
+            [[PERSON, 10**15]],
+            [[LICENCE, 1, PERSON, "site one", 0, GENESIS_NODE], IDLE_LICENCE],
+            [[KEY, "first light", False, True, []]],
+        ],
+    ),
     ("FeedOpen", 40, [fill(0x0A, 32), 8]),
     *[("FeedCredit", 41, [units]) for units in (1, 4096)],
     ("FeedHealth", 42, ["live", "", "1024 samples passed"]),
@@ -244,6 +328,19 @@ REFUSALS: list[tuple[str, str, bytes, str]] = [
     ("deep nesting in a field too many", "Ping", b"\x93\x02\x05" + b"\x91" * 4000, MALFORMED),
     ("a tag in front of a noun", "LeafProof", b"\x94\x01\x00\x00\x90", MALFORMED),
     ("the last field left out where it would be nil", "DeviceDescriptor", msgpack.packb(SAYS), NONCANONICAL),
+    ("an action that is no action's number", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [25, bytes(16)]]), MALFORMED),
+    ("an action of another number's fields", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [1, bytes(16)]]), MALFORMED),
+    ("an action without its number", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [bytes(16)]]), MALFORMED),
+    (
+        "an action's number in a longer form",
+        "Body",
+        msgpack.packb(["c", bytes(20), 0, 0, 0]).replace(b"\x95", b"\x96") + b"\x92\xcc\x08\xc4\x10" + bytes(16),
+        NONCANONICAL,
+    ),
+    ("a transfer of nothing", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [1, bytes(20), 0]]), MALFORMED),
+    ("a transfer of 64 bits", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [1, bytes(20), 1 << 63]]), MALFORMED),
+    ("a transfer of less than nothing", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [1, bytes(20), -1]]), MALFORMED),
+    ("an account of 21 bytes", "Body", msgpack.packb(["c", bytes(20), 0, 0, 0, [1, bytes(21), 1]]), MALFORMED),
     ("more bytes than the place allows", "Hello", bytes(16_385), OVERSIZE),
 ]
 
@@ -268,7 +365,8 @@ def refused(why: str, kind: str, data: bytes, code: str) -> dict[str, Value]:
 def main() -> int:
     about = (
         "Encoding (proto/spec/encoding.md), made with another MessagePack library than the protocol library's. `fields` follow the tables; "
-        "{fill, bytes} stands for that many equal bytes; `tag` null: a noun. Encodings above 512 bytes are given by length and SHA-256. "
+        "{fill, bytes} stands for that many equal bytes; `tag` null: a noun; an action's number stands there, too. Encodings above 512 "
+        "bytes are given by length and SHA-256. "
         "`refusals`: bytes to decode as `kind` and the code; `then_fill` repeated `then_bytes` times follows `hex`."
     )
     vectors = [described(*kind) for kind in KINDS]

@@ -61,6 +61,7 @@ from qustream.wire.gossip import GossipMessage
 from qustream.wire.hello import Role
 from qustream.wire.keys import KeysAnswer, RequestBody
 from qustream.wire.rpc import Refusal, RpcMessage, refusal_error
+from qustream.wire.transactions import Action, AnyAction
 
 MODULES = (
     "model.base",
@@ -75,6 +76,10 @@ MODULES = (
     "wire.peers",
     "wire.bulk",
     "wire.consensus",
+    "wire.transactions",
+    "model.state",
+    "model.genesis",
+    "model.receipt",
     "wire.mempool",
     "wire.sync",
     "wire.light",
@@ -92,7 +97,7 @@ def kinds() -> list[type[Noun]]:
     for name in MODULES:
         module = importlib.import_module(f"qustream.{name}")
         own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__]
-        found += [value for value in own if issubclass(value, Noun) and value not in (Noun, Message)]
+        found += [value for value in own if issubclass(value, Noun) and value not in (Noun, Message, Action)]
     return found
 
 
@@ -211,6 +216,7 @@ def test_every_kind_comes_back_and_bends_to_nothing_else(kind, data):
 
 UNIONS = {
     "rpc": RpcMessage, "feed": FeedMessage, "requests": RequestBody, "answers": KeysAnswer, "gossip": GossipMessage,
+    "actions": AnyAction,
 }  # fmt: skip
 
 

@@ -13,14 +13,15 @@ import pytest
 
 from qustream.errors import QuStreamError
 from qustream.identity import enrolment
-from qustream.model import base, entropy, keys, network
+from qustream.model import base, entropy, genesis, keys, network, state
 from qustream.model.base import Noun
 from qustream.rules import radix
-from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, sync
+from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, sync, transactions
 from qustream.wire import keys as wire_keys
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.hello import HELLO_MAX_BYTES
 from qustream.wire.rpc import BODY_MAX_BYTES
+from qustream.wire.transactions import Action, AnyAction
 
 VECTORS = json.loads((Path(__file__).parents[2] / "proto/vectors/encoding.json").read_text())
 MODULES = (
@@ -36,6 +37,9 @@ MODULES = (
     peers,
     bulk,
     consensus,
+    transactions,
+    state,
+    genesis,
     mempool,
     sync,
     light,
@@ -46,7 +50,7 @@ KINDS = {
     name: value
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, Noun) and value.__module__ == module.__name__ and value is not Noun
+    if isinstance(value, type) and issubclass(value, Noun) and value.__module__ == module.__name__ and value not in (Noun, Action)
 }
 
 
@@ -106,16 +110,17 @@ def test_every_kind_has_a_vector():
 
 def test_tags_are_unique_and_those_of_the_vectors():
     tags = {name: msgspec.inspect.type_info(kind).tag for name, kind in KINDS.items() if kind is not Message}
-    assert all((tag is not None) is issubclass(KINDS[name], Message) for name, tag in tags.items())
-    given = [tag for tag in tags.values() if tag is not None]
-    assert len(given) == len(set(given))
+    assert all((tag is not None) is issubclass(KINDS[name], (Message, Action)) for name, tag in tags.items())
+    for numbered in (Message, Action):  # two ranges: an action is never where a message is
+        given = [tag for name, tag in tags.items() if issubclass(KINDS[name], numbered)]
+        assert len(given) == len(set(given))
     assert {(vector["kind"], vector["tag"]) for vector in VECTORS["kinds"]} == set(tags.items())
 
 
 def test_a_union_tells_messages_apart_by_their_tags():
     unions = (
         rpc.RpcMessage, feed.FeedMessage, gossip.GossipMessage, peers.PeerAsk, bulk.BulkServed, bulk.BulkMessage,
-        wire_keys.RequestBody, wire_keys.KeysAnswer,
+        wire_keys.RequestBody, wire_keys.KeysAnswer, AnyAction,
     )  # fmt: skip
     for union in unions:
         names = {kind.__name__ for kind in union.__args__}
