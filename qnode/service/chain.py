@@ -123,19 +123,20 @@ class Chain:
 
     # -- what is new ------------------------------------------------------------------------------------------------------
 
-    async def finalise(self, blocks: Sequence[Final], certificate: Certificate) -> None:
+    async def finalise(self, blocks: Sequence[Final], certificate: Certificate, tail: Sequence[ChainHeader] = ()) -> None:
         """These are final, in order, as the certificate says of the last of them or one behind; those known already are left out. Returns
-        when they are on the disk."""
+        when they are on the disk. `tail`: the headers from the last of them to the certificate's block, if the store has not their
+        proposals."""
         async with self._finalising:
             new = [block for block in blocks if block.header.height > self.store.final.height]
             if new:
-                await self._insist(partial(self._put_final, new, certificate))
+                await self._insist(partial(self._put_final, new, certificate, tail))
                 self._final_news.set()
                 self._final_news = trio.Event()
 
-    async def _put_final(self, blocks: Sequence[Final], certificate: Certificate) -> None:
+    async def _put_final(self, blocks: Sequence[Final], certificate: Certificate, tail: Sequence[ChainHeader]) -> None:
         with trio.CancelScope(shield=True):  # cut short, it would be on the disk without anybody having been told
-            await settled(self.store.finalise(blocks, certificate))
+            await settled(self.store.finalise(blocks, certificate, tail))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Execute what is final until cancelled. It has started when all that was final before is executed, if nothing is in the way."""

@@ -144,15 +144,16 @@ class ChainStore:
         """Done when all that was handed in before is on the disk."""
         return self._writer.submit(lambda txn: None)
 
-    def finalise(self, blocks: Sequence[Final], certificate: Certificate) -> Future[None]:
+    def finalise(self, blocks: Sequence[Final], certificate: Certificate, tail: Sequence[ChainHeader] = ()) -> Future[None]:
         """`certificate` makes the last of `blocks` final, and so all of them; they are of one rotation, and the first follows the last
-        final one (those that are final already may stand before it). Errors of the future also: `ValueError` otherwise."""
+        final one (those that are final already may stand before it). `tail`: what stands between the last of them and the certificate's
+        block, if the proposals of that are not here. Errors of the future also: `ValueError` otherwise."""
 
         def decide(txn: Any) -> tuple[Head, list[ChainHeader]]:
             before = self._head
             head = self._blocks.finalise(txn, before, blocks)
             if head.height > before.height:
-                self._votes.finalised(txn, head.height, certificate, head.digest)
+                self._votes.finalised(txn, head.height, certificate, head.digest, tail)
             return head, [block.header for block in blocks if block.header.height > before.height]
 
         def after(outcome: tuple[Head, list[ChainHeader]]) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -70,8 +71,9 @@ class Votes:
             key = _key(message.rotation, message.view, message.kind, digest)
             txn.put(key, summed(key, encode(message)), db=self._tables.votes, overwrite=False)
 
-    def finalised(self, txn: Any, height: int, certificate: Certificate, boundary: bytes) -> None:
-        """`certificate` makes the block of `height` final; `boundary`: that block's digest, to find what stands between."""
+    def finalised(self, txn: Any, height: int, certificate: Certificate, boundary: bytes, tail: Sequence[ChainHeader]) -> None:
+        """`certificate` makes the block of `height` final; `boundary`: that block's digest, to find what stands between; `tail`: that, as
+        somebody told who had it."""
         self.keep(txn, certificate, certificate.digest)
         before = self.newest(txn)
         after = Newest(height, certificate.rotation, certificate.view, certificate.digest)
@@ -82,7 +84,7 @@ class Votes:
             txn.put(key, summed(key, encode(certificate)), db=self._tables.finals)
         txn.put(NEWEST, summed(NEWEST, encode(after)), db=self._tables.meta)
         if certificate.digest != boundary:  # it ends the rotation, and one of its descendants says so
-            self._put_end(txn, End(height, certificate, self._tail(txn, certificate.digest, boundary)))
+            self._put_end(txn, End(height, certificate, self._tail(txn, certificate.digest, boundary) or tuple(tail)))
         self._prune(txn, after)
 
     def _end(self, txn: Any, newest: Newest) -> None:

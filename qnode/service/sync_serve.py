@@ -1,0 +1,150 @@
+"""The chain for those who are behind: final blocks with what proves them, and their transactions (`proto/spec/sync.md`, §2).
+
+Whoever asks for blocks that are not there yet waits here, within bounds; everything else is read from the disk, in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import trio
+
+from qnode.net.answers import Quota
+from qnode.net.session import Session
+from qnode.service.chain import Chain
+from qnode.store.chain import ChainStore
+from qustream.errors import fault
+from qustream.wire.codec import decode, encode
+from qustream.wire.consensus import Certificate, ChainHeader, header_digest
+from qustream.wire.sync import SYNC_ANSWER_MAX_BYTES, SYNC_ASK_MAX_BYTES, BlocksAnswer, BlocksAsk, BodyAnswer, BodyAsk, SyncAsk
+
+__all__ = ["SYNC_TAGS", "SyncAnswers"]
+
+SYNC_TAGS = range(103, 107)
+# At one block a second a follower asks sixty times a minute; one that catches up gets 64 blocks each time.
+BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
+# Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.
+WAITS_PEER_MAX, WAITS_MAX = 2, 512
+# An answer leaves so long before its asker gives up.
+WAY_MS = 2_000
+# Of an answer, what is neither ids nor transactions: lengths and tags of all lists.
+HEAD_BYTES = 64
+# A list's head, and each id's.
+LIST_BYTES, ID_BYTES = 5, 34
+# A transaction's own length, beside its bytes.
+ITEM_BYTES = 5
+
+
+class SyncAnswers:
+    """One node's. `close` it when the node stops: whoever waits is answered."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain, self._store = chain, chain.store
+        self._blocks, self._bodies = Quota(BLOCKS_MAX, SPAN_MS), Quota(BODIES_MAX, SPAN_MS)
+        self._waiting: Counter[bytes] = Counter()
+        self._scopes: set[trio.CancelScope] = set()
+        self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for a block."""
+        return len(self._scopes)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._is_closed = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
+        """Errors: the refusal."""
+        ask = decode(body, SyncAsk, max_bytes=SYNC_ASK_MAX_BYTES)
+        if isinstance(ask, BodyAsk):
+            self._bodies.spend(session.peer)
+            return encode(await trio.to_thread.run_sync(_body, self._store, ask))
+        self._blocks.spend(session.peer)
+        await self._wait(session.peer, ask, deadline_ms)
+        if not ask.most:
+            return encode(BlocksAnswer(self._store.final.height, (), (), None))
+        return encode(await trio.to_thread.run_sync(_blocks, self._store, ask))
+
+    async def _wait(self, peer: bytes, ask: BlocksAsk, deadline_ms: int) -> None:
+        if self._store.final.height > ask.above or not ask.wait_ms or self._is_closed:
+            return
+        if self._waiting[peer] >= WAITS_PEER_MAX or len(self._scopes) >= WAITS_MAX:
+            raise fault("E-PEER-LIMIT", "too many questions wait for a block", retry_after_ms=WAY_MS)
+        wait_ms = min(ask.wait_ms, max(0, deadline_ms - WAY_MS))
+        self._waiting[peer] += 1
+        try:
+            with trio.move_on_after(wait_ms / 1000) as scope:
+                self._scopes.add(scope)
+                await self._chain.wait_final_above(ask.above)
+        finally:
+            self._scopes.discard(scope)
+            self._waiting[peer] -= 1
+            if not self._waiting[peer]:
+                del self._waiting[peer]
+
+
+def _blocks(store: ChainStore, ask: BlocksAsk) -> BlocksAnswer:
+    """The blocks above, up to the first that a finalisation is at hand for."""
+    nothing = BlocksAnswer(store.final.height, (), (), None)
+    found, first = store.finalisation_at(ask.above + 1), store.header_at(ask.above + 1)
+    if found is None or first is None:
+        return nothing
+    height, certificate = found
+    headers: list[ChainHeader] = []
+    ids: list[tuple[bytes, ...]] = []
+    for number in range(ask.above + 1, min(height, ask.above + ask.most) + 1):
+        block = store.block_at(number)
+        if block is None:
+            return nothing  # pruned
+        if block.header.rotation != first.rotation:
+            break
+        headers.append(block.header)
+        ids.append(block.ids)
+    if certificate.rotation != first.rotation:  # of a later one: the end of theirs is kept, too
+        end = store.end_of(first.rotation)
+        if end is None:
+            return nothing
+        certificate = end
+    tail = _tail(store, headers[-1], certificate)
+    if tail is None or len(headers) + len(tail) > ask.most:
+        return nothing
+    return _with_ids(BlocksAnswer(store.final.height, (*headers, *tail), (), certificate), ids)
+
+
+def _tail(store: ChainStore, last: ChainHeader, certificate: Certificate) -> tuple[ChainHeader, ...] | None:
+    """What stands between a run's last block and the certificate's; None if that is not known."""
+    if header_digest(last) == certificate.digest:
+        return ()
+    tail = store.tail_of(last.rotation)
+    return tail if tail and header_digest(tail[-1]) == certificate.digest and tail[0].parent == header_digest(last) else None
+
+
+def _with_ids(answer: BlocksAnswer, ids: Sequence[tuple[bytes, ...]]) -> BlocksAnswer:
+    """As many as there is room for."""
+    room, end = SYNC_ANSWER_MAX_BYTES - HEAD_BYTES - len(encode(answer)), 0
+    while end < len(ids) and (room := room - LIST_BYTES - ID_BYTES * len(ids[end])) >= 0:
+        end += 1
+    return BlocksAnswer(answer.height, answer.headers, tuple(ids[:end]), answer.certificate)
+
+
+def _body(store: ChainStore, ask: BodyAsk) -> BodyAnswer:
+    block = store.block_at(ask.height)
+    if block is None:
+        raise fault("E-NOT-HELD", "no final block of this height is here")
+    if ask.first >= len(block.ids):
+        raise fault("E-REQUEST-INVALID", "the block has fewer transactions")
+    ids = block.ids if ask.first == 0 else ()
+    room = SYNC_ANSWER_MAX_BYTES - HEAD_BYTES - ID_BYTES * len(ids)
+    found: list[bytes] = []
+    for name in block.ids[ask.first : ask.first + ask.count]:
+        raw = store.transaction(name)
+        if raw is None or (room := room - ITEM_BYTES - len(raw)) < 0:
+            break
+        found.append(raw)
+    if not found:
+        raise fault("E-NOT-HELD", "the transactions of this block are not here")
+    return BodyAnswer(ids, tuple(found))
