@@ -15,7 +15,7 @@ from qustream.model.ids import IdKind, from_text
 from qustream.rules.peering import is_address
 from qustream.transport.address import Address, parse_address
 
-__all__ = ["Config", "QrngServerConfig", "load_config"]
+__all__ = ["Config", "QrngServerConfig", "ValidatorConfig", "load_config"]
 
 _ADDRESSES = Meta(min_length=1, max_length=8)  # as many as the registry has for a node
 _HELD_MAX_BLOCKS = 1_000_000  # 279 GB; more disks are more nodes
@@ -34,16 +34,31 @@ class QrngServerConfig(settings.Section, frozen=True):
         return from_text(self.id, IdKind.QRNG)
 
 
+class ValidatorConfig(settings.Section, frozen=True):
+    """`[validator]`: what a node votes with on the chain. `sign_state`: what it must not forget to have signed; by itself beside the
+    keystore, for it is no part of any backup."""
+
+    vote_keystore: Path
+    sign_state: Path | None = None
+
+    @property
+    def sign_state_path(self) -> Path:
+        return self.sign_state or self.vote_keystore.with_name("sign-state")
+
+
 class Config(settings.Section, frozen=True):
     """The whole file; `qnode init` writes a commented one."""
 
     chain: Annotated[str, Meta(min_length=1, max_length=64)]
-    network_file: Path
-    network_key: str
     data_dir: Path
     listen: Annotated[tuple[str, ...], _ADDRESSES]
     qrngd: Annotated[tuple[QrngServerConfig, ...], Meta(min_length=1, max_length=16)]
     keystore: Path
+    # Exactly one of these says who belongs to the network: a signed file, or a chain by how it begins.
+    network_file: Path | None = None
+    network_key: str = ""
+    genesis_file: Path | None = None
+    validator: ValidatorConfig | None = None
     status_listen: str = ""
     passphrase_file: Path | None = None
     # 2.1 MB of units in memory; at one request a second a refill every eight. The most a QRNG server lets a node ask for is 256.
@@ -76,6 +91,20 @@ def load_config(path: Path) -> Config:
         raise fault("E-CONFIG", f"{path}: {error.detail}") from None
 
 
+def _check_network(config: Config) -> None:
+    """One word on who belongs to the network."""
+    if (config.network_file is None) == (config.genesis_file is None):
+        raise fault("E-CONFIG", "network_file or genesis_file is needed, and not both: the network is a file's, or a chain's")
+    if config.network_file is not None:
+        _check_text("network_key", config.network_key, IdKind.NETWORK)
+        if config.validator is not None:
+            raise fault("E-CONFIG", "validator: only a chain has validators, and network_file is set")
+    elif config.network_key:
+        raise fault("E-CONFIG", "network_key: it belongs to network_file; a chain is known by its genesis_file")
+    elif not config.peers:
+        raise fault("E-CONFIG", "peers: a chain is followed with other nodes, so with genesis_file it cannot be false")
+
+
 def _checked(config: Config, folder: Path) -> Config:
     for number, address in enumerate(config.listen):
         _check_listen(f"listen[{number}]", address)
@@ -83,7 +112,7 @@ def _checked(config: Config, folder: Path) -> Config:
         _check_listen("status_listen", config.status_listen)
     for number, address in enumerate(config.addresses):
         _check_told(f"addresses[{number}]", address)
-    _check_text("network_key", config.network_key, IdKind.NETWORK)
+    _check_network(config)
     servers = tuple(_checked_server(f"qrngd[{n}]", entry, folder) for n, entry in enumerate(config.qrngd))
     for number, entry in enumerate(servers):
         if entry.id in {other.id for other in servers[:number]}:

@@ -1,7 +1,7 @@
 """The node daemon: every task of a running node (`proto/spec/node.md`).
 
-Tasks: follow the network file, one feed link a QRNG server, listen and answer, sweep what has expired, serve the status pages, tell
-systemd. An error of the environment (disk, network file, QRNG server) becomes a condition in the status; an exception nobody
+Tasks: follow the network file or the chain, one feed link a QRNG server, listen and answer, sweep what has expired, serve the status
+pages, tell systemd. An error of the environment (disk, network file, QRNG server) becomes a condition in the status; an exception nobody
 foresaw is our own bug, ends the process, and the service manager starts it again.
 """
 
@@ -20,18 +20,21 @@ from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.net.answers import Desk
 from qnode.service.bulk import BulkService
+from qnode.service.chain_node import ChainNode, read_genesis
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
 from qnode.service.forgetful import ForgetfulKeeper
 from qnode.service.keys import KeyService
 from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.peers_status import peers_status
-from qnode.service.picture import Parts, Picture
+from qnode.service.picture import NodeRegistry, Parts, Picture
 from qnode.service.pool import Pool
+from qnode.service.voter import Voter
 from qnode.service.watch import NetworkWatch, kept_file, known_height, remember_height
 from qnode.store import Store
 from qnode.store.history import first_start_done, require_history
 from qnode.store.peers import PeerStore
+from qnode.store.sign_state import SignStateFile
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve
@@ -41,6 +44,7 @@ from qustream.aio.systemd import notify, watchdog_interval_ms
 from qustream.errors import QuStreamError
 from qustream.identity.sealing import derive
 from qustream.identity.signing import SigningKey
+from qustream.identity.voting import VoteKey, VoteSecrets
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import show_address
@@ -69,11 +73,14 @@ def now_ms() -> int:
 
 
 class Daemon:
-    """One node. Everything it needs is handed in open; `serve()` runs it."""
+    """One node. Everything it needs is handed in open; `serve()` runs it. `network`: the network file, or the chain."""
 
     def __init__(
-        self, config: Config, key: SigningKey, registry: NetworkFileRegistry, store: Store, keeper: PeerKeeper | None = None
+        self, config: Config, key: SigningKey, network: NetworkFileRegistry | ChainNode, store: Store, keeper: PeerKeeper | None = None
     ) -> None:  # fmt: skip
+        self._chain = network if isinstance(network, ChainNode) else None
+        network_file = network if isinstance(network, NetworkFileRegistry) else None
+        registry: NodeRegistry = network.registry if isinstance(network, ChainNode) else network
         self._config, self._key, self._registry, self._store = config, key, registry, store
         self._log = logger("qnode")
         self._counts = RequestCounts()
@@ -83,20 +90,28 @@ class Daemon:
         self._links = [self._link(entry.address, entry.server) for entry in config.qrngd]
         self._said_ready: bool | None = None
         self._links_said: dict[bytes, tuple[float, str, str]] = {}
-        self._watch = NetworkWatch(
-            registry, config.network_file, config.data_dir, clock_ms=now_ms, on_change=self._network_changed
-        )  # fmt: skip
         self._desk = Desk(self._answer)
         self._peers = self._peer_service(keeper or ForgetfulKeeper()) if config.peers else None
-        self._bulk = BulkService(self._peers, self._desk, self._watch, registry, config.data_dir) if self._peers is not None else None
+        files = self._follow_file(network_file) if network_file is not None else None
+        self._watch = files[0] if files is not None else None
+        self._bulk = BulkService(self._peers, self._desk, files, config.data_dir) if self._peers is not None else None
+        if self._chain is not None and self._peers is not None:
+            self._chain.join(self._peers, self._desk)
+            self._chain.on_servers = self._network_changed
         self._stats = ListenerStats()
         self._connections: set[Connection] = set()
-        parts = Parts(registry, store, self._pool, self._links, self._counts, self._stats, self._peers_status)
+        parts = Parts(registry, store, self._pool, self._links, self._counts, self._stats, self._peers_status, self._chain)
         self._picture = Picture(key.id, config.chain, parts, clock_ms=now_ms)
+
+    def _follow_file(self, registry: NetworkFileRegistry) -> tuple[NetworkWatch, NetworkFileRegistry]:
+        path, data_dir = self._config.network_file, self._config.data_dir
+        assert path is not None, "the registry is a file's"
+        return NetworkWatch(registry, path, data_dir, clock_ms=now_ms, on_change=self._network_changed), registry
 
     def _peer_service(self, keeper: PeerKeeper) -> PeerService:
         return PeerService(
-            self._key, self._registry, self._desk, keeper, hello=self._hello, clock_ms=now_ms, addresses=self._config.addresses
+            self._key, self._registry, self._desk, keeper, hello=self._hello, clock_ms=now_ms, addresses=self._config.addresses,
+            judges=self._chain.judges if self._chain is not None else None,
         )  # fmt: skip
 
     def _peers_status(self) -> PeersStatus:
@@ -127,10 +142,13 @@ class Daemon:
             self._picture.addresses = tuple(_bound(sock) for sock in listening)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async with trio.open_nursery() as nursery:
-                    for task in (self._watch.run, self._sweep, *(link.run for link in self._links)):
+                    watching = (self._watch.run,) if self._watch is not None else ()
+                    for task in (*watching, self._sweep, *(link.run for link in self._links)):
                         nursery.start_soon(task)
                     if self._peers is not None:
                         await nursery.start(self._peers.run)
+                    if self._chain is not None:
+                        await nursery.start(self._chain.run)
                     if self._bulk is not None:
                         nursery.start_soon(self._bulk.run)
                     for sock in status:
@@ -278,6 +296,7 @@ def open_registry(config: Config) -> NetworkFileRegistry:
     """The network as the configured file, or a newer one of peers, describes it; never older than this node has seen it.
 
     Errors: `E-REGISTRY-…`, `E-FILE` when there is no good network file; `E-DATA-CORRUPT`."""
+    assert config.network_file is not None, "the network is a file's"
     known = known_height(config.data_dir, config.chain)
     registry = NetworkFileRegistry(
         config.network_file, config.network_key_id, chain=config.chain, height_min=known, kept=kept_file(config.data_dir)
@@ -296,14 +315,30 @@ def open_store(config: Config, key: SigningKey, *, restored_in_epoch: int | None
     return store
 
 
-def run(config: Config, key: SigningKey) -> None:
-    """Open everything and run the node until it is told to stop. Errors: of `open_store` and `open_registry`, `E-ADDRESS-IN-USE`."""
+def run(config: Config, key: SigningKey, votes: VoteSecrets | None = None) -> None:
+    """Open everything and run the node until it is told to stop. `votes`: what it votes with, if it does. Errors: of `open_store`,
+    `open_registry` and `ChainNode.open`, `E-ADDRESS-IN-USE`."""
     with open_store(config, key) as store, ExitStack() as opened:
-        registry = open_registry(config)
-        if registry.height > known_height(config.data_dir, config.chain):
-            remember_height(config.data_dir, config.chain, registry.height)
+        network: NetworkFileRegistry | ChainNode
+        if config.genesis_file is not None:
+            network = _open_chain(config, key, votes, opened)
+        else:
+            network = open_registry(config)
+            if network.height > known_height(config.data_dir, config.chain):
+                remember_height(config.data_dir, config.chain, network.height)
         keeper = _open_keeper(config, opened) if config.peers else None
-        trio.run(Daemon(config, key, registry, store, keeper).serve, strict_exception_groups=True)
+        trio.run(Daemon(config, key, network, store, keeper).serve, strict_exception_groups=True)
+
+
+def _open_chain(config: Config, key: SigningKey, votes: VoteSecrets | None, opened: ExitStack) -> ChainNode:
+    assert config.genesis_file is not None, "the network is a chain's"
+    voter = None
+    if votes is not None and config.validator is not None:
+        vote_key = VoteKey(votes.seed)
+        voter = Voter(vote_key, votes.chains(), SignStateFile(config.validator.sign_state_path, vote_key.id))
+    chain = ChainNode.open(config.data_dir, read_genesis(config.genesis_file, config.chain), key, voter, clock_ms=now_ms)
+    opened.callback(chain.close)
+    return chain
 
 
 def _open_keeper(config: Config, opened: ExitStack) -> PeerStore | None:

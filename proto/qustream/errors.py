@@ -143,6 +143,9 @@ CODES: dict[str, CodeRow] = {
     "E-LEDGER-NOTHING": CodeRow(_P, "there is nothing to take", "look the account up"),
     "E-LEDGER-EVIDENCE": CodeRow(_P, "this proves no offence", "compare it with proto/spec/consensus.md §7"),
     "E-MEMPOOL-FULL": CodeRow(_U, "too many transactions are waiting", "try again later, or with a higher fee"),
+    "E-VOTE-MEMORY": CodeRow(
+        _O, "a validator may not remember all that it has signed", "never run it twice, nor with an old sign-state; the next rotation mends it"
+    ),
     "E-CHAIN-GENESIS": CodeRow(_O, "the data directory belongs to another chain", "correct genesis_file, or use another directory"),
     # envelope
     "E-ENVELOPE-FORMAT": CodeRow(_P, "not a QuStream envelope", "check that the file is whole"),

@@ -28,7 +28,7 @@ from qustream.errors import CODES, QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass
-from qustream.registry import NetworkFileRegistry
+from qustream.registry import NetworkFileRegistry, Registry
 from qustream.transport.address import parse_address
 from qustream.transport.blocking import connect
 from qustream.transport.engine import Closed, Engine
@@ -95,7 +95,10 @@ class _Examination:
         from qnode.service.watch import kept_file  # which loads the event loop; the command's help shall not
 
         kept = kept_file(config.data_dir)
-        self._registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, kept=kept)
+        self._file: NetworkFileRegistry | None = None
+        if config.network_file is not None:
+            self._file = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, kept=kept)
+        self._chain: Registry | None = None
         self._key: SigningKey | None = None
         self._running: StatusSnapshot | None = None
 
@@ -106,7 +109,7 @@ class _Examination:
         yield _tried("clock", self._clock)
         yield _tried("data directory", self._directory)
         yield _tried("disk space", self._space)
-        network = _tried("network file", self._network)
+        network = _tried("network file" if self._file is not None else "chain", self._network)
         yield network
         if network.trouble is None and self._key is not None:
             yield _tried("licence", self._licence)
@@ -208,15 +211,27 @@ class _Examination:
 
     # -- the network ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _registry(self) -> Registry:
+        registry = self._file or self._chain
+        assert registry is not None, "looked at once it has been read"
+        return registry
+
     def _network(self) -> str:
+        if self._file is not None:
+            self._file.load(_now_ms())
+        else:
+            from qnode.cli.doctor_chain import chain_registry  # which loads the event loop; the command's help shall not
+
+            self._chain = chain_registry(self._config)
         registry = self._registry
-        registry.load(_now_ms())
         nodes = sum(len(registry.nodes(node_class)) for node_class in NodeClass)
         try:
             epoch = registry.epoch(_now_ms()).number
         except QuStreamError as error:
             raise fault("E-CLOCK", error.detail) from None
-        return f"version {registry.height}, {nodes} nodes, epoch {epoch}"
+        what = "version" if self._file is not None else "block"
+        return f"{what} {registry.height}, {nodes} nodes, epoch {epoch}"
 
     def _licence(self) -> str:
         assert self._key is not None, "the licence is looked up by the key"

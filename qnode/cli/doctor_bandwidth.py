@@ -19,7 +19,7 @@ from qnode.net.probe import probe_down, probe_up
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.network import NodeClass, NodeRecord
-from qustream.registry import NetworkFileRegistry
+from qustream.registry import Registry
 from qustream.transport.greeting import LocalHello
 from qustream.wire.hello import Role
 
@@ -38,7 +38,7 @@ PATIENCE_S = 45.0
 class Bandwidth:
     """The check. `measure` asks the network, `PATIENCE_S` at most."""
 
-    def __init__(self, key: SigningKey, registry: NetworkFileRegistry, *, chain: str) -> None:
+    def __init__(self, key: SigningKey, registry: Registry, *, chain: str) -> None:
         self._key, self._registry = key, registry
         self._hello = LocalHello(chain, (Role.NODE,), (), registry.height)
         self._rates: list[tuple[float, float]] = []  # down, up

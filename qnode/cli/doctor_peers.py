@@ -23,7 +23,7 @@ from qustream.aio.rpc import serve_requests
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.model.network import NodeClass, NodeRecord
-from qustream.registry import NetworkFileRegistry
+from qustream.registry import Registry
 from qustream.transport.greeting import LocalHello
 from qustream.wire.codec import decode, encode
 from qustream.wire.hello import Role
@@ -71,7 +71,7 @@ class PeerSurvey:
     `told`: where the configuration says that other nodes find this one, if it says so."""
 
     def __init__(
-        self, key: SigningKey, registry: NetworkFileRegistry, *, chain: str, listen: Sequence[str], told: Sequence[str] = ()
+        self, key: SigningKey, registry: Registry, *, chain: str, listen: Sequence[str], told: Sequence[str] = ()
     ) -> None:  # fmt: skip
         self._survey, self._told = _Survey(key, registry, chain, listen), told
 
@@ -115,7 +115,7 @@ class _Survey:
     """`tried`: nodes, `answered`: of them. `told`: what each that was asked found at this node's addresses; `silent`: why others told
     nothing. `trouble`: why this end could not listen."""
 
-    def __init__(self, key: SigningKey, registry: NetworkFileRegistry, chain: str, listen: Sequence[str]) -> None:
+    def __init__(self, key: SigningKey, registry: Registry, chain: str, listen: Sequence[str]) -> None:
         self._key, self._listen = key, listen
         self._hello = LocalHello(chain, (Role.NODE,), (), registry.height)
         nodes = (node for node_class in NodeClass for node in registry.nodes(node_class))

@@ -13,8 +13,10 @@ from qustream.aio.status_page import page_address
 from qustream.errors import fault
 from qustream.identity import keystore
 from qustream.identity.signing import SigningKey
+from qustream.identity.voting import VoteSecrets
+from qustream.identity.voting import read as read_votes
 
-__all__ = ["CREDENTIAL", "KEYSTORE_KIND", "config_option", "new_passphrase", "open_key", "status_url", "url_option"]
+__all__ = ["CREDENTIAL", "KEYSTORE_KIND", "config_option", "new_passphrase", "open_key", "open_votes", "status_url", "url_option"]
 
 CREDENTIAL = "qnode"
 KEYSTORE_KIND = "node"
@@ -30,6 +32,15 @@ def open_key(config: Config) -> SigningKey:
     """The node's signing key from its keystore. Errors: `E-KEYSTORE-…`, `E-SECRET-MISSING`, `E-FILE`."""
     passphrase = keystore.find_passphrase(CREDENTIAL, file=config.passphrase_file, prompt=sys.stdin.isatty())
     return SigningKey(keystore.read(config.keystore, KEYSTORE_KIND, passphrase))
+
+
+def open_votes(config: Config) -> VoteSecrets | None:
+    """What a validator votes with, under the same passphrase as the node's key; None for a node that does not vote. Errors: as
+    `open_key`."""
+    if config.validator is None:
+        return None
+    passphrase = keystore.find_passphrase(CREDENTIAL, file=config.passphrase_file, prompt=sys.stdin.isatty())
+    return read_votes(config.validator.vote_keystore, passphrase)
 
 
 def new_passphrase(file: Path | None) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from qnode.cli.options import config_option, open_key
+from qnode.cli.options import config_option, open_key, open_votes
 from qnode.config import load_config
 from qustream.model.ids import IdKind, to_text
 from qustream.wire.codec import encode
@@ -20,13 +20,13 @@ __all__ = ["identity", "restore", "run"]
 def run(config_path: Path) -> None:
     """Run the node until SIGTERM or SIGINT."""
     config = load_config(config_path)
-    key = open_key(config)
+    key, votes = open_key(config), open_votes(config)
     # The event loop and the database are loaded for this command alone: `qnode status` answers faster without.
     from qnode import daemon
     from qustream.aio.logs import configure_logs
 
     configure_logs(config.log_level)
-    daemon.run(config, key)
+    daemon.run(config, key, votes)
 
 
 @click.command(name="id")
@@ -47,6 +47,11 @@ def restore(config_path: Path) -> None:
     key = open_key(config)
     from qnode import daemon
 
-    epoch = daemon.open_registry(config).epoch(daemon.now_ms()).number
+    if config.genesis_file is not None:
+        from qnode.cli.doctor_chain import chain_registry
+
+        epoch = chain_registry(config).epoch(daemon.now_ms()).number
+    else:
+        epoch = daemon.open_registry(config).epoch(daemon.now_ms()).number
     with daemon.open_store(config, key, restored_in_epoch=epoch) as store:
         click.echo(f"restored; {store.marks} spent indices are remembered, grants are served from epoch {store.floor_epoch} on")

@@ -23,21 +23,28 @@ FOLDER = "bulk"  # in the data directory
 class BulkService:
     """One node's. `run` it beside the peer service."""
 
-    def __init__(self, peers: PeerService, desk: Desk, watch: NetworkWatch, registry: NetworkFileRegistry, data_dir: Path) -> None:
+    def __init__(self, peers: PeerService, desk: Desk, files: tuple[NetworkWatch, NetworkFileRegistry] | None, data_dir: Path) -> None:
+        """`files`: for a node whose network is a file's."""
         self._peers = peers
         self._bulk = Bulk(charge=self._charge, stands=self._stands, clock_ms=peers.steady_ms)
         probes = Probes(self._bulk.turns, charge=self._charge, clock_ms=peers.steady_ms)
         self._bulk.take_probe = probes.take
-        files = NetworkFiles(
-            self._bulk, watch, registry, lambda: PieceStore(data_dir / FOLDER, room_bytes=NETWORK_FILE_ROOM_BYTES),
-            stands=self._stands, charge=self._charge,
-        )  # fmt: skip
         desk.route(BULK_TAGS, self._bulk.answer)
-        desk.route(NETWORK_FILE_TAGS, files.answer)
         desk.route(PROBE_TAGS, probes.answer)
         peers.take_bulk = self._bulk.take
-        peers.height_heard = files.height_heard
-        self.run = files.run
+        self._files = None
+        if files is not None:
+            self._files = NetworkFiles(
+                self._bulk, *files, lambda: PieceStore(data_dir / FOLDER, room_bytes=NETWORK_FILE_ROOM_BYTES),
+                stands=self._stands, charge=self._charge,
+            )  # fmt: skip
+            desk.route(NETWORK_FILE_TAGS, self._files.answer)
+            peers.height_heard = self._files.height_heard
+
+    async def run(self) -> None:
+        """Until cancelled: what has to be fetched by itself."""
+        if self._files is not None:
+            await self._files.run()
 
     def counts(self) -> BulkCounts:
         """For the status."""

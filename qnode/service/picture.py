@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Protocol
 
 import trio
 
+from qnode.api.chain_status import ChainStatus
 from qnode.api.peers import PeersStatus, lonely_text, tried_text
 from qnode.api.status import (
     Condition,
@@ -28,25 +30,43 @@ from qustream.aio.listener import ListenerStats
 from qustream.errors import QuStreamError
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import NodeClass, NodeRecord
-from qustream.registry import NetworkFileRegistry
+from qustream.registry import Registry
 
-__all__ = ["Picture"]
+__all__ = ["ChainPart", "NodeRegistry", "Parts", "Picture"]
 
 # A busy node's pool is empty for moments; only one that stays so is out of randomness. A batch takes at most two seconds.
 POOL_EMPTY_MAX_MS = 2_000
 
 
+class NodeRegistry(Registry, Protocol):
+    """A registry that a node keeps itself."""
+
+    @property
+    def trouble(self) -> QuStreamError | None:
+        """Why it does not go on, while it answers from what it has."""
+        ...
+
+
+class ChainPart(Protocol):
+    """The chain, on a node that keeps it."""
+
+    def status(self) -> ChainStatus: ...
+
+    def conditions(self, now_ms: int) -> list[Condition]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the picture is of."""
+    """What the picture is of. `chain`: None where the network is a file's."""
 
-    registry: NetworkFileRegistry
+    registry: NodeRegistry
     store: Store
     pool: Pool
     links: Sequence[FeedLink]
     counts: RequestCounts
     peers: ListenerStats
     network: Callable[[], PeersStatus] = PeersStatus
+    chain: ChainPart | None = None
 
 
 class Picture:
@@ -79,6 +99,7 @@ class Picture:
             *(condition(s.code, f"{s.address}: {s.reason}") for link in parts.links if (s := link.status).code),
             *self._service_conditions(epoch, now_ms),
             *_peer_conditions(network),
+            *(parts.chain.conditions(now_ms) if parts.chain is not None else ()),
         )
         return StatusSnapshot(
             version=self._version,
@@ -101,10 +122,11 @@ class Picture:
             refused=dict(parts.counts.refused),
             durations=DurationStatus(DURATION_BOUNDS_MS, tuple(parts.counts.durations), parts.counts.duration_sum_ms),
             network=network,
+            ledger=parts.chain.status() if parts.chain is not None else None,
         )
 
     def record(self) -> NodeRecord | None:
-        """This node in the network file, if it is licensed there."""
+        """This node as the network lists it, if it does so as an active one."""
         try:
             record = self._parts.registry.node(self._node)
         except QuStreamError:
@@ -122,7 +144,8 @@ class Picture:
         registry, found = self._parts.registry, []
         age_ms = registry.age_ms(now_ms)
         if age_ms > REGISTRY_AGE_MAX_MS:
-            found.append(condition("E-CHAIN-STALE", f"the network file has not been good for {age_ms // 1000} s", stops=True))
+            what = "the network file has not been good" if self._parts.chain is None else "no block has become final here"
+            found.append(condition("E-CHAIN-STALE", f"{what} for {age_ms // 1000} s", stops=True))
         try:
             registry.epoch(now_ms)
         except QuStreamError as error:
@@ -130,7 +153,8 @@ class Picture:
         if (trouble := registry.trouble) is not None:
             found.append(condition(trouble.code, trouble.detail))
         if record is None:
-            found.append(condition("E-PEER-UNLICENSED", "the network file does not list this node as an active one", stops=True))
+            where = "network file" if self._parts.chain is None else "chain"
+            found.append(condition("E-PEER-UNLICENSED", f"the {where} does not list this node as an active one", stops=True))
         return found
 
     def _service_conditions(self, epoch: int, now_ms: int) -> list[Condition]:

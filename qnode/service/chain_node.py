@@ -1,0 +1,169 @@
+"""Everything of the chain on one node, put together: store, execution, registry, mempool, consensus (`proto/spec/node.md`, "Chain")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import trio
+
+from qnode.api.chain_status import AccusationStatus, ChainStatus, MempoolStatus, VotingStatus
+from qnode.api.status import Condition, condition
+from qnode.core.ledger.suspensions import HISTORY_VIEWS
+from qnode.net.answers import Desk
+from qnode.service.chain import Chain
+from qnode.service.consensus import ConsensusService, Place
+from qnode.service.gossip import Judge
+from qnode.service.mempool import Mempool
+from qnode.service.mempool_pull import MEMPOOL_TAGS
+from qnode.service.peers import PeerService
+from qnode.service.registry import ChainRegistry
+from qnode.service.verify import Verifier
+from qnode.service.voter import Voter
+from qnode.store.chain import ChainStore
+from qustream.errors import QuStreamError, fault
+from qustream.identity import files
+from qustream.identity.signing import SigningKey
+from qustream.model.genesis import Genesis
+from qustream.model.state import Progress, Table, Validator
+from qustream.wire.codec import decode
+from qustream.wire.gossip import Topic
+
+__all__ = ["FOLDER", "GENESIS_MAX_BYTES", "ChainNode", "read_genesis"]
+
+FOLDER = "chain"  # in the data directory
+# 4,732 licences with nodes and votes are 17 MB, 65,536 accounts 2 MB.
+GENESIS_MAX_BYTES = 24 << 20
+# A block may be half a second ahead of the slowest clock of a quorum; two seconds are a clock that somebody should look at.
+CLOCK_BEHIND_MS = 2_000
+
+
+def read_genesis(path: Path, chain: str) -> Genesis:
+    """The document that the configuration names. Errors: `E-FILE`, `E-CONFIG`."""
+    try:
+        genesis = decode(files.read(path, GENESIS_MAX_BYTES, private=False), Genesis, max_bytes=GENESIS_MAX_BYTES)
+    except QuStreamError as error:
+        if error.code.startswith("E-WIRE"):
+            raise fault("E-CONFIG", f"genesis_file: {path} is no genesis document: {error.detail}") from None
+        raise
+    if genesis.chain != chain:
+        raise fault("E-CONFIG", f"chain: {path} begins the chain {genesis.chain!r}, not {chain!r}")
+    return genesis
+
+
+class ChainNode:
+    """`open` it, `join` it with the peers, `run` it, `close` it. `judges`: of gossip; `on_servers`: QRNG servers of the chain changed."""
+
+    def __init__(self, store: ChainStore, genesis: Genesis, key: SigningKey, voter: Voter | None, *, clock_ms: Callable[[], int]) -> None:
+        self.store, self.key, self.voter = store, key, voter
+        self.chain = Chain(store, genesis)
+        self.verifier = Verifier(genesis.chain)
+        self.registry = ChainRegistry(self.chain.view, genesis)
+        self.mempool = Mempool(
+            self.chain, self.verifier, publish=self._publish, misled=self._misled, stored=store.transaction,
+            height=self.chain.executed.height,
+        )  # fmt: skip
+        self.judges: Mapping[Topic, Judge] = {Topic.TRANSACTION: self.mempool.judge}
+        self.on_servers: Callable[[], None] = lambda: None
+        self._clock_ms = clock_ms
+        self._peers: PeerService | None = None
+        self._consensus: ConsensusService | None = None
+        self.chain.followers += [self.registry.executed, self._follow]
+
+    @classmethod
+    def open(
+        cls, directory: Path, genesis: Genesis, key: SigningKey, voter: Voter | None, *, clock_ms: Callable[[], int]
+    ) -> ChainNode:  # fmt: skip
+        """Open the chain's store in a data directory. Errors: of `ChainStore.open`."""
+        with ExitStack() as opened:
+            store = opened.enter_context(ChainStore.open(directory / FOLDER, genesis))
+            node = cls(store, genesis, key, voter, clock_ms=clock_ms)
+            opened.pop_all()
+        return node
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.registry.close()
+        self.chain.close()
+        self.store.close()
+
+    def join(self, peers: PeerService, desk: Desk) -> None:
+        """Work with these peers from now on."""
+        self._peers = peers
+        self._consensus = ConsensusService(
+            self.chain, self.mempool, self.verifier, peers, self.key, self.voter, clock_ms=self._clock_ms
+        )  # fmt: skip
+        desk.route(MEMPOOL_TAGS, self.mempool.answer)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. It has started when what was final before is executed. The peers must have been joined."""
+        assert self._consensus is not None, "peers come first"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.verifier.run)
+            await nursery.start(self.chain.run)
+            nursery.start_soon(self.mempool.run)
+            nursery.start_soon(self._consensus.run)
+            task_status.started()
+
+    # -- following --------------------------------------------------------------------------------------------------------
+
+    def _follow(self, changes: Mapping[bytes, bytes | None], progress: Progress) -> None:
+        # Whoever sent something in the block, and whoever else has more or less than before.
+        self.mempool.executed(progress.height, [key[1:] for key in changes if key[0] == Table.ACCOUNT])
+        if any(key[0] == Table.QRNG_SERVER for key in changes):
+            self.on_servers()
+
+    def _publish(self, raw: bytes) -> None:
+        if self._peers is not None:
+            self._peers.gossip.publish(Topic.TRANSACTION, raw)
+
+    def _misled(self, peer: bytes) -> None:
+        if self._peers is not None:
+            self._peers.gossip.misled(peer)
+
+    # -- for operators ----------------------------------------------------------------------------------------------------
+
+    def status(self) -> ChainStatus:
+        """How the chain is, here and now."""
+        chain, consensus = self.chain, self._consensus
+        head, progress, counts = chain.head, chain.executed, self.mempool.counts()
+        place = consensus.place if consensus is not None else None
+        entry = chain.rotation(place.rotation) if place is not None else None
+        term = consensus.term if consensus is not None else None
+        accusations = () if consensus is None else tuple(
+            AccusationStatus(each.licence.hex(), each.rotation, each.view, each.state or "being sent")
+            for each in consensus.accusing.accusations.values()
+        )  # fmt: skip
+        return ChainStatus(
+            final=head.height, final_ms=head.time_ms, executed=progress.height, epoch=progress.epoch,
+            rotation=place.rotation if place is not None else progress.rotation, view=term.core.view if term is not None else 0,
+            validators=len(entry.seats) if entry is not None else 0, views=entry.views if entry is not None else 0,
+            skipped=entry.skipped if entry is not None else 0, voting=self._voting(place),
+            mempool=MempoolStatus(counts.transactions, counts.bytes, counts.refused, counts.dropped), transactions=chain.transactions,
+            verified=self.verifier.pool.checked, accusations=accusations, store_bytes=self.store.sizes()["used_bytes"],
+        )  # fmt: skip
+
+    def _voting(self, place: Place | None) -> VotingStatus | None:
+        if self.voter is None or self._consensus is None:
+            return None
+        seat = place.me if place is not None else None
+        if place is None or seat is None:
+            return VotingStatus(-1, "", self.voter.signed, 0, 0, False)
+        found = self.chain.state().get(Table.VALIDATOR, place.entry.seats[seat].licence, Validator)
+        missed = 0 if found is None else (found.history & (1 << HISTORY_VIEWS) - 1).bit_count()
+        led, suspended = (0, False) if found is None else (found.led, found.suspended_until_ms > 0)
+        return VotingStatus(seat, self._consensus.silent, self.voter.signed, missed, led, suspended)
+
+    def conditions(self, now_ms: int) -> list[Condition]:
+        """What an operator should look at; none of it stops the node by itself."""
+        found: list[Condition] = []
+        for trouble in (self.chain.trouble, self.store.trouble, self.voter.trouble if self.voter is not None else None):
+            if trouble is not None and trouble.code not in {each.code for each in found}:
+                found.append(condition(trouble.code, trouble.detail))
+        behind_ms = self.chain.head.time_ms - now_ms
+        if behind_ms > CLOCK_BEHIND_MS:
+            found.append(condition("E-CLOCK", f"the newest block is {behind_ms} ms ahead of this clock"))
+        if self._consensus is not None and self._consensus.silent:
+            found.append(condition("E-VOTE-MEMORY", f"this validator does not vote in this rotation: {self._consensus.silent}"))
+        return found
