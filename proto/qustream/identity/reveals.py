@@ -57,8 +57,7 @@ class HashChain:
             if link == self.anchor:
                 return self.links - further
             if link in self._places:
-                place = self._places[link] - further
-                return place if place >= 0 else None
+                return self._places[link] - further
             link = anchor_of(link)
         return None
 

@@ -104,6 +104,19 @@ def test_equal_in_equal_out(amount: int, fees: list[int]) -> None:
     assert len({rewards.collect(state, world.licences[0], name) for name in names}) == 1
 
 
+def test_what_a_division_leaves_is_not_lost() -> None:
+    world = LedgerWorld()
+    state = world.state()
+    bonded(world, state, [4 * 10**18 + 1])
+    theirs = 0
+    for number in range(50):
+        units = 10**9 + number
+        paid(world, state, units)
+        theirs += units - units * STAKE // (STAKE + 4 * 10**18 + 1)
+    found = validator(state, world)
+    assert int.from_bytes(found.index, "big") * found.shares + int.from_bytes(found.rest, "big") == theirs << 64
+
+
 def test_settling_in_between_changes_nothing_but_a_floor() -> None:
     world = LedgerWorld()
     state = world.state()
