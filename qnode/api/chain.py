@@ -158,6 +158,7 @@ def _raw(ask: Ask) -> bytes:
 
 PAGES: dict[str, Make] = {
     "status": lambda ask: chain_blocks.chain_status(ask.source, ask.view, ask.waiting.count),
+    "checkpoint": lambda ask: chain_blocks.checkpoint_page(ask.source, ask.state),
     "blocks": lambda ask: chain_blocks.blocks_page(ask.source, ask.state, ask.query.before_height, ask.query.limit),
     "blocks/<block>": lambda ask: chain_blocks.block_page(ask.source, ask.state, _height(ask)),
     "blocks/<block>/header": _header,

@@ -10,14 +10,16 @@ from qnode.api.chain_text import account_text, action_name, event_lines, fields_
 from qnode.api.chain_validators import running_rotation
 from qnode.core.ledger import rotations
 from qnode.core.ledger.state import State
-from qustream.model.ids import licence_text
+from qustream.model.ids import IdKind, licence_text, to_text
 from qustream.model.receipt import Receipt
-from qustream.model.state import Progress, Table
+from qustream.model.state import EpochEntry, Progress, Table
+from qustream.wire.chain import rotation_set_hash
 from qustream.wire.chain_json import (
     BlockLine,
     BlockPage,
     BlocksPage,
     ChainStatus,
+    CheckpointPage,
     HistoryLine,
     HistoryPage,
     SaleLine,
@@ -27,10 +29,11 @@ from qustream.wire.chain_json import (
 )
 from qustream.wire.codec import decode
 from qustream.wire.consensus import ChainHeader, header_digest
+from qustream.wire.light import Checkpoint, checkpoint_digest
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Transaction, open_body
 
 __all__ = [
-    "MARKET", "block_page", "blocks_page", "chain_status", "history_page", "place_of", "sales_page", "transaction_page",
+    "MARKET", "block_page", "blocks_page", "chain_status", "checkpoint_page", "history_page", "place_of", "sales_page", "transaction_page",
 ]  # fmt: skip
 
 # The name under which the store lists what was sold.
@@ -53,6 +56,19 @@ def chain_status(source: ChainSource, view: View, waiting: int) -> ChainStatus:
         source.chain, source.genesis.hex(), head.height, head.digest.hex(), header.time_ms if header else progress.time_ms, view.height,
         view.root.hex(), height, progress.epoch, rotation, header.view if header else 0, edge_ms, waiting,
     )  # fmt: skip
+
+
+def checkpoint_page(source: ChainSource, state: State) -> CheckpointPage:
+    """What a light client may begin from: the set of the rotation that runs. Errors: `E-LEDGER-UNKNOWN`: its base is not kept."""
+    number = running_rotation(state)
+    entry = rotations.current(state, number)
+    header = source.store.header_at(entry.base_height) if entry.base_height else None
+    if header is None and entry.base_height:
+        raise missing("checkpoint: the block that this rotation stands on is not kept")
+    time_ms = header.time_ms if header is not None else state.must(Table.EPOCH, bytes(8), EpochEntry).time_ms
+    hashed = rotation_set_hash(number, entry.seats, entry.seed)
+    name = to_text(IdKind.CHECKPOINT, checkpoint_digest(Checkpoint(source.chain, number, hashed, time_ms)))
+    return CheckpointPage(name, source.chain, number, hashed.hex(), time_ms)
 
 
 def _proposer(state: State, header: ChainHeader) -> str:

@@ -86,7 +86,7 @@ class Pool(Protocol):
     def get(self, name: bytes) -> tuple[bytes, Checked] | None: ...
 
     def next_nonce(self, account: bytes) -> int:
-        """The nonce after all that waits of an account without a gap; at least that of the executed state."""
+        """The nonce after all that waits of an account without a gap; less than that of the executed state if nothing does."""
         ...
 
     async def submit(self, raw: bytes) -> bytes:

@@ -49,6 +49,11 @@ class Mempool:
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_id
 
+    def next_nonce(self, account: bytes) -> int:
+        """The nonce after all of an account's that is ready; 0 if nothing of it waits."""
+        queue = self._queues.get(account)
+        return 0 if queue is None else queue.next_nonce + queue.ready
+
     # -- what is offered --------------------------------------------------------------------------------------------------
 
     def refusal(self, offered: Offered) -> Refused | None:

@@ -13,7 +13,8 @@ from msgspec import Struct
 from qustream.model.amount import amount_text
 
 __all__ = [
-    "AccountPage", "Amount", "BatchPart", "BlockLine", "BlockPage", "BlocksPage", "ChainStatus", "CheckPage", "DelegationLine",
+    "AccountPage", "Amount", "BatchPart", "BlockLine", "BlockPage", "BlocksPage", "ChainStatus", "CheckPage", "CheckpointPage",
+    "DelegationLine",
     "DelegationsPage", "EpochPage", "EventLine", "GrantLine", "GrantsPage", "HistoryLine", "HistoryPage", "IncidentLine",
     "IncidentsPage", "LicenceLine", "LicencesPage", "ListingLine", "MarketPage", "NodeLine", "NodesPage", "ParametersPage", "ProofPage",
     "ReceiptLine", "RotationPage", "SaleLine", "SalesPage", "SeatLine", "ServerLine", "ServersPage", "SubmittedPage", "SupplyPage",
@@ -55,6 +56,17 @@ class ChainStatus(Page, frozen=True):
     view: int
     edge_ms: int
     waiting: int
+
+
+class CheckpointPage(Page, frozen=True):
+    """`/checkpoint`: what a light client can be told to begin from (`proto/spec/light-client.md`), good for 14 days. `set`: the hash of the
+    rotation's set."""
+
+    checkpoint: str
+    chain: str
+    rotation: int
+    set: str
+    time_ms: int
 
 
 class EventLine(Page, frozen=True):

@@ -14,6 +14,7 @@ from support.ledger_world import QST, LedgerWorld, key, signed
 from support.stored_chain import StoredChain
 
 from qnode.api.chain import PAGES, SubmitLimits
+from qnode.service.light import first_checkpoint
 from qustream.errors import CODES
 from qustream.model.ids import IdKind, account_id, licence_text, to_text
 from qustream.model.state import Table
@@ -22,6 +23,7 @@ from qustream.wire import chain_json
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import decode
 from qustream.wire.consensus import Certificate, ChainHeader, header_digest
+from qustream.wire.light import checkpoint_digest
 from qustream.wire.transactions import BuyLicence, Delegate, ListLicence, Transfer, Undelegate
 
 
@@ -217,6 +219,14 @@ async def test_money_and_figures(busy: StoredChain) -> None:
     assert parameters["parameters"] == msgspec.structs.asdict(busy.world.parameters)
     assert parameters["amounts"]["stake"]["qst"] == "200000.000000000"
     assert (epoch["height"], epoch["seed"]) == (0, busy.world.genesis.seed.hex())
+
+
+async def test_a_checkpoint_to_begin_from(busy: StoredChain) -> None:
+    async with shown(busy) as site:
+        _, page = await site.get("checkpoint")
+    first = first_checkpoint(busy.world.genesis)
+    assert page["checkpoint"] == to_text(IdKind.CHECKPOINT, checkpoint_digest(first))
+    assert (page["rotation"], page["set"], page["time_ms"]) == (1, first.set.hex(), busy.world.genesis.time_ms)
 
 
 @pytest.mark.parametrize("there", [True, False])

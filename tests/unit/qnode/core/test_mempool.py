@@ -83,6 +83,16 @@ def test_what_is_behind_a_gap_waits_and_is_offered_when_the_gap_is_closed():
     assert pool.order() == ["a0", "a1", "a2"]
 
 
+def test_the_next_nonce_is_that_after_all_that_is_ready():
+    pool = Pool()
+    assert pool.core.next_nonce(b"a") == 0
+    for nonce in (5, 6, 8):
+        pool.offer("a", nonce, 50, base=5)
+    assert pool.core.next_nonce(b"a") == 7
+    pool.offer("a", 7, 50, base=5)
+    assert pool.core.next_nonce(b"a") == 9
+
+
 def test_nonces_that_are_over_or_too_far_ahead_are_refused():
     pool = Pool()
     assert pool.code("a", 4, 10, base=5) == "E-LEDGER-NONCE"

@@ -1,0 +1,36 @@
+"""What the pages about the chain are made from, on a running node (`proto/spec/chain-api.md`)."""
+
+from __future__ import annotations
+
+from qnode.api.chain_source import ChainSource
+from qnode.core.ledger.block import Checked
+from qnode.service.chain import Chain
+from qnode.service.mempool import Mempool
+from qustream.wire.chain import genesis_digest
+
+__all__ = ["source_of"]
+
+
+class _Waiting:
+    """The mempool, as far as pages look at it."""
+
+    def __init__(self, mempool: Mempool) -> None:
+        self._mempool = mempool
+
+    def __len__(self) -> int:
+        return len(self._mempool)
+
+    def get(self, name: bytes) -> tuple[bytes, Checked] | None:
+        return self._mempool.get(name)
+
+    def next_nonce(self, account: bytes) -> int:
+        return self._mempool.core.next_nonce(account)
+
+    async def submit(self, raw: bytes) -> bytes:
+        return await self._mempool.submit(raw)
+
+
+def source_of(chain: Chain, mempool: Mempool) -> ChainSource:
+    """For `qnode.api.chain.chain_folders`."""
+    genesis = chain.genesis
+    return ChainSource(genesis.chain, genesis_digest(genesis), chain.store, _Waiting(mempool), chain.wait_above)
