@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from qnode.core.ledger.context import Context, Outcome, Rule, happened
-from qnode.core.ledger.licences import owned
+from qnode.core.ledger.licences import owned, pay_operator
 from qnode.core.ledger.money import Place, pay, split, take, to_pool
 from qnode.core.ledger.state import State
 from qustream.model.state import Grants, Licence, LicenceStatus, Pool, Table
@@ -52,12 +52,13 @@ def _buy(state: State, action: BuyLicence, context: Context) -> Outcome:
     (fee,), rest = split(action.price, (context.parameters.market_fee_bp,), 10_000)
     to_pool(state, Pool.RESERVE, fee, source=Place.POOLS)
     pay(state, licence.owner, rest, source=Place.POOLS)
+    # What it has earned so far is not the buyer's: a licence that was removed comes here without having been retired.
+    events = pay_operator(state, action.licence, licence.payee)
     state.put(Table.LICENCE, action.licence, replace(licence, owner=context.sender, payee=context.sender, price=0))
     state.delete(Table.OWNED, licence.owner + action.licence)
     state.put(Table.OWNED, context.sender + action.licence, Grants())
-    return happened("licence-bought", action.licence, context.sender, action.price), happened(
-        "licence-sold", action.licence, licence.owner, rest
-    )
+    bought = happened("licence-bought", action.licence, context.sender, action.price)
+    return bought, happened("licence-sold", action.licence, licence.owner, rest), *events
 
 
 RULES = {

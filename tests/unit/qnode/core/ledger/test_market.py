@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.ledger_world import DAY_MS, QST, LedgerWorld
 
-from qnode.core.ledger.money import pool
+from qnode.core.ledger.money import Place, burn, pool
 from qustream.model.ids import account_id
 from qustream.model.state import Grants, LicenceStatus, Pool, Table
 from qustream.wire.transactions import Activate, BuyLicence, ListLicence, UnlistLicence
@@ -102,3 +102,20 @@ def test_activating_takes_it_off_the_market(world):
     node = world.people[0].public
     assert world.code(world.owners[2], Activate(world.licences[2], node, bytes(20), (), bytes(3373))) == ""
     assert world.code(world.people[0], BuyLicence(world.licences[2], PRICE)) == "E-LEDGER-STATUS"
+
+
+def test_what_its_operator_earned_is_not_sold(world):
+    """A licence that was removed is idle again without having been retired."""
+    name, payee = world.licences[0], bytes(range(20))
+    world.change(Table.LICENCE, name, status=LicenceStatus.IDLE, node=None, payee=payee, staked=0)
+    state = world.state()
+    burn(state, world.parameters.stake, source=Place.STAKED)
+    world.reader.apply(state.changes())
+    world.code(world.owners[0], ListLicence(name, PRICE))
+    # The first block's fee went to the reserve: the licence is not active. So this is all it has.
+    world.change(Table.VALIDATOR, name, earned=70)
+    world.shift_pool(Pool.RESERVE, Pool.REWARDS, 70)
+    receipt = world.block(world.checked(world.people[0], BuyLicence(name, PRICE))).receipts[0]
+    assert [event.name for event in receipt.events] == ["licence-bought", "licence-sold", "operator-paid"]
+    assert world.liquid(payee) == 70
+    world.audit()
