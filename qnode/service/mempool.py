@@ -29,7 +29,7 @@ from qnode.core.mempool_events import Dropped, Effect, Executed, Offered, Refuse
 from qnode.net.session import Session
 from qnode.service.mempool_pull import Obtained, Puller
 from qnode.service.verify import UNTOLD, Opened, Verifier, open_transaction
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.model.keys import PublicKey
 from qustream.model.state import Account, Parameters, Table
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, transaction_id
@@ -112,17 +112,20 @@ class Mempool:
 
     def judge(self, body: bytes, _peer: bytes) -> Verdict | Awaitable[Verdict]:
         """What gossip asks about a transaction. Bad is only what can never be valid: all else may be a matter of time."""
-        opened, refused = self._looked_at(body)
+        try:
+            opened, refused = self._looked_at(body)
+        except QuStreamError:  # our own disk: the chain says so, as a condition
+            return Verdict.USELESS
         if refused is None:
             return self._judge(body, opened)
-        self.refused[refused.code] += refused.code != "E-LEDGER-KNOWN"
-        return Verdict.BAD if refused.code in NEVER_VALID else Verdict.USELESS
+        self._count(refused)
+        return _verdict(refused)
 
     async def _judge(self, body: bytes, opened: Opened | None) -> Verdict:
-        refused = await self._take(body, opened, None)
-        if refused is None:
-            return Verdict.GOOD
-        return Verdict.BAD if refused.code in NEVER_VALID else Verdict.USELESS
+        try:
+            return _verdict(await self._take(body, opened, None))
+        except QuStreamError:
+            return Verdict.USELESS
 
     def _looked_at(self, raw: bytes) -> tuple[Opened | None, Refused | None]:
         """All that can be said of it before its signatures are verified."""
@@ -156,8 +159,12 @@ class Mempool:
             else:
                 refused = self._keep(raw, checked)
         if refused is not None:
-            self.refused[refused.code] += refused.code != "E-LEDGER-KNOWN"
+            self._count(refused)
         return refused
+
+    def _count(self, refused: Refused) -> None:
+        if refused.code != "E-LEDGER-KNOWN":
+            self.refused[refused.code] += 1
 
     def _keep(self, raw: bytes, checked: Checked) -> Refused | None:
         """The state may be another than when it was looked at first, and so may be what waits."""
@@ -231,11 +238,23 @@ class Mempool:
     def _account(self, account: bytes) -> tuple[Account, PublicKey | None]:
         found = self._accounts.get(account)
         if found is None:
-            with self._ledger.view() as view:
-                state = State(view)
-                held = state.get(Table.ACCOUNT, account, Account)
-                found = held or Account(0, 0), state.get(Table.ACCOUNT_KEY, account, PublicKey) if held is not None else None
+            try:
+                found = self._read(account)
+            except QuStreamError:  # the store has moved on under us; the next view is of what it has moved to
+                found = self._read(account)
             if len(self._accounts) >= ACCOUNTS_MAX:
                 self._accounts.clear()
             self._accounts[account] = found
         return found
+
+    def _read(self, account: bytes) -> tuple[Account, PublicKey | None]:
+        with self._ledger.view() as view:
+            state = State(view)
+            held = state.get(Table.ACCOUNT, account, Account)
+            return held or Account(0, 0), state.get(Table.ACCOUNT_KEY, account, PublicKey) if held is not None else None
+
+
+def _verdict(refused: Refused | None) -> Verdict:
+    if refused is None:
+        return Verdict.GOOD
+    return Verdict.BAD if refused.code in NEVER_VALID else Verdict.USELESS
