@@ -229,6 +229,8 @@ class Daemon:
     async def _drain(self) -> None:
         """Take nothing new, let go out what is being answered."""
         self._picture.is_stopping = self._desk.is_closed = True
+        if self._chain is not None:
+            self._chain.stop()
         self._log.info("stopping")
         notify(STOPPING="1", STATUS="stopping")
         with trio.move_on_after(DRAIN_S):

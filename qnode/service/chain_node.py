@@ -15,10 +15,12 @@ from qnode.net.answers import Desk
 from qnode.service.chain import Chain
 from qnode.service.consensus import ConsensusService, Place
 from qnode.service.gossip import Judge
+from qnode.service.light import LIGHT_TAGS, LightAnswers
 from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import MEMPOOL_TAGS
 from qnode.service.peers import PeerService
 from qnode.service.registry import ChainRegistry
+from qnode.service.sync import Sync
 from qnode.service.verify import Verifier
 from qnode.service.voter import Voter
 from qnode.store.chain import ChainStore
@@ -64,11 +66,13 @@ class ChainNode:
             self.chain, self.verifier, publish=self._publish, misled=self._misled, stored=store.transaction,
             height=self.chain.executed.height,
         )  # fmt: skip
+        self.light = LightAnswers(self.chain, self.registry)
         self.judges: Mapping[Topic, Judge] = {Topic.TRANSACTION: self.mempool.judge}
         self.on_servers: Callable[[], None] = lambda: None
         self._clock_ms = clock_ms
         self._peers: PeerService | None = None
         self._consensus: ConsensusService | None = None
+        self._sync: Sync | None = None
         self.chain.followers += [self.registry.executed, self._follow]
 
     @classmethod
@@ -94,17 +98,26 @@ class ChainNode:
         self._consensus = ConsensusService(
             self.chain, self.mempool, self.verifier, peers, self.key, self.voter, clock_ms=self._clock_ms
         )  # fmt: skip
+        self._sync = Sync(self.chain, self.verifier, peers, desk, held=self._waiting, is_validator=self._is_voting)
         desk.route(MEMPOOL_TAGS, self.mempool.answer)
+        desk.route_open(LIGHT_TAGS, self.light.answer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. It has started when what was final before is executed. The peers must have been joined."""
         assert self._consensus is not None, "peers come first"
+        assert self._sync is not None, "as above"
         async with trio.open_nursery() as nursery:
             await nursery.start(self.verifier.run)
             await nursery.start(self.chain.run)
             nursery.start_soon(self.mempool.run)
             nursery.start_soon(self._consensus.run)
+            nursery.start_soon(self._sync.run)
             task_status.started()
+
+    def stop(self) -> None:
+        """Answer whoever waits for a block: there will be none."""
+        if self._sync is not None:
+            self._sync.close()
 
     # -- following --------------------------------------------------------------------------------------------------------
 
@@ -117,6 +130,13 @@ class ChainNode:
     def _publish(self, raw: bytes) -> None:
         if self._peers is not None:
             self._peers.gossip.publish(Topic.TRANSACTION, raw)
+
+    def _waiting(self, name: bytes) -> bytes | None:
+        found = self.mempool.get(name)
+        return None if found is None else found[0]
+
+    def _is_voting(self) -> bool:
+        return self._consensus is not None and self._consensus.term is not None
 
     def _misled(self, peer: bytes) -> None:
         if self._peers is not None:

@@ -8,9 +8,9 @@ from support.session_pair import ALICE, BOB, HELLO, facing
 
 from qnode.net import answers as module
 from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota
-from qnode.net.tags import tag_of
 from qnode.net.dialer import Dialer
 from qnode.net.session import Session
+from qnode.net.tags import tag_of
 from qustream.errors import QuStreamError, fault
 from qustream.transport.greeting import Peer
 from qustream.wire.codec import decode, encode
