@@ -152,7 +152,7 @@ class Daemon:
                     if self._bulk is not None:
                         nursery.start_soon(self._bulk.run)
                     for sock in status:
-                        nursery.start_soon(serve_http, [trio.SocketListener(trio.socket.from_stdlib_socket(sock))], pages(self.snapshot))
+                        nursery.start_soon(self._show, sock)
                     await nursery.start(self._listen, listening)
                     self._log.info(
                         "listening", node=to_text(IdKind.NODE, self._key.id), addresses=list(self._picture.addresses),
@@ -163,6 +163,12 @@ class Daemon:
                     await anext(signals)
                     await self._drain()
                     nursery.cancel_scope.cancel()
+
+    async def _show(self, sock: socket.socket) -> None:
+        """The pages for operators, and about the chain."""
+        folders = self._chain.folders() if self._chain is not None else None
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        await serve_http([listener], pages(self.snapshot), folders=folders)
 
     async def _listen(self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[list[str]]) -> None:
         limits = ListenerLimits(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import trio
 
+from qnode.api.chain import chain_folders
 from qnode.api.chain_status import AccusationStatus, ChainStatus, MempoolStatus, VotingStatus
 from qnode.api.status import Condition, condition
 from qnode.core.ledger.suspensions import HISTORY_VIEWS
 from qnode.net.answers import Desk
 from qnode.service.chain import Chain
+from qnode.service.chain_pages import source_of
 from qnode.service.consensus import ConsensusService, Place
 from qnode.service.gossip import Judge
 from qnode.service.light import LIGHT_TAGS, LightAnswers
@@ -24,6 +26,7 @@ from qnode.service.sync import Sync
 from qnode.service.verify import Verifier
 from qnode.service.voter import Voter
 from qnode.store.chain import ChainStore
+from qustream.aio.http import Folder
 from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.identity.signing import SigningKey
@@ -113,6 +116,10 @@ class ChainNode:
             nursery.start_soon(self._consensus.run)
             nursery.start_soon(self._sync.run)
             task_status.started()
+
+    def folders(self) -> Mapping[str, Folder]:
+        """The pages about the chain. In the event loop."""
+        return chain_folders(source_of(self.chain, self.mempool))
 
     def stop(self) -> None:
         """Answer whoever waits for a block: there will be none."""
