@@ -55,7 +55,7 @@ _NO_SIGNATURE = bytes(3373)
 _TEMPLATE = """\
 # An account of a chain. Its key is in account.keystore, sealed; the words it came from are nowhere.
 chain = {chain}    # what is signed here is good on this chain alone
-node = {node}      # a node's address, which is asked for balances and given transactions
+api = {api}        # a node's pages: asked for balances, given transactions
 """
 # Signatures in an action beyond the sender's: each is one unit of gas, and the action itself is one.
 SIGNATURES: dict[type, int] = {
@@ -67,7 +67,7 @@ class WalletConfig(settings.Section, frozen=True):
     """The file `wallet.toml`."""
 
     chain: Annotated[str, Meta(min_length=1, max_length=64)]
-    node: Annotated[str, Meta(max_length=256)] = ""
+    api: Annotated[str, Meta(max_length=256)] = ""
     passphrase_file: Path | None = None
 
 
@@ -108,7 +108,7 @@ class Wallet:
         self.account = account_id(key.id)
 
     @classmethod
-    def create(cls, directory: Path, words: str, passphrase: bytes, *, chain: str, node: str = "") -> Wallet:
+    def create(cls, directory: Path, words: str, passphrase: bytes, *, chain: str, api: str = "") -> Wallet:
         """Keep the account of `words` in `directory`, which is made if need be; the words are not kept.
 
         Errors: `E-PASSPHRASE-WORDS`, `E-KEYSTORE-EXISTS`, `E-FILE`, `E-DISK-FULL`."""
@@ -119,7 +119,7 @@ class Wallet:
             raise files.file_fault(directory, error) from None
         if os.path.lexists(directory / KEYSTORE):
             raise fault("E-KEYSTORE-EXISTS", f"{directory} holds an account already")
-        text = _TEMPLATE.format(chain=json.dumps(chain), node=json.dumps(node))
+        text = _TEMPLATE.format(chain=json.dumps(chain), api=json.dumps(api))
         # The keystore comes last: without it there is no wallet as far as anybody is concerned.
         files.replace(directory / CONFIG_FILE, text.encode(), mode=0o644)
         keystore.write(directory / KEYSTORE, KIND, key.seed, passphrase)
@@ -168,7 +168,7 @@ class Wallet:
 
 
 def load_config(directory: Path) -> WalletConfig:
-    """Which chain and node a wallet is for. Errors: `E-HOME` if there is none, `E-CONFIG`, `E-FILE`."""
+    """Which chain a wallet is for, and which node it asks. Errors: `E-HOME` if there is none, `E-CONFIG`, `E-FILE`."""
     if not (directory / CONFIG_FILE).exists():
         raise fault("E-HOME", f"there is no account in {directory}; make one with qustream wallet new")
     return settings.load(directory / CONFIG_FILE, WalletConfig)

@@ -11,31 +11,19 @@ from qnode.core.ledger.state import State
 from qustream.model.network import Grant
 from qustream.model.receipt import LedgerEvent
 from qustream.model.state import Grants, Licence, LicenceStatus, Parameters, Pool, Table, UserEntry
+from qustream.rules.pricing import grant_price as price
+from qustream.rules.pricing import roll_over_price
 from qustream.wire.chain import grant_id, rolled_id
 from qustream.wire.transactions import BuyGrant, RollOver
 
 __all__ = ["ENDED_AFTER_EPOCHS", "KEPT_EPOCHS", "RULES", "price", "roll_over_price"]
 
-# A request keeps so many bytes on the nodes: two blocks on each of three.
-COPIES, BLOCK_BYTES = 6, 262_504
-MEGABYTE_DAY = 10**6 * 86_400_000
 # A grant is served in its epoch and the next; then it has ended.
 ENDED_AFTER_EPOCHS = 2
 # And is kept so much longer, and its lifetime: for keys that were made at the end, and for rolling over.
 KEPT_EPOCHS = 2
 # What a number in the state holds. A price above it is more than there is money.
 PRICE_MAX = 0x7FFFFFFFFFFFFFFF
-
-
-def price(parameters: Parameters, count: int, lifetime_ms: int) -> int:
-    """What so many requests cost whose keys live so long."""
-    kept = -(-parameters.price_megabyte_day * COPIES * BLOCK_BYTES * lifetime_ms // MEGABYTE_DAY)
-    return count * (parameters.price_request + kept)
-
-
-def roll_over_price(parameters: Parameters, count: int, lifetime_ms: int) -> int:
-    """What the same cost in exchange for others, rounded up."""
-    return -(-price(parameters, count, lifetime_ms) * parameters.roll_over_bp // BASIS)
 
 
 def _buy(state: State, action: BuyGrant, context: Context) -> Outcome:

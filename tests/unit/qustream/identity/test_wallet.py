@@ -27,7 +27,7 @@ TERMS = Terms(7, 1000, True, PARAMETERS)
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wallet") / "home"
-    Wallet.create(folder, WORDS, PASSPHRASE, chain="a-chain", node='http://127.0.0.1:7480/"')
+    Wallet.create(folder, WORDS, PASSPHRASE, chain="a-chain", api='http://127.0.0.1:7480/"')
     return folder
 
 
@@ -47,7 +47,7 @@ def test_what_is_kept_is_the_accounts_key_and_nothing_else_of_the_words(director
     assert (directory / "account.keystore").stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o077 == 0
     config = load_config(directory)
-    assert (config.chain, config.node) == ("a-chain", 'http://127.0.0.1:7480/"')
+    assert (config.chain, config.api) == ("a-chain", 'http://127.0.0.1:7480/"')
 
 
 def test_nothing_is_overwritten(directory: Path) -> None:
