@@ -71,6 +71,7 @@ class CheckPool:
         self.workers = workers or max(1, min(WORKERS_MAX, (os.cpu_count() or 1) - 1))
         self.starts = self.checked = 0
         self.pids: set[int] = set()
+        self.command = (sys.executable, "-I", "-m", "qnode.service.verify_child")
         self._urgent: deque[Job] = deque()
         self._others: deque[Job] = deque()
         self._waiting_bytes = 0
@@ -116,8 +117,7 @@ class CheckPool:
         with contextlib.ExitStack() as unless_started, theirs:
             unless_started.callback(ours.close)
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-m", "qnode.service.verify_child", str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                [*self.command, str(theirs.fileno())], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
             )  # fmt: skip
             unless_started.pop_all()
         self.starts += 1
