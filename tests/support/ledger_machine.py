@@ -7,11 +7,14 @@ after each block by going through the whole state.
 from __future__ import annotations
 
 import hashlib
+import random
+import typing
 from collections import Counter
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from msgspec import inspect
 from support.ledger_world import CHAIN, QST, LedgerWorld, hash_chain, key, voter
 
 from qnode.core.ledger.admission import Admission
@@ -21,7 +24,7 @@ from qnode.core.ledger.state import State
 from qustream.identity.signing import SigningKey
 from qustream.model.base import Signed
 from qustream.model.ids import account_id
-from qustream.model.keys import HpkeKeyStatement
+from qustream.model.keys import HpkeKeyStatement, PublicKey
 from qustream.model.state import Licence, LicenceStatus, NodeEntry, Pool, Table, UserEntry, Validator, VoteKeyEntry
 from qustream.wire.codec import encode
 from qustream.wire.consensus import NO_DIGEST, Kind, Statement, header_digest
@@ -64,6 +67,44 @@ MOST = (1 << 63) - 1
 NO_SIGNATURE, NO_VOTE = bytes(3373), bytes(2420)
 
 
+ACTIONS = typing.get_args(AnyAction)
+NUMBERS = (0, 1, 2, 5, 1_000, QST, 10 * QST, 200_000 * QST, 10**18, MOST - 1, MOST)
+
+
+def _known(world: LedgerWorld, state: State) -> dict[int, list[bytes]]:
+    """By length, what stands for something in this state."""
+    ids = [each.id for each in map(key, ["user"] * 4, range(4))] + [name for name, _ in state.scan(Table.GRANT, b"", 20)]
+    accounts = [account_id(each.id) for each in world.owners + world.people]
+    return {16: world.licences, 20: accounts, 32: ids, 1312: [voter(number).public for number in range(6)]}
+
+
+def _wild(kind: Any, draws: random.Random, known: dict[int, list[bytes]]) -> Any:
+    """Any value a field of this type may hold; rather one that stands for something, or at the edge of what is allowed."""
+    match kind:
+        case inspect.BytesType(min_length=low, max_length=high):
+            if low == high and low in known and draws.random() < 0.9:
+                return draws.choice(known[low])
+            return bytes([draws.randrange(256)]) * draws.randint(low or 0, min(high, (low or 0) + 50))
+        case inspect.StrType(max_length=high):
+            return "x" * draws.randint(0, high)
+        case inspect.IntType(ge=low, le=high):
+            return draws.choice([each for each in (*NUMBERS, high, low, draws.randint(low, high)) if low <= each <= high])
+        case inspect.BoolType():
+            return draws.random() < 0.5
+        case inspect.EnumType(cls=cls):
+            return draws.choice(list(cls))
+        case inspect.VarTupleType(item_type=item, max_length=high):
+            return tuple(_wild(item, draws, known) for _ in range(draws.choice([0, 1, min(3, high), high])))
+        case inspect.UnionType(types=types):
+            chosen = draws.choice(types)
+            return None if isinstance(chosen, inspect.NoneType) else _wild(chosen, draws, known)
+        case inspect.StructType(cls=cls, fields=fields):
+            if cls is PublicKey:
+                return key(draws.choice(["user", "node"]), draws.randrange(4)).public
+            return cls(*[_wild(field.type, draws, known) for field in fields])
+    raise TypeError(f"no values for {kind}")
+
+
 class Step(NamedTuple):
     """One action in numbers: they are taken modulo what there is, so that each means something."""
 
@@ -104,7 +145,17 @@ class LedgerMachine(RuleBasedStateMachine):
                 chosen.append(checked)
         self._execute(chosen, after_ms, skip)
 
-    def _execute(self, chosen: list[Checked], after_ms: int, skip: int) -> None:
+    @rule(seed=st.integers(0, (1 << 32) - 1))
+    def wild(self, seed: int) -> None:
+        """A block of whatever decodes, admissible or not: nothing of it may raise, and the money stays what it is."""
+        state, draws, chosen = self.world.state(), random.Random(seed), []
+        known, admission = _known(self.world, state), Admission(state, [], self.world.parameters)
+        for sender in draws.sample(self.everybody, 6):
+            action = _wild(inspect.type_info(draws.choice(ACTIONS)), draws, known)
+            chosen.append(self.world.checked(sender, action, nonce=admission.next_nonce(account_id(sender.id))))
+        self._execute(chosen, 1_000, 0, is_honest=False)
+
+    def _execute(self, chosen: list[Checked], after_ms: int, skip: int, *, is_honest: bool = True) -> None:
         world = self.world
         header = world.header(chosen, after_ms=after_ms, skip=skip)
         state, again = State(world.reader), State(world.reader.copy())
@@ -114,8 +165,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert again.changes() == changes
         again.undo(0)
         assert again.changes() == {}
-        assert [(receipt.id, receipt.fee) for receipt in executed.receipts[:-1]] == [(each.id, each.body.fee) for each in chosen]
         for receipt, each in zip(executed.receipts, chosen, strict=False):
+            assert receipt.id == each.id
+            assert receipt.fee == each.body.fee or not is_honest
             assert receipt.code not in ("E-LEDGER-NONCE", "E-LEDGER-KEY", "E-LEDGER-FEE", "E-LEDGER-EXPIRED")
             self.codes[type(each.body.action).__name__, receipt.code] += 1
         world.reader.apply(changes)
