@@ -1,4 +1,4 @@
-"""The command `qnode`: init, run, status, peers, doctor, wait, id, restore; of the chain: genesis, licence, stake, validator."""
+"""The command `qnode`: init, run, status, peers, doctor, wait, id, restore; of the chain: db, genesis, licence, stake, validator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from qnode.cli.db import db
 from qnode.cli.doctor import doctor
 from qnode.cli.genesis import genesis
 from qnode.cli.init import init
@@ -24,7 +25,7 @@ def cli() -> None:
     """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
 
 
-for command in (init, run, status, peers, doctor, wait, identity, restore, genesis):
+for command in (init, run, status, peers, doctor, wait, identity, restore, genesis, db):
     cli.add_command(command)
 
 

@@ -123,12 +123,13 @@ def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
     return Proof(tuple(inner), _joined(_bucket(backing, prefix, at)))
 
 
-def check(backing: Backing, root: bytes) -> Iterator[bytes]:
-    """Walk the whole tree and compare every node with its parent's hash of it; yields every prefix visited. Errors: `E-DATA-CORRUPT`."""
+def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Walk the whole tree and compare every node with its parent's hash of it; yields every prefix visited, and whether an inner node is
+    there. Errors: `E-DATA-CORRUPT`."""
     waiting: list[tuple[bytes, Child]] = [(b"", Child(root, backing.node(b"") is not None))]
     while waiting:
         prefix, at = waiting.pop()
-        yield prefix
+        yield prefix, at.deeper
         if not at.deeper:
             _bucket(backing, prefix, at)
             continue

@@ -168,10 +168,16 @@ class Reading:
         self.lock = threading.Lock()
         self._txn: Any = environment.begin_reading()
         self._closed = False
-        self.progress = self._executed()
+        self._executed = self._stored()
 
-    def _executed(self) -> Progress | None:
+    def _stored(self) -> bytes | None:
         raw = self._txn.get(EXECUTED, db=self._environment.tables.meta)
+        return None if raw is None else bytes(raw)
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last executed block at that time. Errors: `E-DATA-CORRUPT`."""
+        raw = self._executed
         return None if raw is None else decode(unsummed(EXECUTED, raw), Progress, max_bytes=PROGRESS_MAX_BYTES)
 
     @contextmanager
@@ -190,7 +196,7 @@ class Reading:
             raise fault("E-NOT-HELD", "this view of the state has been closed")
         if self._txn is None:
             self._txn = self._environment.begin_reading()
-            if self._executed() != self.progress:
+            if self._stored() != self._executed:
                 self.suspend()
                 raise fault("E-NOT-HELD", "the state has gone on; look at the newest")
         return self._txn

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
+from qustream.errors import fault
 from qustream.model.base import U63, Bytes32, Noun
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, Kind, Proposal
@@ -173,6 +174,22 @@ class Votes:
             last = self.certificate(txn, newest.rotation, newest.view, Kind.FINAL, newest.digest)
             found = [(newest.height, last)] if last is not None else found
         return found[0] if found else None
+
+    def finalisations(self, txn: Any) -> Iterator[tuple[int, Certificate]]:
+        """Those that are kept for ever, by height. Errors: `E-DATA-CORRUPT`."""
+        for key, raw in txn.cursor(db=self._tables.finals):
+            yield int.from_bytes(key, "big"), _certificate(bytes(key), raw)
+
+    def look_through(self, txn: Any) -> int:
+        """How many proposals and certificates are kept, each of which has been looked at. Errors: `E-DATA-CORRUPT`."""
+        count = 0
+        for key, raw in txn.cursor(db=self._tables.votes):
+            if key[16] != Kind.PROPOSAL:
+                _certificate(bytes(key), raw)
+            elif self.proposal(txn, bytes(key[17:])) is None:
+                raise fault("E-DATA-CORRUPT", f"the proposal {key[17:].hex()} is not here")
+            count += 1
+        return count
 
     def end(self, txn: Any, rotation: int) -> End | None:
         """Errors: `E-DATA-CORRUPT`."""
