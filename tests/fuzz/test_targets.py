@@ -6,18 +6,19 @@ import random
 from collections.abc import Callable
 
 import pytest
-from support.fuzzing import gossip, handshake, peers, records
+from support.fuzzing import gossip, handshake, peers, records, transactions
 from support.fuzzing.mutation import mutants
 from support.fuzzing.targets import NAMES, target
 
 from qnode.core.gossip import _HANDLERS, Gossip
 from qnode.core.gossip_events import Check, Judged, Verdict
+from qnode.core.ledger import signatures
 from qnode.core.peers import Peers
 from qnode.service import peers_records
 from qustream.transport import engine
 
 # Mutations of each, by what one run costs: some seconds in all.
-COUNTS = {"decoders": 3000, "frames": 400, "gossip": 400, "handshake": 100, "pages": 60, "peers": 150, "records": 150}
+COUNTS = {"decoders": 3000, "frames": 400, "gossip": 400, "handshake": 100, "pages": 60, "peers": 150, "records": 150, "transactions": 1500}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,3 +82,8 @@ def test_a_hello_that_nobody_verifies_is_noticed(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(engine.Engine, "_greet", greet)
     assert notices(handshake.run, handshake.seeds())
+
+
+def test_a_sender_whose_signature_nobody_looks_at_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "claims", lambda *given: signatures.claims(*given)[1:])
+    assert notices(transactions.run, transactions.seeds())

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["NAMES", "Target", "target"]
 
-NAMES = ("decoders", "frames", "gossip", "handshake", "pages", "peers", "records")
+NAMES = ("decoders", "frames", "gossip", "handshake", "pages", "peers", "records", "transactions")
 
 
 class Target(NamedTuple):
