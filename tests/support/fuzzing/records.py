@@ -53,7 +53,7 @@ RECORDS_MAX = 12
 class _Registry:
     """Three nodes, and epochs of an hour since 0."""
 
-    height, chain = 1, CHAIN
+    height, nodes_height, chain = 1, 1, CHAIN
 
     def epoch(self, at_ms: int) -> Epoch:
         return self.epoch_at(at_ms // EPOCH_MS)
