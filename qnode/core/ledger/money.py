@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from qnode.core.ledger.state import State
 from qustream.model.state import Account, Pool, PoolEntry, Table, Totals
 
@@ -30,8 +32,7 @@ def shift(state: State, source: Place, target: Place, amount: int) -> None:
     totals = state.must(Table.TOTALS, b"", Totals)
     moved = {source.value: getattr(totals, source) - amount, target.value: getattr(totals, target) + amount}
     assert moved[source.value] >= 0, f"{source} holds less than {amount}"
-    fields = {name: moved.get(name, getattr(totals, name)) for name in Totals.__struct_fields__}
-    state.put(Table.TOTALS, b"", Totals(**fields))
+    state.put(Table.TOTALS, b"", replace(totals, **moved))
 
 
 def account(state: State, name: bytes) -> Account:
@@ -82,11 +83,9 @@ def from_pool(state: State, which: Pool, amount: int) -> None:
 def burn(state: State, amount: int, *, source: Place) -> None:
     """Money from `source` is no more."""
     totals = state.must(Table.TOTALS, b"", Totals)
-    fields = {name: getattr(totals, name) for name in Totals.__struct_fields__}
-    fields[source.value] -= amount
-    fields["burned"] += amount
-    assert fields[source.value] >= 0
-    state.put(Table.TOTALS, b"", Totals(**fields))
+    left = getattr(totals, source.value) - amount
+    assert left >= 0, f"{source} holds less than {amount}"
+    state.put(Table.TOTALS, b"", replace(totals, **{source.value: left, "burned": totals.burned + amount}))
 
 
 def split(amount: int, parts: tuple[int, ...], whole: int) -> tuple[tuple[int, ...], int]:
