@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +24,11 @@ from support.places import free_port, host
 from qnode.api.chain_status import ChainStatus
 from qnode.api.status import StatusSnapshot
 from qnode.cli.options import CREDENTIAL, KEYSTORE_KIND
+from qnode.core.ledger.actions import fee_least
 from qnode.core.ledger.defaults import DEFAULTS
 from qnode.store.history import allow_first_start
 from qnode.store.sign_state import SignStateFile
+from qustream.aio.http import BODY_TYPE
 from qustream.identity import keystore, voting
 from qustream.identity.reveals import HashChain
 from qustream.identity.signing import SigningKey
@@ -34,6 +38,7 @@ from qustream.model.ids import IdKind, account_id, to_text
 from qustream.model.network import NodeClass
 from qustream.model.state import Parameters
 from qustream.wire.codec import encode
+from qustream.wire.transactions import AnyAction, Body, Transaction, Transfer, transaction_id
 
 __all__ = ["CHAIN", "PASSPHRASE", "QST", "ChainCircle", "ChainNodeProcess", "fast"]
 
@@ -109,6 +114,26 @@ class ChainNodeProcess(DaemonProcess):
         """Of the last executed block."""
         return self.ledger.executed
 
+    def chain_page(self, path: str) -> Any:
+        """A page about the chain."""
+        status, body = self.page(f"/v1/chain/{path}")
+        assert status == 200, (path, status, body)
+        return json.loads(body)
+
+    def submit(self, raw: bytes) -> tuple[int, Any]:
+        """Hand it a transaction: the HTTP status, and what it says."""
+        asked = urllib.request.Request(f"http://{self.pages}/v1/chain/transactions", raw, {"Content-Type": BODY_TYPE})
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.loads(refusal.read())
+
+    def has_executed(self, raw: bytes) -> bool:
+        """Whether the transaction stands in an executed block here."""
+        status, body = self.page(f"/v1/chain/transactions/{transaction_id(raw).hex()}")
+        return status == 200 and json.loads(body)["state"] == "executed"
+
 
 class ChainCircle:
     """Validators 0 … count − 1, then `followers` that are licensed and do not vote. `people`: keys with money. All are stopped in the end,
@@ -166,3 +191,24 @@ class ChainCircle:
 
     def until_height(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> None:
         self.until(lambda node: node.height >= height, nodes)
+
+    # -- transactions -----------------------------------------------------------------------------------------------------
+
+    def signed(self, sender: SigningKey, action: AnyAction, nonce: int, *, expires: int = 10_000) -> bytes:
+        """A transaction with the least fee, really signed."""
+
+        def raw(fee: int, signature: bytes | None = None) -> bytes:
+            body = encode(Body(CHAIN, account_id(sender.id), nonce, expires, fee, action))
+            return encode(Transaction(body, sender.public, signature or sender.sign("transaction", body)))
+
+        return raw(fee_least(action, len(raw(1 << 62, bytes(3373))), self.genesis.parameters))
+
+    def transfer(self, person: int, to: int, nonce: int, amount: int = QST) -> bytes:
+        """Money from one of `people` to another."""
+        return self.signed(self.people[person], Transfer(account_id(self.people[to].id), amount), nonce)
+
+    def agree(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> Mapping[str, Any]:
+        """The block of this height, the same at all of these nodes, with the root it names."""
+        pages = [node.chain_page(f"blocks/{height}") for node in (nodes if nodes is not None else self.up)]
+        assert all(page == pages[0] for page in pages), pages
+        return pages[0]
