@@ -37,8 +37,11 @@ class End:
         session = Session(self.hub.number(), connection, ours=ours)
         self.hub.join(session)
         self.sessions.append(session)
-        self.codes.append(await session.run(self.answer, self.take_bulk))
+        self.codes.append(await session.run(self._asked, self.take_bulk))
         self.hub.leave(session)
+
+    async def _asked(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
+        return await self.answer(session, body, deadline_ms)  # which a test may change meanwhile
 
     async def answer(self, _session: Session, body: bytes, _deadline_ms: int) -> bytes:
         if body == b"no":
