@@ -120,14 +120,14 @@ class Mempool:
     def _victims(self, newcomer: Waiting, queue: Queue) -> list[Waiting] | None:
         """Who goes to make room for it; None if there are not enough who offer less."""
         replaced = queue.at(newcomer.nonce)
-        is_ready, standing = queue.place_of(newcomer)
+        is_ready, worth = queue.place_of(newcomer)
         count, size = self._over(newcomer, replaced, is_parked=not is_ready)
         victims: list[Waiting] = []
         looked_at: dict[bytes, Rank] = {}
         behind: list[tuple[Rank, bytes, int]] = []  # what is last in a queue whose last has gone
         while count > 0 or size > 0:
             found = self._next_lowest(looked_at, behind)
-            if found is None or not _gives_way(found[0], is_ready, standing):
+            if found is None or not _gives_way(found[0], is_ready, worth):
                 break
             if found[1] is not replaced:
                 victims.append(found[1])
@@ -255,11 +255,11 @@ def _bumped(fee: int, size: int, of_size: int) -> int:
     return max(fee + 1, -(-fee * BUMP_NUMERATOR * size // (BUMP_DENOMINATOR * of_size)))
 
 
-def _gives_way(rank: Rank, is_ready: bool, standing: int) -> bool:
+def _gives_way(rank: Rank, is_ready: bool, worth: int) -> bool:
     """Whether what has this rank makes room for such a newcomer."""
     if rank.is_ready != is_ready:
         return is_ready
-    return standing > rank.standing and standing * BUMP_DENOMINATOR >= rank.standing * BUMP_NUMERATOR
+    return worth > rank.worth and worth * BUMP_DENOMINATOR >= rank.worth * BUMP_NUMERATOR
 
 
 def _head(queue: Queue, nonce: int) -> tuple[int, int, Waiting] | None:

@@ -29,7 +29,7 @@ BOUNDS = Bounds(
 # Of one account, from its next nonce on: somebody who pays a whole office at once; nobody needs more in eight seconds.
 QUEUE_MAX = 64
 # Whoever takes the place of another, his own or a stranger's, pays a tenth more: from the least fee to all there is, that is done some
-# 250 times, and so often at most a place is verified and passed on for nothing.
+# 300 times, and so often at most a place is verified and passed on for nothing.
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 11, 10
 # Fees a byte are compared as whole numbers of 2^-16 units: two that differ by less are alike.
 RATE_BITS = 16

@@ -10,12 +10,12 @@ __all__ = ["Queue", "Rank"]
 
 
 class Rank(NamedTuple):
-    """How good a transaction's place is; the least goes first. `standing`: its fee a byte, or that of one before it in the queue if that
+    """How good a transaction's place is; the least goes first. `worth`: its fee a byte, or that of one before it in the queue if that
     is less, for it is not taken sooner; `before`: minus the number of arrival, the latest of these likewise: of equals whoever came last
     goes first."""
 
     is_ready: bool
-    standing: int
+    worth: int
     before: int
 
 
@@ -93,17 +93,17 @@ class Queue:
         """All, the last nonce first: in this order they would go, the lowest rank first."""
         if self._ranked is None:
             found: list[tuple[Rank, Waiting]] = []
-            standing, newest, expected = 0, 0, self.next_nonce
+            worth, newest, expected = 0, 0, self.next_nonce
             for nonce in sorted(self._waiting):
                 waiting = self._waiting[nonce]
-                standing = min(standing, waiting.rate) if found else waiting.rate
+                worth = min(worth, waiting.rate) if found else waiting.rate
                 newest = max(newest, self._arrivals[nonce])
-                found.append((Rank(nonce == expected, standing, -newest), waiting))
+                found.append((Rank(nonce == expected, worth, -newest), waiting))
                 expected += nonce == expected
             self._ranked = found[::-1]
         return self._ranked
 
     def place_of(self, newcomer: Waiting) -> tuple[bool, int]:
-        """Whether one that would come now would be ready, and its standing."""
-        standing = min([newcomer.rate, *(waiting.rate for nonce, waiting in self._waiting.items() if nonce < newcomer.nonce)])
-        return newcomer.nonce <= self.next_nonce + self.ready, standing
+        """Whether one that would come now would be ready, and its worth."""
+        worth = min([newcomer.rate, *(waiting.rate for nonce, waiting in self._waiting.items() if nonce < newcomer.nonce)])
+        return newcomer.nonce <= self.next_nonce + self.ready, worth

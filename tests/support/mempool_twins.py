@@ -65,13 +65,13 @@ class Naive:
         """The fewest of those who would go first, so that everything is within its bounds."""
         own = self.of(w.sender)
         ready = self.is_ready(w, own)
-        standing = min([w.rate, *(each.rate for nonce, (_, each) in own.items() if nonce < w.nonce)])
+        worth = min([w.rate, *(each.rate for nonce, (_, each) in own.items() if nonce < w.nonce)])
         candidates = [(self.rank(each), each) for _, each in self.waiting if each is not old]
         candidates.sort(key=lambda one: (one[0], -one[1].nonce))
         parked = [each for _, each in self.waiting if each is not old and not self.is_ready(each, self.of(each.sender))]
         for count in range(len(candidates) + 1):
             gone = [each for _, each in candidates[:count]]
-            if any(not gives_way(rank, ready, standing) for rank, _ in candidates[:count]):
+            if any(not gives_way(rank, ready, worth) for rank, _ in candidates[:count]):
                 return None
             left = [w, *(each for _, each in candidates[count:])]
             left_parked = [w, *(each for each in parked if each not in gone)]
@@ -116,8 +116,8 @@ class Naive:
             taken.append(best.id)
 
 
-def gives_way(rank: tuple[bool, int, int], is_ready: bool, standing: int) -> bool:
-    return is_ready > rank[0] or (is_ready == rank[0] and standing > rank[1] and 10 * standing >= 11 * rank[1])
+def gives_way(rank: tuple[bool, int, int], is_ready: bool, worth: int) -> bool:
+    return is_ready > rank[0] or (is_ready == rank[0] and worth > rank[1] and 10 * worth >= 11 * rank[1])
 
 
 def told(effects: list[Effect]) -> list[tuple[str, bytes]]:
