@@ -28,7 +28,6 @@ from qustream.wire.light import (
     NODES_PAGE,
     Checkpoint,
     CheckpointAsk,
-    ProvenEntry,
     GrantsAsk,
     GrantsListed,
     HandOver,
@@ -41,8 +40,9 @@ from qustream.wire.light import (
     NodesListed,
     Proofs,
     ProofsAsk,
-    SetTold,
+    ProvenEntry,
     SetAsk,
+    SetTold,
     VoteKeys,
     checkpoint_digest,
 )
@@ -69,7 +69,7 @@ class Memory:
 
     def __init__(self, entries: dict[bytes, bytes]) -> None:
         self.nodes: dict[bytes, bytes] = {}
-        self.all = sorted((path_of(key), value_hash(value)) for key, value in entries.items())
+        self.all = sorted(path_of(key) + value_hash(value) for key, value in entries.items())
 
     def node(self, prefix: bytes) -> bytes | None:
         return self.nodes.get(prefix)
@@ -80,9 +80,9 @@ class Memory:
     def drop_node(self, prefix: bytes) -> None:
         self.nodes.pop(prefix, None)
 
-    def pairs(self, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    def pairs(self, prefix: bytes, limit: int) -> list[bytes]:
         digits = "".join(f"{each:x}" for each in prefix)
-        return [pair for pair in self.all if pair[0].hex().startswith(digits)][:limit]
+        return [pair for pair in self.all if pair.hex().startswith(digits)][:limit]
 
 
 class LightChain:

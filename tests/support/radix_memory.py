@@ -51,7 +51,7 @@ class MemoryTree:
                 self.entries.pop(key, None)
             else:
                 self.entries[key] = value
-        self._pairs = sorted((path_of(key), value_hash(value)) for key, value in self.entries.items())
+        self._pairs = sorted(path_of(key) + value_hash(value) for key, value in self.entries.items())
         return self.root
 
     def prove(self, key: bytes) -> Proof:
@@ -67,7 +67,7 @@ class MemoryTree:
         del self.nodes[prefix]
 
     def pairs(self, prefix: bytes, limit: int) -> list[Pair]:
-        low, high = prefix_range(prefix)
-        start = bisect.bisect_left(self._pairs, (low, b""))
-        end = len(self._pairs) if high is None else bisect.bisect_left(self._pairs, (high, b""))
+        low, last = prefix_range(prefix)
+        start = bisect.bisect_left(self._pairs, low)
+        end = bisect.bisect_right(self._pairs, last + b"\xff" * 32)
         return self._pairs[start : min(end, start + limit)]

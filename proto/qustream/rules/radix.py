@@ -14,8 +14,8 @@ from qustream.errors import QuStreamError, fault
 from qustream.model.base import Noun
 
 __all__ = [
-    "BUCKET_MAX_ENTRIES", "DEPTH_MAX", "EMPTY_ROOT", "HASH_BYTES", "Child", "InnerBytes", "Pair", "Proof", "bucket_hash", "child",
-    "children", "inner_bytes", "inner_hash", "nibble", "path_of", "require", "value_hash", "verify",
+    "BUCKET_MAX_ENTRIES", "DEPTH_MAX", "EMPTY_ROOT", "HASH_BYTES", "MAPS_BYTES", "Child", "InnerBytes", "Pair", "Proof", "bucket_hash",
+    "child", "children", "inner_bytes", "inner_hash", "nibble", "path_of", "require", "value_hash", "verify",
 ]  # fmt: skip
 
 HASH_BYTES = 32  # SHA-256
@@ -26,8 +26,8 @@ DEPTH_MAX = 2 * HASH_BYTES  # nibbles of a path
 PAIR_BYTES = 2 * HASH_BYTES
 MAPS_BYTES = 4  # two bit maps of the children
 InnerBytes = Annotated[bytes, Meta(min_length=MAPS_BYTES + HASH_BYTES, max_length=MAPS_BYTES + CHILDREN_MAX * HASH_BYTES)]
-# A path and the hash of the value that stands there.
-Pair = tuple[bytes, bytes]
+# A path followed by the hash of the value that stands there: in order of the paths, as they are.
+Pair = bytes
 
 
 class Proof(Noun, frozen=True):

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from qustream.errors import fault
 from qustream.model.base import Noun
-from qustream.rules.radix import DEPTH_MAX, EMPTY_ROOT, InnerBytes, Pair, children, inner_hash, path_of, value_hash
+from qustream.rules.radix import DEPTH_MAX, EMPTY_ROOT, HASH_BYTES, InnerBytes, Pair, children, inner_hash, path_of, value_hash
 from qustream.rules.radix_tree import build
 
 __all__ = [
@@ -113,9 +113,9 @@ def chunks_of(root: bytes, plan: Plan) -> list[ChunkPlace]:
 
 def open_chunk(place: ChunkPlace, chunk: Chunk) -> tuple[list[tuple[Pair, StateEntry]], dict[bytes, bytes]]:
     """The pairs and entries of a chunk, and the inner nodes beneath its prefix. The chunk may be hostile. Errors: `E-PROOF`."""
-    found = [((path_of(entry.key), value_hash(entry.value)), entry) for entry in chunk.entries]
+    found = [(path_of(entry.key) + value_hash(entry.value), entry) for entry in chunk.entries]
     pairs = [pair for pair, _ in found]
-    paths = [path for path, _ in pairs]
+    paths = [pair[:HASH_BYTES] for pair in pairs]
     digits = "".join(f"{number:x}" for number in place.prefix)
     if any(before >= after for before, after in pairwise(paths)):
         raise fault("E-PROOF", "a chunk out of order")

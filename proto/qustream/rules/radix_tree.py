@@ -6,14 +6,16 @@ bucket above 16 is split, an inner node with no more than 16 beneath it is a buc
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import (
     BUCKET_MAX_ENTRIES,
+    DEPTH_MAX,
     EMPTY_ROOT,
+    HASH_BYTES,
+    MAPS_BYTES,
     Child,
     Pair,
     Proof,
@@ -30,7 +32,8 @@ __all__ = ["Backing", "Change", "Subtree", "build", "check", "prefix_range", "pr
 
 # A path and the hash of its new value, None if the entry goes.
 Change = tuple[bytes, bytes | None]
-_Ordered = TypeVar("_Ordered", Pair, Change)
+_DIGITS = [bytes((number,)) for number in range(16)]
+_HEX = b"0123456789abcdef".ljust(256, b"?")
 
 
 class Backing(Protocol):
@@ -66,42 +69,76 @@ def update(backing: Backing, root: bytes, changes: Sequence[Change]) -> bytes:
     `root` stands for."""
     if not changes:
         return root
-    before = Child(root, backing.node(b"") is not None)
-    after = _change(backing, b"", before if root != EMPTY_ROOT else None, changes)
+    if backing.node(b"") is not None:
+        after = _change_inner(backing, b"", root, changes)
+    else:
+        after = _change_bucket(backing, b"", root if root != EMPTY_ROOT else None, changes)
     return after.hash or EMPTY_ROOT
 
 
-def _change(backing: Backing, prefix: bytes, before: Child | None, changes: Sequence[Change]) -> Subtree:
-    if before is None or not before.deeper:
-        merged: dict[bytes, bytes | None] = dict(_bucket(backing, prefix, before))
-        merged.update(changes)
-        return build(backing, prefix, sorted((path, value) for path, value in merged.items() if value is not None))
-    kept = _inner(backing, prefix, before)
+def _change_bucket(backing: Backing, prefix: bytes, before: bytes | None, changes: Sequence[Change]) -> Subtree:
+    pairs = {} if before is None else {pair[:HASH_BYTES]: pair for pair in _bucket(backing, prefix, before)}
+    for path, value in changes:
+        if value is not None:
+            pairs[path] = path + value
+        else:
+            pairs.pop(path, None)
+    return build(backing, prefix, sorted(pairs.values()))
+
+
+def _change_inner(backing: Backing, prefix: bytes, before: bytes, changes: Sequence[Change]) -> Subtree:
+    """Most of what a block costs: hashes are exchanged where they stand, and a node is taken apart only if a child comes or goes."""
+    node = _stored(backing, prefix, before)
+    here, deeper = node[0] << 8 | node[1], node[2] << 8 | node[3]
+    after = bytearray(node)
+    moved: dict[int, bytes | None] = {}  # children that came, or went
     touched: dict[int, list[Pair] | None] = {}
     for number, group in _groups(changes, len(prefix)):
-        after = _change(backing, prefix + bytes((number,)), kept.get(number), group)
-        touched[number] = after.pairs
-        if after.hash is None:
-            kept.pop(number, None)
+        bit = 0x8000 >> number
+        below = prefix + _DIGITS[number]
+        at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count() if here & bit else 0
+        if deeper & bit:
+            changed = _change_inner(backing, below, node[at : at + HASH_BYTES], group)
         else:
-            kept[number] = Child(after.hash, after.deeper)
-    if any(value is None for _, value in changes):
-        few = _few(backing, prefix, kept, touched)
+            changed = _change_bucket(backing, below, node[at : at + HASH_BYTES] if at else None, group)
+        if at and changed.hash is not None:
+            after[at : at + HASH_BYTES] = changed.hash
+        elif at or changed.hash is not None:
+            moved[number] = changed.hash
+        deeper = deeper | bit if changed.deeper else deeper & ~bit
+        touched[number] = changed.pairs
+    after[2:MAPS_BYTES] = deeper.to_bytes(2, "big")
+    made = bytes(after)
+    if moved:
+        made = _moved(made, moved, deeper)
+    if not deeper and any(value is None for _, value in changes):
+        few = _few(backing, prefix, children(made) if made else {}, touched)
         if few is not None:
             backing.drop_node(prefix)
             return build(backing, prefix, few)
-    node = inner_bytes(kept)
-    backing.put_node(prefix, node)
-    return Subtree(inner_hash(node), True, None)
+    backing.put_node(prefix, made)
+    return Subtree(inner_hash(made), True, None)
+
+
+def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
+    """A node with other children; nothing, if there is none left."""
+    # What has just gone is no inner node any more, and what has come is not here yet: the maps are set apart.
+    kept = {number: each.hash for number, each in children(node[:2] + b"\0\0" + node[MAPS_BYTES:]).items()}
+    for number, digest in moved.items():
+        if digest is None:
+            del kept[number]
+        else:
+            kept[number] = digest
+    return inner_bytes({number: Child(digest, bool(deeper & 0x8000 >> number)) for number, digest in kept.items()}) if kept else b""
 
 
 def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
-    """A subtree of these pairs alone (rising paths, all beneath `prefix`), its inner nodes put into `backing`."""
+    """A subtree of these pairs alone (in order, all beneath `prefix`), its inner nodes put into `backing`."""
     if len(pairs) <= BUCKET_MAX_ENTRIES:
-        return Subtree(_hash_of(pairs) if pairs else None, False, pairs)
+        return Subtree(bucket_hash(b"".join(pairs)) if pairs else None, False, pairs)
     present = {}
-    for number, group in _groups(pairs, len(prefix)):
-        beneath = build(backing, prefix + bytes((number,)), group)
+    for number, group in _groups([(pair, None) for pair in pairs], len(prefix)):
+        beneath = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
         assert beneath.hash is not None
         present[number] = Child(beneath.hash, beneath.deeper)
     node = inner_bytes(present)
@@ -116,11 +153,11 @@ def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
     at: Child | None = Child(root, backing.node(b"") is not None)
     prefix = b""
     while at is not None and at.deeper:
-        node = _stored(backing, prefix, at)
+        node = _stored(backing, prefix, at.hash)
         inner.append(node)
         number = nibble(path, len(prefix))
-        prefix, at = prefix + bytes((number,)), child(node, number)
-    return Proof(tuple(inner), _joined(_bucket(backing, prefix, at)))
+        prefix, at = prefix + _DIGITS[number], child(node, number)
+    return Proof(tuple(inner), b"" if at is None else b"".join(_bucket(backing, prefix, at.hash)))
 
 
 def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -131,77 +168,56 @@ def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
         prefix, at = waiting.pop()
         yield prefix, at.deeper
         if not at.deeper:
-            _bucket(backing, prefix, at)
+            _bucket(backing, prefix, at.hash)
             continue
-        for number, each in _inner(backing, prefix, at).items():
-            waiting.append((prefix + bytes((number,)), each))
+        for number, each in children(_stored(backing, prefix, at.hash)).items():
+            waiting.append((prefix + _DIGITS[number], each))
 
 
-def prefix_range(prefix: bytes) -> tuple[bytes, bytes | None]:
-    """The least path beneath a prefix, and what all of them are below of; None: there is no such."""
-    digits = "".join(f"{number:x}" for number in prefix)
-    above = f"{int(digits, 16) + 1:0{len(digits)}x}" if digits else ""
-    return _padded(digits), _padded(above) if len(above) == len(digits) and digits else None
+def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
+    """Below the least path beneath a prefix there is nothing of it (the first), nor above the greatest (the second)."""
+    digits = prefix.translate(_HEX).decode()
+    return bytes.fromhex(digits + "0" if len(digits) & 1 else digits), bytes.fromhex(digits.ljust(DEPTH_MAX, "f"))
 
 
-def _padded(digits: str) -> bytes:
-    return bytes.fromhex(digits + "0" * (len(digits) & 1))
-
-
-def _groups(changes: Sequence[_Ordered], depth: int) -> Iterator[tuple[int, list[_Ordered]]]:
+def _groups(changes: Sequence[Change], depth: int) -> Iterator[tuple[int, Sequence[Change]]]:
     """The changes of each child, by the nibble at `depth`."""
+    at, shift = depth >> 1, 0 if depth & 1 else 4
     if len(changes) == 1:
-        yield nibble(changes[0][0], depth), list(changes)
+        yield changes[0][0][at] >> shift & 15, changes
         return
+    numbers = [change[0][at] >> shift & 15 for change in changes]
     low = 0
-    while low < len(changes):
-        number = nibble(changes[low][0], depth)
-        high = low + 1
-        if high < len(changes) and nibble(changes[high][0], depth) == number:
-            high = bisect_left(changes, number + 1, low, key=lambda change: nibble(change[0], depth))
-        yield number, list(changes[low:high])
+    while low < len(numbers):
+        number = numbers[low]
+        high = low + numbers.count(number)  # they rise
+        yield number, changes[low:high]
         low = high
 
 
 def _few(backing: Backing, prefix: bytes, kept: dict[int, Child], touched: dict[int, list[Pair] | None]) -> list[Pair] | None:
-    """All pairs of an inner node, if they fit into a bucket."""
-    if any(each.deeper for each in kept.values()):
-        return None
+    """All pairs of an inner node whose children are buckets, if they fit into one."""
     found: list[Pair] = []
-    for number in sorted(kept):
+    for number, each in kept.items():
         known = touched.get(number)
-        found += _bucket(backing, prefix + bytes((number,)), kept[number]) if known is None else known
+        found += _bucket(backing, prefix + _DIGITS[number], each.hash) if known is None else known
         if len(found) > BUCKET_MAX_ENTRIES:
             return None
     return found
 
 
-def _inner(backing: Backing, prefix: bytes, at: Child) -> dict[int, Child]:
-    return children(_stored(backing, prefix, at))
-
-
-def _stored(backing: Backing, prefix: bytes, at: Child) -> bytes:
+def _stored(backing: Backing, prefix: bytes, digest: bytes) -> bytes:
     node = backing.node(prefix)
-    if node is None or inner_hash(node) != at.hash:
+    if node is None or inner_hash(node) != digest:
         raise _corrupt("inner node", prefix)
     return node
 
 
-def _bucket(backing: Backing, prefix: bytes, at: Child | None) -> list[Pair]:
-    if at is None:
-        return []
+def _bucket(backing: Backing, prefix: bytes, digest: bytes) -> list[Pair]:
     pairs = backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1)
-    if _hash_of(pairs) != at.hash:
+    if bucket_hash(b"".join(pairs)) != digest:
         raise _corrupt("bucket", prefix)
     return pairs
-
-
-def _joined(pairs: list[Pair]) -> bytes:
-    return b"".join([part for pair in pairs for part in pair])
-
-
-def _hash_of(pairs: list[Pair]) -> bytes:
-    return bucket_hash(_joined(pairs))
 
 
 def _corrupt(what: str, prefix: bytes) -> QuStreamError:

@@ -27,7 +27,7 @@ BLOCK_MAX_BYTES = 64 * 1024
 LOOSE_BLOCKS = 1024
 # What one call takes away at most: more than come in a block.
 PRUNED_AT_ONCE_MAX = 2048
-PLACE_BYTES = 4
+PLACE_BYTES = 4  # big endian, so that the order of keys is that of places
 FINAL = b"final"
 
 

@@ -20,7 +20,7 @@ from qustream.wire.transactions import Body, Transaction
 
 __all__ = ["MARKET", "Receipts"]
 
-PLACE_BYTES = 4
+PLACE_BYTES = 4  # big endian, so that the order of keys is that of places
 # Whose history is kept: names are told apart by their length.
 NAME_BYTES = (ACCOUNT_BYTES, LICENCE_BYTES)
 # What was sold has a history under a name of its own: what licences have cost.

@@ -20,6 +20,7 @@ from qustream.errors import fault
 from qustream.model.base import Bytes32, Noun
 from qustream.model.genesis import Genesis
 from qustream.model.state import Progress
+from qustream.rules.radix import HASH_BYTES
 from qustream.rules.radix_plan import CHUNK_MAX_BYTES, Chunk, ChunkPlace, Plan, PlanNode, StateEntry, chunks_of, divide, open_chunk
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import header_digest
@@ -113,8 +114,8 @@ class Taking:
         if raw is None:
             return
         value = unsummed(prefix, raw)
-        entries, nodes = open_chunk(ChunkPlace(prefix, value[:32], bool(value[32])), chunk)
-        state.put_entries(txn, self._tables, [(path, digest, entry.key, entry.value) for (path, digest), entry in entries])
+        entries, nodes = open_chunk(ChunkPlace(prefix, value[:HASH_BYTES], bool(value[HASH_BYTES])), chunk)
+        state.put_entries(txn, self._tables, [(pair[:HASH_BYTES], pair[HASH_BYTES:], entry.key, entry.value) for pair, entry in entries])
         tree = state.StoredTree(txn, self._tables)
         for at, node in nodes.items():
             tree.put_node(at, node)

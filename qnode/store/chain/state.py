@@ -21,12 +21,12 @@ KEY_AT = HASH_BYTES + 1
 
 
 class StoredTree:
-    """A tree in a transaction (`qustream.rules.radix_tree.Backing`). `seen`: the paths it has come across."""
+    """A tree in a transaction (`qustream.rules.radix_tree.Backing`)."""
 
     def __init__(self, txn: Any, tables: Table) -> None:
         self._txn, self._nodes = txn, tables.nodes
         self._cursor = txn.cursor(db=tables.entries)
-        self.seen: set[bytes] = set()
+        self._read: list[Pair] = []
 
     def node(self, prefix: bytes) -> bytes | None:
         found = self._txn.get(_node_key(prefix), db=self._nodes)
@@ -39,12 +39,21 @@ class StoredTree:
         self._txn.delete(_node_key(prefix), db=self._nodes)
 
     def pairs(self, prefix: bytes, limit: int) -> list[Pair]:
-        low, high = prefix_range(prefix)
-        if not (self._cursor.set_range(low) if low else self._cursor.first()):
-            return []
-        found = [(path, stored[:HASH_BYTES]) for path, stored in islice(self._cursor.iternext(), limit) if high is None or path < high]
-        self.seen.update([path for path, _ in found])
+        low, last = prefix_range(prefix)
+        found: list[Pair] = []
+        if self._cursor.set_range(low) if low else self._cursor.first():
+            for path, stored in self._cursor.iternext():
+                if path > last:
+                    break
+                found.append(path + stored[:HASH_BYTES])
+                if len(found) == limit:
+                    break
+        self._read += found
         return found
+
+    def seen(self) -> set[bytes]:
+        """The paths of all pairs that were looked at."""
+        return {pair[:HASH_BYTES] for pair in self._read}
 
 
 def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
@@ -52,7 +61,7 @@ def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | 
     ordered = sorted((path_of(key), None if value is None else value_hash(value), key, value) for key, value in changes.items())
     tree = StoredTree(txn, tables)
     after = update(tree, root, [(path, digest) for path, digest, _, _ in ordered])
-    seen, put, entries, keys = tree.seen, txn.put, tables.entries, tables.keys
+    seen, put, entries, keys = tree.seen(), txn.put, tables.entries, tables.keys
     for path, digest, key, value in ordered:
         if digest is not None and value is not None:
             put(path, digest + bytes((len(key),)) + key + value, db=entries)
@@ -95,12 +104,12 @@ def scan(txn: Any, tables: Table, prefix: bytes, after: bytes, limit: int) -> li
 
 def entries_beneath(txn: Any, tables: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """(path, key, value) of everything beneath a prefix, in order of the paths. Errors: `E-DATA-CORRUPT`."""
-    low, high = prefix_range(prefix)
+    low, last = prefix_range(prefix)
     cursor = txn.cursor(db=tables.entries)
     if not (cursor.set_range(low) if low else cursor.first()):
         return
     for path, stored in cursor.iternext():
-        if high is not None and path >= high:
+        if path > last:
             return
         key, value = _opened(stored)
         if path_of(key) != path:

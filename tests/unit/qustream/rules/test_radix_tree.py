@@ -96,8 +96,9 @@ def damaged(tree: MemoryTree, place: str) -> None:
     elif place == "gone":
         del tree.nodes[sorted(tree.nodes)[-1]]
     else:
-        path, value = tree._pairs[0]
-        tree._pairs[0] = (path, bytes([value[0] ^ 1]) + value[1:])
+        pair = bytearray(tree._pairs[0])
+        pair[40] ^= 1
+        tree._pairs[0] = bytes(pair)
 
 
 @pytest.mark.parametrize("place", ["inner", "gone", "pair"])
@@ -116,16 +117,15 @@ def test_damage_is_found_before_anything_is_built_on_it(place):
 
 @given(st.binary(max_size=6).map(lambda data: bytes(each & 15 for each in data)))
 def test_the_range_of_a_prefix(prefix):
-    low, high = prefix_range(prefix)
+    low, last = prefix_range(prefix)
     digits = "".join(f"{each:x}" for each in prefix)
     for tail in ("0", "f"):
-        path = bytes.fromhex(digits.ljust(64, tail))
-        assert low <= path
-        assert high is None or path < high
-    if digits and int(digits, 16) + 1 < 16 ** len(digits):
-        beyond = bytes.fromhex(f"{int(digits, 16) + 1:0{len(digits)}x}".ljust(64, "0"))
-        assert high is not None
-        assert beyond >= high
+        assert low <= bytes.fromhex(digits.ljust(64, tail)) <= last
+    number = int(digits or "0", 16)
+    if digits and number + 1 < 16 ** len(digits):
+        assert bytes.fromhex(f"{number + 1:0{len(digits)}x}".ljust(64, "0")) > last
+    if number:
+        assert bytes.fromhex(f"{number - 1:0{len(digits)}x}".ljust(64, "f")) < low
 
 
 def test_a_subtree_is_built_alone():
