@@ -22,7 +22,7 @@ __all__ = ["SignStateFile", "forbids_all_of"]
 
 MAGIC = b"qnode-votes-v1\n"
 SUM_BYTES = 32  # SHA-256 of what follows
-DIGEST_BYTES = 32
+DIGEST_BYTES = 32  # of a block; empty for nothing
 # Views above the last final one (consensus.md §10: 1,024), each with three digests; and as much again.
 VIEWS_MAX = 2048
 FILE_MAX_BYTES = 512 * 1024
