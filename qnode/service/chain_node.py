@@ -99,7 +99,7 @@ class ChainNode:
         """Work with these peers from now on."""
         self._peers = peers
         self._consensus = ConsensusService(
-            self.chain, self.mempool, self.verifier, peers, self.key, self.voter, clock_ms=self._clock_ms
+            self.chain, self.mempool, self.verifier, peers, key=self.key, voter=self.voter, clock_ms=self._clock_ms
         )  # fmt: skip
         self._sync = Sync(self.chain, self.verifier, peers, desk, held=self._waiting, is_validator=self._is_voting)
         desk.route(MEMPOOL_TAGS, self.mempool.answer)

@@ -67,7 +67,7 @@ class ConsensusService:
     with a seat does not vote, empty if it does."""
 
     def __init__(
-        self, chain: Chain, mempool: Mempool, verifier: Verifier, peers: PeerService, key: SigningKey, voter: Voter | None, *,
+        self, chain: Chain, mempool: Mempool, verifier: Verifier, peers: PeerService, *, key: SigningKey, voter: Voter | None,
         clock_ms: Callable[[], int],
     ) -> None:  # fmt: skip
         self.voter, self.silent = voter, ""
