@@ -239,7 +239,7 @@ class UserEntry(Noun, frozen=True):
     record: Annotated[bytes, Meta(max_length=16_384)]
     sequence: U63
     alias: Bytes32 | None
-    is_target: bool = False
+    is_target: bool
 
 
 class IncidentKind(IntEnum):

@@ -34,7 +34,7 @@ def _register(state: State, action: RegisterUser, context: Context) -> Outcome:
     if not _is_of(action.hpke, user) or len(set(action.devices)) != len(action.devices):
         return "E-LEDGER-FORM"
     devices = tuple(DeviceEntry(device, False) for device in action.devices)
-    state.put(Table.USER, user, UserEntry(encode(UserRecord(action.master, action.hpke, devices)), 0, None))
+    state.put(Table.USER, user, UserEntry(encode(UserRecord(action.master, action.hpke, devices)), 0, None, False))
     return (happened("user-registered", user),)
 
 

@@ -97,7 +97,7 @@ class World:
 
     @staticmethod
     def put_user(state: State, record: UserRecord, alias: bytes | None = None) -> None:
-        state.put(Table.USER, record.master.id, UserEntry(encode(record), 0, alias))
+        state.put(Table.USER, record.master.id, UserEntry(encode(record), 0, alias, False))
 
     @staticmethod
     def put_grant(state: State, each: Grant) -> None:
