@@ -7,7 +7,7 @@ import re
 __all__ = ["UNITS_MAX", "UNITS_PER_QST", "amount_shown", "amount_text", "parse_amount"]
 
 DECIMALS = 9
-UNITS_PER_QST = 10**DECIMALS
+UNITS_PER_QST: int = 10**DECIMALS
 # What a field of the protocol holds; the genesis supply is 10^18.
 UNITS_MAX = (1 << 63) - 1
 # Ten digits before the point hold all money there ever is; the rest is a slip of the finger.
