@@ -120,6 +120,8 @@ class Mempool:
     def _victims(self, newcomer: Waiting, queue: Queue) -> list[Waiting] | None:
         """Who goes to make room for it; None if there are not enough who offer less."""
         replaced = queue.at(newcomer.nonce)
+        if max(self._over(newcomer, replaced, is_parked=True)) <= 0:  # most of the time there is room for anybody
+            return []
         is_ready, worth = queue.place_of(newcomer)
         count, size = self._over(newcomer, replaced, is_parked=not is_ready)
         victims: list[Waiting] = []

@@ -77,7 +77,10 @@ class Queue:
     @property
     def parked(self) -> tuple[int, int]:
         """How many are not ready, and their bytes."""
-        first = self.next_nonce + self.ready
+        ready = self.ready
+        if ready == len(self._waiting):
+            return 0, 0
+        first = self.next_nonce + ready
         behind = [waiting.size for nonce, waiting in self._waiting.items() if nonce > first]
         return len(behind), sum(behind)
 
