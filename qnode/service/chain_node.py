@@ -134,9 +134,11 @@ class ChainNode:
         if any(key[0] == Table.QRNG_SERVER for key in changes):
             self.on_servers()
 
-    def _publish(self, raw: bytes) -> None:
-        if self._peers is not None:
-            self._peers.gossip.publish(Topic.TRANSACTION, raw)
+    def _publish(self, raw: bytes) -> bool:
+        if self._peers is None or not self._peers.hub.links:
+            return False
+        self._peers.gossip.publish(Topic.TRANSACTION, raw)
+        return True
 
     def _waiting(self, name: bytes) -> bytes | None:
         found = self.mempool.get(name)

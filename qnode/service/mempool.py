@@ -11,6 +11,7 @@ when a node stops is still with others, or its sender says it again.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -39,8 +40,8 @@ __all__ = ["Ledger", "Mempool", "MempoolCounts"]
 # Our own transactions are said again when everybody has forgotten that he heard of them (120 s, `gossip.md` §4 and §5): who had no room
 # for them may have some now.
 AGAIN_S = 130.0
-# Looked at so often; a transaction that came in between waits a little longer.
-LOOK_S = 10.0
+# Looked at so often: what nobody was there to hear is said when somebody is.
+LOOK_S = 2.0
 # Accounts looked up since the last block: twice as many as have a transaction in one, and 4 MB of keys.
 ACCOUNTS_MAX = 2_048
 # What can never be valid, whatever becomes of the chain.
@@ -69,11 +70,11 @@ class MempoolCounts:
 
 
 class Mempool:
-    """Of one chain. `publish`: says a transaction to all nodes; `misled`: a peer has sent what it was not asked for; `stored`: finds a
-    transaction of a block that is here, on the disk; called in a thread."""
+    """Of one chain. `publish`: says a transaction to all nodes, False if nobody is linked who would hear it; `misled`: a peer has sent what
+    it was not asked for; `stored`: finds a transaction of a block that is here, on the disk; called in a thread."""
 
     def __init__(
-        self, ledger: Ledger, verifier: Verifier, *, publish: Callable[[bytes], None] = lambda _: None,
+        self, ledger: Ledger, verifier: Verifier, *, publish: Callable[[bytes], bool] = lambda _: False,
         misled: Callable[[bytes], None] = lambda _: None, stored: Callable[[bytes], bytes | None] = lambda _: None, height: int = 0,
     ) -> None:  # fmt: skip
         self.core = core.Mempool(height=height)
@@ -106,8 +107,7 @@ class Mempool:
             if refused is not None and refused.code != "E-LEDGER-KNOWN":  # it came by gossip while it was verified
                 raise fault(refused.code, refused.detail)
         if name not in self._own and name in self.core:
-            self._own[name] = trio.current_time()
-            self._publish(raw)
+            self._say(name, raw)
         return name
 
     def judge(self, body: bytes, _peer: bytes) -> Verdict | Awaitable[Verdict]:
@@ -200,8 +200,10 @@ class Mempool:
             now_s = trio.current_time()
             for name, said_s in list(self._own.items()):
                 if now_s - said_s >= AGAIN_S:
-                    self._own[name] = now_s
-                    self._publish(self._bodies[name][0])
+                    self._say(name, self._bodies[name][0])
+
+    def _say(self, name: bytes, raw: bytes) -> None:
+        self._own[name] = trio.current_time() if self._publish(raw) else -math.inf
 
     # -- for blocks -------------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ class CheckPool:
         self._urgent: deque[Job] = deque()
         self._others: deque[Job] = deque()
         self._waiting_bytes = 0
+        self._is_short = False  # of processes
         self._work, self._room = trio.Event(), trio.Event()
 
     def __len__(self) -> int:
@@ -106,8 +107,10 @@ class CheckPool:
             try:
                 await self._live(index)
             except OSError as error:  # no descriptor, memory or process is left for a moment
-                logger("verify").error("no process can be started to check signatures", detail=str(error.strerror))
-                await self._check_here(index)
+                if not self._is_short:  # once
+                    logger("verify").error("no process can be started to check signatures", detail=str(error.strerror))
+                self._is_short = True
+                await self._check_here()
             pause_s = RESTART_S if trio.current_time() - began_s > SETTLED_S else min(RESTART_MAX_S, 2 * pause_s)
             await trio.sleep(pause_s)
 
@@ -121,6 +124,7 @@ class CheckPool:
             )  # fmt: skip
             unless_started.pop_all()
         self.starts += 1
+        self._is_short = False
         self.pids.add(process.pid)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         try:
@@ -192,7 +196,7 @@ class CheckPool:
         self.checked += 1
         job.settle(holds)
 
-    async def _check_here(self, index: int) -> None:
+    async def _check_here(self) -> None:
         """Without a process: slower, and the node lives."""
         for job in self._take():
             self._settle(job, await trio.to_thread.run_sync(check, job.checks))

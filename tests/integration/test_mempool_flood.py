@@ -44,7 +44,7 @@ async def test_a_flood_costs_the_flooded_little_and_the_honest_nothing(tmp_path:
         flooded.judges[Topic.TRANSACTION] = pool.mempool.judge
         await where.start()
         await where.linked()
-        pool.mempool._publish = lambda raw: say(flooded, raw)
+        pool.mempool._publish = lambda raw: not say(flooded, raw)
         good = [pool.transfer(person) for _ in range(HONEST // 3) for person in (1, 2, 3)]
         useless = hopeless(pool)
 

@@ -42,17 +42,24 @@ class WorldLedger:
 
 
 class MempoolWorld:
-    """`said`: what was published; `misled_by`: peers that were charged."""
+    """`said`: what was published, if anybody is there; `misled_by`: peers that were charged."""
 
     def __init__(self, world: LedgerWorld, verifier: Verifier) -> None:
         self.world, self.verifier, self.ledger = world, verifier, WorldLedger(world)
         self.said: list[bytes] = []
+        self.is_alone = False
         self.misled_by: list[bytes] = []
         self.disk: dict[bytes, bytes] = {}
         self.mempool = Mempool(
-            self.ledger, verifier, publish=self.said.append, misled=self.misled_by.append, stored=self.disk.get,
+            self.ledger, verifier, publish=self.publish, misled=self.misled_by.append, stored=self.disk.get,
             height=world.progress.height,
         )  # fmt: skip
+
+    def publish(self, raw: bytes) -> bool:
+        """To nobody if `is_alone`."""
+        if not self.is_alone:
+            self.said.append(raw)
+        return not self.is_alone
 
     def made(self, person: int, action: AnyAction, *, bare: bool = False, **given: int) -> bytes:
         """A transaction of somebody, signed. `given`: nonce, fee, expires, if they are to be others than the next and the least."""

@@ -224,25 +224,44 @@ async def test_the_same_twice_at_once_is_verified_once() -> None:
         assert pool.verifier.pool.checked == 1
 
 
+def put(pool: MempoolWorld, raw: bytes) -> None:
+    """As if it had been verified: no process lives on the test's clock."""
+    opened = module.open_transaction(raw, CHAIN)
+    assert not isinstance(opened, str)
+    assert pool.mempool._keep(raw, module.Checked(opened.id, opened.size, opened.body, opened.transaction.key)) is None
+
+
 async def test_our_own_are_said_again_as_long_as_they_wait(autojump_clock: trio.testing.MockClock) -> None:
-    """Without processes, for those do not live on this clock."""
-    world = LedgerWorld(validators=1, idle=0, people=2)
-    pool = MempoolWorld(world, module.Verifier(CHAIN))
+    pool = MempoolWorld(LedgerWorld(validators=1, idle=0, people=2), module.Verifier(CHAIN))
     raw, other = pool.transfer(0), pool.transfer(1)
-    for each in (raw, other):
-        opened = module.open_transaction(each, CHAIN)
-        assert not isinstance(opened, str)
-        pool.mempool._keep(each, module.Checked(opened.id, opened.size, opened.body, opened.transaction.key))
-    pool.mempool._own[transaction_id(raw)] = trio.current_time()
+    put(pool, raw)
+    put(pool, other)
+    await pool.mempool.submit(raw)
+    assert pool.said == [raw]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.mempool.run)
         await trio.sleep(module.AGAIN_S - 1)
-        assert pool.said == []
-        await trio.sleep(2 * module.LOOK_S)
         assert pool.said == [raw]
+        await trio.sleep(2 * module.LOOK_S)
+        assert pool.said == [raw] * 2
         await trio.sleep(module.AGAIN_S + module.LOOK_S)
-        assert pool.said == [raw, raw]
+        assert pool.said == [raw] * 3
         pool.execute(raw)
         await trio.sleep(2 * module.AGAIN_S)
-        assert pool.said == [raw, raw]
+        assert pool.said == [raw] * 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_nobody_was_there_to_hear_is_said_when_somebody_is(autojump_clock: trio.testing.MockClock) -> None:
+    pool = MempoolWorld(LedgerWorld(validators=1, idle=0, people=2), module.Verifier(CHAIN))
+    raw = pool.transfer(0)
+    put(pool, raw)
+    pool.is_alone = True
+    await pool.mempool.submit(raw)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.mempool.run)
+        await trio.sleep(10 * module.LOOK_S)
+        pool.is_alone = False
+        await trio.sleep(2 * module.LOOK_S)
+        assert pool.said == [raw]
         nursery.cancel_scope.cancel()
