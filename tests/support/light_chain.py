@@ -147,7 +147,7 @@ class LightChain:
 
     def proofs(self, keys: Sequence[bytes], *, rotation: int | None = None, age_ms: int = 0) -> Proofs:
         tree = Memory(self.entries)
-        root = build(tree, b"", tree.all).hash or bytes(32)
+        root = build(tree, b"", tree.all)[0] or bytes(32)
         first = self.header(rotation or self.rotations, root=root, age_ms=age_ms)
         last = self.header(rotation or self.rotations, parent=header_digest(first), age_ms=age_ms)
         entries = tuple(ProvenEntry(self.entries.get(key), prove(tree, root, key)) for key in keys)

@@ -7,7 +7,7 @@ bucket above 16 is split, an inner node with no more than 16 beneath it is a buc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import (
@@ -56,12 +56,8 @@ class Backing(Protocol):
         ...
 
 
-class Subtree(NamedTuple):
-    """What there is beneath a prefix. `hash`: None for nothing; `pairs`: all of them, if it is a bucket."""
-
-    hash: bytes | None
-    deeper: bool
-    pairs: list[Pair] | None
+# What there is beneath a prefix: its hash, None for nothing; whether it is an inner node; all its pairs, if it is a bucket.
+Subtree = tuple[bytes | None, bool, list[Pair] | None]
 
 
 def update(backing: Backing, root: bytes, changes: Sequence[Change]) -> bytes:
@@ -70,10 +66,11 @@ def update(backing: Backing, root: bytes, changes: Sequence[Change]) -> bytes:
     if not changes:
         return root
     if backing.node(b"") is not None:
-        after = _change_inner(backing, b"", root, changes)
+        change = _Changing(backing, shrinks=any(value is None for _, value in changes))
+        after, _, _ = change.inner(b"", root, changes)
     else:
-        after = _change_bucket(backing, b"", root if root != EMPTY_ROOT else None, changes)
-    return after.hash or EMPTY_ROOT
+        after, _, _ = _change_bucket(backing, b"", root if root != EMPTY_ROOT else None, changes)
+    return after or EMPTY_ROOT
 
 
 def _change_bucket(backing: Backing, prefix: bytes, before: bytes | None, changes: Sequence[Change]) -> Subtree:
@@ -86,38 +83,44 @@ def _change_bucket(backing: Backing, prefix: bytes, before: bytes | None, change
     return build(backing, prefix, sorted(pairs.values()))
 
 
-def _change_inner(backing: Backing, prefix: bytes, before: bytes, changes: Sequence[Change]) -> Subtree:
-    """Most of what a block costs: hashes are exchanged where they stand, and a node is taken apart only if a child comes or goes."""
-    node = _stored(backing, prefix, before)
-    here, deeper = node[0] << 8 | node[1], node[2] << 8 | node[3]
-    after = bytearray(node)
-    moved: dict[int, bytes | None] = {}  # children that came, or went
-    touched: dict[int, list[Pair] | None] = {}
-    for number, group in _groups(changes, len(prefix)):
-        bit = 0x8000 >> number
-        below = prefix + _DIGITS[number]
-        at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count() if here & bit else 0
-        if deeper & bit:
-            changed = _change_inner(backing, below, node[at : at + HASH_BYTES], group)
-        else:
-            changed = _change_bucket(backing, below, node[at : at + HASH_BYTES] if at else None, group)
-        if at and changed.hash is not None:
-            after[at : at + HASH_BYTES] = changed.hash
-        elif at or changed.hash is not None:
-            moved[number] = changed.hash
-        deeper = deeper | bit if changed.deeper else deeper & ~bit
-        touched[number] = changed.pairs
-    after[2:MAPS_BYTES] = deeper.to_bytes(2, "big")
-    made = bytes(after)
-    if moved:
-        made = _moved(made, moved, deeper)
-    if not deeper and any(value is None for _, value in changes):
-        few = _few(backing, prefix, children(made) if made else {}, touched)
-        if few is not None:
-            backing.drop_node(prefix)
-            return build(backing, prefix, few)
-    backing.put_node(prefix, made)
-    return Subtree(inner_hash(made), True, None)
+class _Changing:
+    """One update, and whether anything goes in it."""
+
+    def __init__(self, backing: Backing, *, shrinks: bool) -> None:
+        self._backing, self._shrinks = backing, shrinks
+
+    def inner(self, prefix: bytes, before: bytes, changes: Sequence[Change]) -> Subtree:
+        """Most of what a block costs: hashes are exchanged where they stand, and a node is taken apart only if a child comes or goes."""
+        backing = self._backing
+        node = _stored(backing, prefix, before)
+        here, deeper = node[0] << 8 | node[1], node[2] << 8 | node[3]
+        after = bytearray(node)
+        moved: dict[int, bytes | None] = {}  # children that came, or went
+        touched: dict[int, list[Pair] | None] = {}
+        for number, group in _groups(changes, len(prefix)):
+            bit = 0x8000 >> number
+            at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count() if here & bit else 0
+            if deeper & bit:
+                digest, is_inner, pairs = self.inner(prefix + _DIGITS[number], node[at : at + HASH_BYTES], group)
+            else:
+                digest, is_inner, pairs = _change_bucket(
+                    backing, prefix + _DIGITS[number], node[at : at + HASH_BYTES] if at else None, group
+                )
+            if at and digest is not None:
+                after[at : at + HASH_BYTES] = digest
+            elif at or digest is not None:
+                moved[number] = digest
+            deeper = deeper | bit if is_inner else deeper & ~bit
+            touched[number] = pairs
+        after[2:MAPS_BYTES] = deeper.to_bytes(2, "big")
+        made = bytes(after) if not moved else _moved(bytes(after), moved, deeper)
+        if self._shrinks and not deeper and any(value is None for _, value in changes):
+            few = _few(backing, prefix, children(made) if made else {}, touched)
+            if few is not None:
+                backing.drop_node(prefix)
+                return build(backing, prefix, few)
+        backing.put_node(prefix, made)
+        return inner_hash(made), True, None
 
 
 def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
@@ -135,15 +138,15 @@ def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
 def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
     """A subtree of these pairs alone (in order, all beneath `prefix`), its inner nodes put into `backing`."""
     if len(pairs) <= BUCKET_MAX_ENTRIES:
-        return Subtree(bucket_hash(b"".join(pairs)) if pairs else None, False, pairs)
+        return bucket_hash(b"".join(pairs)) if pairs else None, False, pairs
     present = {}
     for number, group in _groups([(pair, None) for pair in pairs], len(prefix)):
-        beneath = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
-        assert beneath.hash is not None
-        present[number] = Child(beneath.hash, beneath.deeper)
+        digest, deeper, _ = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
+        assert digest is not None
+        present[number] = Child(digest, deeper)
     node = inner_bytes(present)
     backing.put_node(prefix, node)
-    return Subtree(inner_hash(node), True, None)
+    return inner_hash(node), True, None
 
 
 def prove(backing: Backing, root: bytes, key: bytes) -> Proof:

@@ -13,6 +13,7 @@ import msgspec
 
 from qnode.store.chain.blocks import Blocks
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
+from qnode.store.chain.state import put_all
 from qustream.model.ids import ACCOUNT_BYTES, LICENCE_BYTES
 from qustream.model.receipt import Receipt
 from qustream.wire.codec import decode, encode
@@ -39,11 +40,13 @@ class Receipts:
 
     def put(self, txn: Any, height: int, receipts: Sequence[Receipt]) -> None:
         """Store those of a block."""
+        made, named = [], []
         for place, receipt in enumerate(receipts):
             key = _key(height, place)
-            txn.put(key, summed(key, encode(receipt)), db=self._tables.receipts)
-            for account in self._accounts(txn, receipt):
-                txn.put(account + key, b"", db=self._tables.history)
+            made.append((key, summed(key, encode(receipt))))
+            named += [(account + key, b"") for account in self._accounts(txn, receipt)]
+        put_all(txn, self._tables.receipts, made)
+        put_all(txn, self._tables.history, sorted(named))
 
     def _accounts(self, txn: Any, receipt: Receipt) -> set[bytes]:
         """Whose history a receipt belongs to: the sender's, every account's and licence's that an event names, and the market's."""

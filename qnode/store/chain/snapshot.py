@@ -119,6 +119,7 @@ class Taking:
         tree = state.StoredTree(txn, self._tables)
         for at, node in nodes.items():
             tree.put_node(at, node)
+        tree.flush()
         txn.delete(b"c" + prefix, db=self._tables.incoming)
 
     def finish(self, txn: Any) -> tuple[Head, Progress]:
@@ -129,6 +130,7 @@ class Taking:
         tree = state.StoredTree(txn, self._tables)
         for each in incoming.plan.nodes:
             tree.put_node(each.prefix, each.node)
+        tree.flush()
         raw = state.get(txn, self._tables, PROGRESS_KEY)
         progress = None if raw is None else decode(raw, Progress, max_bytes=INCOMING_MAX_BYTES)
         block = incoming.block
