@@ -168,6 +168,7 @@ PAGES: dict[str, Make] = {
     "accounts/<account>": lambda ask: chain_state.account_page(ask.state, ask.names[0], ask.waiting.nonce),
     "accounts/<account>/history": _history,
     "accounts/<account>/delegations": lambda ask: chain_validators.delegations_of(ask.state, *_range(ask, ask.names[0])),
+    "accounts/<account>/delegations/<licence>": lambda ask: chain_validators.delegation_line(ask.state, *ask.names),
     "licences": lambda ask: chain_state.licences_page(ask.state, *_range(ask), owner=ask.query.owner_account),
     "licences/<licence>": _licence,
     "licences/<licence>/history": _history,

@@ -14,7 +14,7 @@ from qustream.model.state import Delegation, Licence, Progress, RotationEntry, T
 from qustream.rules.rotation import quorum
 from qustream.wire.chain_json import DelegationLine, DelegationsPage, RotationPage, SeatLine, ValidatorLine, ValidatorsPage, amount
 
-__all__ = ["delegations_of", "delegations_to", "rotation_page", "running_rotation", "validator_line", "validators_page"]
+__all__ = ["delegation_line", "delegations_of", "delegations_to", "rotation_page", "running_rotation", "validator_line", "validators_page"]
 
 # Validators that one page of somebody's delegations looks through: as many point look-ups, some milliseconds.
 LOOKED_THROUGH_MAX = 512
@@ -71,6 +71,14 @@ def delegations_to(state: State, licence: bytes, after: bytes, limit: int) -> De
     found = scanned(state, Table.DELEGATION, Delegation, licence + after if after else b"", limit, prefix=licence)
     lines, following = paged(found, limit, lambda name, noun: _delegation(name, validator, noun))
     return DelegationsPage(lines, following[2 * LICENCE_BYTES :])
+
+
+def delegation_line(state: State, account: bytes, licence: bytes) -> DelegationLine:
+    """What an account has on a validator. Errors: `E-LEDGER-UNKNOWN`: there is no such validator, or nothing on it."""
+    validator, held = state.get(Table.VALIDATOR, licence, Validator), state.get(Table.DELEGATION, licence + account, Delegation)
+    if validator is None or held is None:
+        raise missing("delegation")
+    return _delegation(licence + account, validator, held)
 
 
 def delegations_of(state: State, account: bytes, after: bytes, limit: int) -> DelegationsPage:

@@ -10,9 +10,12 @@ from qnode.cli.db import db
 from qnode.cli.doctor import doctor
 from qnode.cli.genesis import genesis
 from qnode.cli.init import init
+from qnode.cli.licence import licence
 from qnode.cli.peers import peers
 from qnode.cli.run import identity, restore, run
+from qnode.cli.stake import stake
 from qnode.cli.status import status, wait
+from qnode.cli.validator import validator
 from qustream.aio.journal import journal_prefix
 from qustream.errors import QuStreamError
 
@@ -25,7 +28,7 @@ def cli() -> None:
     """A QuStream node: takes attested randomness from QRNG servers and serves one-time keys made of it."""
 
 
-for command in (init, run, status, peers, doctor, wait, identity, restore, genesis, db):
+for command in (init, run, status, peers, doctor, wait, identity, restore, genesis, db, licence, stake, validator):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The command `qustream`: init, whoami, encrypt, open, verify, inspect, revoke, log."""
+"""The command `qustream`: init, whoami, encrypt, open, verify, inspect, revoke, log; on a chain: wallet, user, grant."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.examine import inspect, revoke, verify
 from qustream.cli.files import encrypt, open_file
+from qustream.cli.grant import grant
 from qustream.cli.identity import init, whoami
 from qustream.cli.leaf_log import leaf_log
 from qustream.cli.screen import harmless
+from qustream.cli.user import user
+from qustream.cli.wallet import wallet
 from qustream.errors import QuStreamError
 from qustream.identity.files import file_fault
 
@@ -47,7 +50,7 @@ def cli(context: click.Context, home: Path, passphrase_file: Path | None) -> Non
     context.obj = Here(home.expanduser(), passphrase_file)
 
 
-for command in (init, whoami, encrypt, open_file, verify, inspect, revoke, leaf_log):
+for command in (init, whoami, encrypt, open_file, verify, inspect, revoke, leaf_log, wallet, user, grant):
     cli.add_command(command)
 
 

@@ -59,12 +59,12 @@ class ChainClient:
 
     def __init__(self, address: str, chain: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`address`: http://host:port, or https. Errors: `E-CONFIG`."""
-        parts = urlsplit(address if "://" in address else f"http://{address}")
         try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
             host, port = parts.hostname, parts.port
         except ValueError:
-            host, port = None, None
-        if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query or parts.username:
+            host = None
+        if not host or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.username:
             raise fault("E-CONFIG", f"{address!r} is not where a node's pages are; such as http://127.0.0.1:7480")
         self.chain, self.address = chain, f"{parts.scheme}://{parts.netloc}"
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -122,9 +122,20 @@ class ChainClient:
     def submit(self, signed: Signed) -> None:
         """Give the node a transaction; doing it twice is no harm. Errors: `E-LEDGER-…`, `E-MEMPOOL-FULL`, those of `get`."""
         self._check_chain()
-        found = self._page("POST", "transactions", signed.raw, SubmittedPage)
+        try:
+            found = self._page("POST", "transactions", signed.raw, SubmittedPage)
+        except QuStreamError as error:
+            if error.code != "E-LEDGER-NONCE" or not self._knows(signed):
+                raise
+            return  # it stands in a block already
         if found.id != signed.id.hex():
             raise fault("E-ANSWER-INVALID", "the node calls the transaction by another id")
+
+    def _knows(self, signed: Signed) -> bool:
+        try:
+            return bool(self.get(f"transactions/{signed.id.hex()}", TransactionPage).state)
+        except QuStreamError:
+            return False
 
     def wait(self, signed: Signed, timeout_s: float, *, sleep: Callable[[float], None] = time.sleep) -> TransactionPage:
         """Until a transaction has been executed: what became of it (`code`). A node that does not answer for a while is asked again.
@@ -174,14 +185,20 @@ class ChainClient:
     def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """One request on a connection of its own, within `ANSWER_S` in all: a node that sends a byte a second is left."""
         connection = self._kind(self._host, self._port, timeout=ANSWER_S)
-        watchdog = threading.Timer(ANSWER_S, lambda: _shut(connection))
+        reached: list[socket.socket] = []  # the connection gives it away while an answer is read
+        watchdog = threading.Timer(ANSWER_S, lambda: _shut(reached))
         watchdog.daemon = True
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/octet-stream"} if method == "POST" else {})
         try:
             watchdog.start()
+            connection.connect()
+            reached.append(connection.sock)
             connection.request(method, PREFIX + path, body or None, headers)
             with connection.getresponse() as response:
-                return response.status, self._read(response)
+                answer = response.status, self._read(response)
+            if not watchdog.is_alive():
+                raise TimeoutError  # it ended because we ended it
+            return answer
         except (OSError, ValueError, http.client.HTTPException) as error:
             if not watchdog.is_alive():
                 raise fault("E-DEADLINE", f"{self.address} took more than {ANSWER_S:g} s") from None
@@ -200,10 +217,9 @@ class ChainClient:
         return bytes(data)
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
+def _shut(reached: list[socket.socket]) -> None:
     """Wakes whoever reads from it."""
-    sock = connection.sock
-    if sock is not None:
+    for sock in reached:
         try:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:

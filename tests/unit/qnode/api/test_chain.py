@@ -143,6 +143,9 @@ async def test_accounts_with_what_they_own_and_have_on_its_way(busy: StoredChain
         _, validator = await site.get(f"accounts/{account('owner', 0)}")
         delegations = await pages(site, f"accounts/{account('person', 1)}/delegations", "delegations")
         theirs = await pages(site, f"validators/{licence_text(busy.world.licences[0])}/delegations", "delegations")
+        path = f"accounts/{account('person', 1)}/delegations"
+        assert (await site.get(f"{path}/{licence_text(busy.world.licences[0])}"))[1] == delegations[0]
+        assert (await site.get(f"{path}/{licence_text(busy.world.licences[1])}"))[0] == 404
     assert (buyer["nonce"], buyer["next_nonce"], buyer["known"]) == (2, 2, True)
     assert [line["id"] for line in buyer["licences"]] == [licence_text(busy.world.licences[5])]
     assert int(delegator["balance"]["units"]) == busy.world.liquid(busy.world.account(1))

@@ -1,0 +1,76 @@
+"""`qnode stake`: 200,000 QST on a licence, and what comes back of it."""
+
+from __future__ import annotations
+
+import click
+
+from qnode.cli.licence import licence_of
+from qnode.cli.purse import Wallet, wallet_options
+from qustream.cli.paying import LICENCE, Choices, pay, pay_options, show
+from qustream.client.chain import units
+from qustream.errors import fault
+from qustream.model.amount import amount_shown
+from qustream.model.ids import licence_text
+from qustream.wire.transactions import Claim, Stake, TopUp, Unstake
+
+__all__ = ["stake"]
+
+DAY_MS = 86_400_000
+_licence = click.argument("name", metavar="LICENCE", type=LICENCE)
+
+
+@click.group()
+def stake() -> None:
+    """Stakes of licences: all or nothing, locked, and slow to come back."""
+
+
+def _days(span_ms: int) -> str:
+    return f"{span_ms / DAY_MS:g} days"
+
+
+@stake.command()
+@_licence
+@wallet_options
+@pay_options
+def add(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
+    """Stake on LICENCE, which must be active."""
+    purse = wallet.purse()
+    figures = purse.client.parameters()
+    what = [f"stake {amount_shown(figures.stake)} on licence {licence_text(name)}: locked for {_days(figures.lock_ms)}, "
+            f"then {_days(figures.unbonding_ms)} on its way back"]  # fmt: skip
+    show(pay(purse, lambda _: Stake(name), what, choices), choices)
+
+
+@stake.command()
+@_licence
+@wallet_options
+@pay_options
+def remove(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
+    """Begin to take the stake of LICENCE back; `claim` takes it when its time is over. Until then it can be slashed."""
+    purse = wallet.purse()
+    back = _days(purse.client.parameters().unbonding_ms)
+    show(pay(purse, lambda _: Unstake(name), [f"take the stake of {licence_text(name)} back: free in {back}"], choices), choices)
+
+
+@stake.command("top-up")
+@_licence
+@wallet_options
+@pay_options
+def top_up(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
+    """Fill up the stake of LICENCE after a slash."""
+    purse = wallet.purse()
+    line, whole = licence_of(purse.client, name), purse.client.parameters().stake
+    missing = whole - units(line.staked)
+    if not line.top_up_by_ms or missing <= 0:
+        raise fault("E-LEDGER-STATUS", f"nothing is missing of the stake of {line.id}, or it has none")
+    what = [f"fill up the stake of licence {line.id} with {amount_shown(missing)}"]
+    show(pay(purse, lambda _: TopUp(name, missing), what, choices), choices)
+
+
+@stake.command()
+@_licence
+@wallet_options
+@pay_options
+def claim(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
+    """Take what is yours with LICENCE: rewards, and stake and delegations whose way back is over."""
+    show(pay(wallet.purse(), lambda _: Claim(name), [f"claim what licence {licence_text(name)} owes"], choices), choices)
