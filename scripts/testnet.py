@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""A QuStream network on this machine: one QRNG server and N nodes, each a real daemon with its own keys, directory and log.
+"""A QuStream network on this machine: one QRNG server and N nodes, each a real daemon with its own keys, directory and log, and a chain of
+their own, on which users are entered and buy grants.
 
 Node i listens on 127.i.0.1. Typical use:
 
     \b
-    scripts/testnet.py up                      3 foundation and 3 community nodes, the emulator as device
-    scripts/testnet.py enrol ~/.qustream       make a user known to the network
-    scripts/testnet.py grant ~/.qustream       give that user 1,024 requests
+    scripts/testnet.py up                      3 foundation and 3 community nodes, four of them validators
+    scripts/testnet.py enrol ~/.qustream       enter a user in the chain, with an account that has some money
+    scripts/testnet.py grant ~/.qustream       buy that user 1,024 requests
+    scripts/testnet.py pay qst1... 1000        money for other things
     scripts/testnet.py peers                   who is linked to whom
     scripts/testnet.py kill node2              kill -9, as a power cut would
     scripts/testnet.py restart node2

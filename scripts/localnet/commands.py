@@ -12,17 +12,23 @@ from pathlib import Path
 import click
 import msgspec
 
-from localnet import devices, network, processes
+from localnet import chain, devices, network, processes
 from localnet.layout import Layout
 from localnet.peers import peers_table
 from localnet.processes import Failed
 from qnode.api.peers import PeersPage
 from qustream.errors import QuStreamError
+from qustream.model.amount import UNITS_PER_QST
 from qustream.model.ids import IdKind, from_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT_DIRECTORY = ROOT / ".testnet"
-SEEN_SECONDS = 15.0  # nodes look at the network file once a second
+SEEN_SECONDS = 15.0  # nodes look at the network file once a second; a chain has a block a second
+GOES_SECONDS = 60.0  # how long a chain may take to begin: its validators have to find each other first
+# A header names what was executed three blocks before it: so far on, who keeps no chain himself can have it proved.
+PROVED_BLOCKS = 4
+# Below this in his account, a user is given money when he is entered or wants a grant.
+LOW_QST = 50
 READY_SECONDS = 60.0  # the emulator makes a node ready in about two; a slow device gets its own ETA on top
 START_SECONDS = 5.0  # on top for each daemon: one takes about a second of a core to start, and a busy machine gives it a fifth of one
 
@@ -45,18 +51,20 @@ def bring_up(layout: Layout, *, quiet: bool = False) -> None:
         # Another network's daemon there would answer for ours.
         if address := processes.taken(layout, name):
             raise Failed(f"{address}, the address of {name}, is taken: stop the other network, or choose another --base-port (and --dir)")
-    if not layout.network_file.exists():
+    if not layout.is_made:
         make(layout)
     for name in stopped:
         processes.start(layout, name)
     wait_ready(layout, layout.node_names, quiet=quiet)
+    if not layout.by_file:
+        wait_goes_on(layout)
 
 
 def make(layout: Layout) -> None:
     """Make a network whole or not at all: half a one, after Ctrl-C, would stand in the way of the next `up`."""
     ours = not layout.directory.exists() or not any(layout.directory.iterdir())
     try:
-        network.create(layout)
+        network.create(layout) if layout.by_file else chain.create(layout)
     except BaseException:
         shutil.rmtree(layout.credentials, ignore_errors=True)
         if ours:
@@ -87,14 +95,25 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
             time.sleep(processes.POLL_SECONDS if now - started < 10 else 10 * processes.POLL_SECONDS)
 
 
-def wait_seen(layout: Layout, version: int) -> None:
-    """Wait until every running node has this version of the network file, so that the next command finds it in force."""
-    deadline = time.monotonic() + SEEN_SECONDS
+def height_of(layout: Layout, name: str) -> int:
+    """The version of the network file, or the block, that a node answers from; 0 if it does not answer."""
+    return int(str(processes.probe(layout, name, "/v1/status")[1].get("height", 0)))
+
+
+def wait_seen(layout: Layout, height: int, *, patience: float = SEEN_SECONDS) -> None:
+    """Wait until every running node has this version of the network file, or this block, so that the next command finds it in force."""
+    deadline = time.monotonic() + patience
     left = [name for name in layout.node_names if processes.pid(layout, name) is not None]
-    while left := [name for name in left if int(str(processes.probe(layout, name, "/v1/status")[1].get("height", 0))) < version]:
+    while left := [name for name in left if height_of(layout, name) < height]:
         if time.monotonic() > deadline:
-            raise Failed(f"{', '.join(left)} have not read version {version} of the network file; see their logs in {layout.logs}")
+            what = f"version {height} of the network file" if layout.by_file else f"block {height}"
+            raise Failed(f"{', '.join(left)} do not have {what} after {patience:.0f} s; see their logs in {layout.logs}")
         time.sleep(processes.POLL_SECONDS)
+
+
+def wait_goes_on(layout: Layout) -> None:
+    """Wait until a chain, new or started again, has a block more than it had everywhere."""
+    wait_seen(layout, max(height_of(layout, name) for name in layout.node_names) + 1, patience=GOES_SECONDS)
 
 
 def take_down(layout: Layout) -> list[str]:
@@ -108,9 +127,14 @@ def take_down(layout: Layout) -> list[str]:
 @click.option("--community", default=3, show_default=True, type=click.IntRange(1, 100))
 @click.option("--device", default="emulator", show_default=True, help="emulator, emulator:FAULTS, auto, or a character device.")
 @click.option("--base-port", default=7300, show_default=True, type=click.IntRange(1024, 65000))
+@click.option("--network-file", "by_file", is_flag=True, help="Without a chain: a signed file says who belongs to the network.")
+@click.option("--validators", default=4, show_default=True, type=click.IntRange(1, 100), help="How many of the first nodes vote.")
+@click.option("--epoch", default=600, show_default=True, type=click.IntRange(10), help="Seconds; a grant is good for two.")
+@click.option("--rotation", default=60, show_default=True, type=click.IntRange(5), help="Seconds that a set of validators stays.")
+@click.option("--spare-licences", default=2, show_default=True, type=click.IntRange(0, 1000), help="Licences for sale, without a node.")
 @click.option("--fresh", is_flag=True, help="Throw an earlier network in this directory away.")
-def up(directory: Path, *, foundation: int, community: int, device: str, base_port: int, fresh: bool) -> None:
-    """Make the network if there is none, start it, and wait until it is ready."""
+def up(directory: Path, *, device: str, fresh: bool, epoch: int, rotation: int, **chosen: int | bool) -> None:
+    """Make the network if there is none, start it, and wait until it is ready and its chain goes on."""
     if fresh and (directory / "layout.json").exists():
         processes.stop(Layout.load(directory), Layout.load(directory).daemon_names)
         shutil.rmtree(Layout.load(directory).credentials, ignore_errors=True)
@@ -119,12 +143,18 @@ def up(directory: Path, *, foundation: int, community: int, device: str, base_po
         layout = Layout.load(directory)
     else:
         layout = Layout.fresh(directory.resolve())
-        layout.foundation, layout.community, layout.base_port = foundation, community, base_port
+        layout.epoch_ms, layout.rotation_ms = 1000 * epoch, 1000 * rotation
+        for name, value in chosen.items():
+            setattr(layout, name, value)
         layout.device, layout.units_per_second = devices.choose(device)
     started = time.monotonic()
     bring_up(layout)
     click.echo(f"{len(layout.nodes)} nodes ready in {time.monotonic() - started:.1f} s; logs in {layout.logs}")
-    click.echo(f"network file  {layout.network_file}\nnetwork key   {layout.network_key}")
+    if layout.by_file:
+        click.echo(f"network file  {layout.network_file}\nnetwork key   {layout.network_key}")
+    else:
+        click.echo(f"genesis       {layout.genesis}\nchain pages   {layout.api()}/v1/chain/")
+        click.echo(f"a user        qustream init {' '.join(chain.init_arguments(layout))}")
 
 
 @cli.command()
@@ -157,8 +187,8 @@ def status(directory: Path) -> None:
 def peers(directory: Path) -> None:
     """Who is linked to whom: a line a node. For one node alone: qnode peers --url.
 
-    away: known nodes to which the last dial failed; heard, said: messages of gossip in and out; file: the version of the network file that
-    is in use.
+    away: known nodes to which the last dial failed; heard, said: messages of gossip in and out; file: the version of the network file, or
+    the block, that it answers from.
     """
     layout = load(directory)
     pages: dict[str, PeersPage | None] = {}
@@ -198,14 +228,45 @@ def credential_option(command: click.decorators.FC) -> click.decorators.FC:
 @cli.command()
 @directory_option
 @credential_option
+@click.option("--words-file", type=click.Path(path_type=Path, exists=True), help="The user's words, which a chain needs; else asked for.")
 @click.argument("home", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def enrol(directory: Path, home: Path, credential: Path | None) -> None:
-    """Make the user or device of HOME known to the network."""
-    click.echo(enrol_user(load(directory), home, credential))
+def enrol(directory: Path, home: Path, credential: Path | None, words_file: Path | None) -> None:
+    """Make the user or device of HOME known to the network. On a chain he gets an account with some money, too."""
+    layout = load(directory)
+    if layout.by_file:
+        click.echo(enrol_user(layout, home, credential))
+        return
+    words = words_file.read_text() if words_file else str(click.prompt("The user's words", hide_input=True, err=True))
+    click.echo(enter_user(layout, home, credential, words))
+
+
+def enter_user(layout: Layout, home: Path, credential: Path | None, words: str) -> str:
+    """Enter a user's directory in the chain, with an account of his own; returns the user's text id."""
+    fund(layout, chain.open_wallet(layout, home, credential))
+    wait_seen(layout, chain.register(layout, home, credential, words) + PROVED_BLOCKS)
+    return str(network.whoami(home, credential=credential)["user"])
+
+
+def fund(layout: Layout, account: str) -> None:
+    """See that an account has enough for a user's needs."""
+    if chain.balance(layout, account) < LOW_QST * UNITS_PER_QST:
+        chain.pay_from_bank(layout, account, chain.USER_QST)
+
+
+@cli.command()
+@directory_option
+@click.argument("account")
+@click.argument("amount", type=click.IntRange(1))
+def pay(directory: Path, account: str, amount: int) -> None:
+    """Give ACCOUNT (qst1…) AMOUNT whole QST, out of what the test network has for that."""
+    layout = load(directory)
+    if layout.by_file:
+        raise Failed("this network has no chain, and so no money")
+    click.echo(f"final in block {chain.pay_from_bank(layout, account, amount)}")
 
 
 def enrol_user(layout: Layout, home: Path, credential: Path | None) -> str:
-    """Enrol a user's directory; returns the user's text id."""
+    """Enrol a user's directory in the network file; returns the user's text id."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "enrolment"
         answer = network.whoami(home, "--enrolment", str(path), credential=credential)
@@ -225,6 +286,11 @@ def grant(directory: Path, home: Path, count: int, credential: Path | None) -> N
 
 def grant_user(layout: Layout, home: Path, count: int, credential: Path | None) -> str:
     """Grant a user's directory `count` requests; returns the grant's text id."""
+    if not layout.by_file:
+        fund(layout, chain.open_wallet(layout, home, credential))
+        text, height = chain.buy_grant(layout, home, count, credential)
+        wait_seen(layout, height + PROVED_BLOCKS)
+        return text
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "offer"
         answer = network.whoami(home, "--offer", str(count), "--offer-file", str(path), credential=credential)
@@ -240,6 +306,8 @@ def grant_user(layout: Layout, home: Path, count: int, credential: Path | None) 
 def revoke(directory: Path, user: str, device: str) -> None:
     """Revoke a user's DEVICE (qd1…): every node refuses it from its next look at the network file on."""
     layout = load(directory)
+    if not layout.by_file:
+        raise Failed(f"on a chain a user revokes his devices himself: qustream --home HOME user revoke-device {device}")
     writer = network.amend(layout)
     writer.revoke_device(from_text(user, IdKind.USER), from_text(device, IdKind.DEVICE))
     wait_seen(layout, writer.write())

@@ -24,7 +24,16 @@ class Layout:
     community: int = 3
     device: str = "emulator"
     units_per_second: float = 0.0
+    by_file: bool = False
+    """A signed network file says who belongs to the network; else a chain does."""
     network_key: str = ""
+    checkpoint: str = ""
+    validators: int = 4
+    spare_licences: int = 2
+    epoch_ms: int = 600_000
+    rotation_ms: int = 60_000
+    funded: list[str] = field(default_factory=list)
+    """Accounts, in hexadecimal, that have some money from the beginning."""
     nodes: dict[str, str] = field(default_factory=dict)
     """Node name (node1 …) to its text id."""
     qrngd_id: str = ""
@@ -50,6 +59,19 @@ class Layout:
         return self.directory / "network.toml"
 
     @property
+    def genesis(self) -> Path:
+        return self.directory / "genesis.bin"
+
+    @property
+    def bank(self) -> Path:
+        """The wallet that pays for users."""
+        return self.directory / "bank"
+
+    @property
+    def is_made(self) -> bool:
+        return (self.directory / "layout.json").exists()
+
+    @property
     def authority(self) -> Path:
         return self.directory / "authority.keystore"
 
@@ -60,6 +82,10 @@ class Layout:
     @property
     def node_names(self) -> list[str]:
         return [f"node{i}" for i in range(1, self.foundation + self.community + 1)]
+
+    @property
+    def validator_names(self) -> list[str]:
+        return [] if self.by_file else self.node_names[: self.validators]
 
     @property
     def daemon_names(self) -> list[str]:
@@ -76,6 +102,10 @@ class Layout:
 
     def status_listen(self, name: str) -> str:
         return f"{self.host(name)}:{self.base_port + 80}"
+
+    def api(self, name: str = "node1") -> str:
+        """Where a node's pages are."""
+        return f"http://{self.status_listen(name)}"
 
     def home(self, name: str) -> Path:
         return self.directory / name

@@ -12,16 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from localnet import devices, processes
-from localnet.commands import bring_up, enrol_user, grant_user, take_down
+from localnet import chain, devices, processes
+from localnet.commands import PROVED_BLOCKS, bring_up, enrol_user, grant_user, take_down, wait_seen
 from localnet.layout import QRNGD_HOST, Layout
 from localnet.processes import BIN, Failed
 from qustream.errors import QuStreamError
+from qustream.identity.wallet import Wallet
+from qustream.identity.words import new_words
 
 SAMPLE_BYTES = 8 << 20  # the file made when none is named: 8 MiB
 BASE_PORT = 7600  # beside a network that `scripts/testnet.py up` may be running
@@ -59,14 +62,34 @@ class User:
         self.credential = layout.new_credential(name)
         self.id = ""
 
-    def init(self) -> None:
-        """Make the user and enrol him; his words are nobody's business here."""
+    def open_account(self) -> None:
+        """Make his account before the chain begins, which gives him some money."""
+        passphrase = (self.credential / "qustream").read_bytes()
+        made = Wallet.create(self.home, new_words(), passphrase, chain=self.layout.chain, api=self.layout.api())
+        self.layout.funded.append(made.account.hex())
+
+    def init(self) -> int:
+        """Make the user and enrol him; the block's height, or 0. His words are nobody's business here."""
         self.home.parent.mkdir(exist_ok=True)
         layout = self.layout
-        self.run("init", "--network", str(layout.network_file), "--network-key", layout.network_key, "--label", "laptop", quiet=True)
-        self.id = enrol_user(layout, self.home, self.credential)
+        if layout.by_file:
+            self.run("init", "--network", str(layout.network_file), "--network-key", layout.network_key, "--label", "laptop", quiet=True)
+            self.id = enrol_user(layout, self.home, self.credential)
+            return 0
+        done = self.run("init", *chain.init_arguments(layout), "--label", "laptop", quiet=True)
+        self.id = done.stdout.strip()
+        words = next(line for line in done.stderr.splitlines() if line.startswith("    ")).strip()
+        return chain.register(layout, self.home, self.credential, words)
 
-    def run(self, *arguments: str, quiet: bool = False) -> None:
+    def get_grant(self, count: int) -> str:
+        """So many requests; the grant's text id."""
+        if self.layout.by_file:
+            return grant_user(self.layout, self.home, count, self.credential)
+        text, height = chain.buy_grant(self.layout, self.home, count, self.credential)
+        wait_seen(self.layout, height + PROVED_BLOCKS)
+        return text
+
+    def run(self, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run `qustream` as this user; what it prints is shown."""
         if not quiet:
             click.echo(click.style(f"{self.name}$ qustream {' '.join(arguments)}", dim=True))
@@ -76,14 +99,16 @@ class User:
         )  # fmt: skip
         if done.returncode:
             raise Failed(f"qustream {arguments[0]} ended with {done.returncode} {done.stderr or ''}".rstrip())
+        return done
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--device", default="emulator", show_default=True, help="emulator, auto, or a character device such as /dev/hwrng.")
+@click.option("--network-file", "by_file", is_flag=True, help="Without a chain: a signed file says who belongs to the network.")
 @click.option("--keep", is_flag=True, help="Leave the network's directory behind, to look at.")
 @click.option("--from", "caller", type=click.Path(path_type=Path), hidden=True, default=Path())
-def main(file: Path | None, device: str, keep: bool, caller: Path) -> None:
+def main(file: Path | None, *, device: str, by_file: bool, keep: bool, caller: Path) -> None:
     """Encrypt FILE (8 MiB of made-up bytes if none is named) to a second user over a local network, and open it again."""
     if file is not None and not (file := caller / file).is_file():
         raise click.BadParameter(f"{file} is not a file", param_hint="FILE")
@@ -92,7 +117,7 @@ def main(file: Path | None, device: str, keep: bool, caller: Path) -> None:
     with free_base_port() as base_port:
         directory = Path(tempfile.mkdtemp(prefix="qustream-run-"))
         layout = Layout.fresh(directory)
-        layout.base_port = base_port
+        layout.base_port, layout.by_file = base_port, by_file
         try:
             job(layout, file, device)
         except (Failed, QuStreamError) as error:
@@ -147,16 +172,20 @@ def job(layout: Layout, file: Path | None, device: str) -> None:
         if layout.units_per_second:
             seconds = UNITS / layout.units_per_second
             click.echo(f"it gives {layout.units_per_second:.3f} units/s: six keys will take about {seconds:.0f} s")
-    with steps.step("Start one QRNG server and six nodes"):
+    alice, bob = User(layout, "alice"), User(layout, "bob")
+    with steps.step("Start one QRNG server and six nodes" + ("" if layout.by_file else ", four of them validators of a new chain")):
+        if not layout.by_file:
+            alice.open_account()
+            bob.open_account()
         bring_up(layout)
         for name in layout.daemon_names:
             kind = "QRNG server" if name == "qrngd" else "foundation" if layout.is_foundation(name) else "community"
             click.echo(f"{name:6} {kind:11} {layout.listen(name):18} pid {processes.pid(layout, name)}")
-    alice, bob = User(layout, "alice"), User(layout, "bob")
-    with steps.step("Enrol two users, give alice a grant of 1,024 requests"):
-        alice.init()
-        bob.init()
-        click.echo(f"alice {alice.id}\nbob   {bob.id}\ngrant {grant_user(layout, alice.home, 1024, alice.credential)}")
+    how = "give alice a grant of" if layout.by_file else "let alice buy a grant of"
+    with steps.step(f"Enrol two users, {how} 1,024 requests"):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(User.init, (alice, bob)))
+        click.echo(f"alice {alice.id}\nbob   {bob.id}\ngrant {alice.get_grant(1024)}")
     source = file or sample(work)
     size = source.stat().st_size
     envelope, opened = work / f"{source.name}.qs", work / f"{source.name}.opened"

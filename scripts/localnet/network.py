@@ -51,26 +51,26 @@ def create(layout: Layout) -> None:
 
 
 def _init_qrngd(layout: Layout, writer: NetworkFileWriter) -> str:
-    key = _init(layout, "qrngd", "qrngd.pub", ["--chain", layout.chain, "--device", "emulator"])
+    key = init(layout, "qrngd", "qrngd.pub", ["--chain", layout.chain, "--device", "emulator"])
     emulated = layout.device.startswith("emulator")
     writer.add_qrng_server(QrngServerRecord(key, "qrngd", emulated=emulated, active=True))
-    layout.config("qrngd").write_text(_qrngd_config(layout))
+    layout.config("qrngd").write_text(qrngd_config(layout, by_file(layout)))
     return to_text(IdKind.QRNG, key.id)
 
 
 def _init_node(layout: Layout, name: str, writer: NetworkFileWriter) -> str:
-    key = _init(layout, name, "node.pub", ["--chain", layout.chain])
+    key = init(layout, name, "node.pub", ["--chain", layout.chain])
     node_class = NodeClass.FOUNDATION if layout.is_foundation(name) else NodeClass.COMMUNITY
     record = NodeRecord(
         key=key, node_class=node_class, operator=f"operator-{name}", licence=secrets.token_bytes(16),
         addresses=(layout.listen(name),), weight=1, active=True,
     )  # fmt: skip
     writer.add_node(record)
-    layout.config(name).write_text(_node_config(layout, name))
+    layout.config(name).write_text(node_config(layout, name, by_file(layout)))
     return to_text(IdKind.NODE, key.id)
 
 
-def _init(layout: Layout, name: str, public_file: str, arguments: list[str]) -> PublicKey:
+def init(layout: Layout, name: str, public_file: str, arguments: list[str]) -> PublicKey:
     """Run a daemon's own `init`, as an operator would, and read the public key it wrote for the registry."""
     program = "qrngd" if name == "qrngd" else "qnode"
     done = subprocess.run(
@@ -83,7 +83,13 @@ def _init(layout: Layout, name: str, public_file: str, arguments: list[str]) -> 
     return decode(base64.b64decode((layout.home(name) / public_file).read_text()), PublicKey, max_bytes=PUBLIC_KEY_MAX_BYTES)
 
 
-def _qrngd_config(layout: Layout) -> str:
+def by_file(layout: Layout) -> str:
+    """How a configuration says who belongs to the network."""
+    return f'network_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n'
+
+
+def qrngd_config(layout: Layout, network: str = "") -> str:
+    """The QRNG server's configuration; `network`: lines that say who belongs to the network."""
     kind, _, faults = layout.device.partition(":")
     if kind == "emulator":
         device = f'kind = "emulator"\nfaults = "{faults}"\n'
@@ -92,13 +98,14 @@ def _qrngd_config(layout: Layout) -> str:
     return (
         f'chain = "{layout.chain}"\ndata_dir = "data"\n'
         f'listen = ["{layout.listen("qrngd")}"]\nstatus_listen = "{layout.status_listen("qrngd")}"\n'
-        f'network_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n\n[[device]]\n{device}'
+        f"{network}\n[[device]]\n{device}"
     )
 
 
-def _node_config(layout: Layout, name: str) -> str:
+def node_config(layout: Layout, name: str, network: str) -> str:
+    """A node's configuration; `network`: as above."""
     return (
-        f'chain = "{layout.chain}"\nnetwork_file = "{layout.network_file}"\nnetwork_key = "{layout.network_key}"\n'
+        f'chain = "{layout.chain}"\n{network}'
         f'data_dir = "data"\nkeystore = "node.keystore"\nlisten = ["{layout.listen(name)}"]\n'
         f'status_listen = "{layout.status_listen(name)}"\n'
         f'\n[[qrngd]]\naddress = "{layout.listen("qrngd")}"\nid = "{layout.qrngd_id}"\n'

@@ -95,7 +95,8 @@ class User:
 
 
 def start_network(directory: Path, base_port: int, *arguments: str) -> Network:
+    """A network whose members a signed file names, which a test can change in a moment."""
     network = Network(directory)
-    network.testnet("up", "--base-port", str(base_port), *arguments)
+    network.testnet("up", "--network-file", "--base-port", str(base_port), *arguments)
     network.layout = json.loads((directory / "layout.json").read_text())
     return network
