@@ -11,7 +11,9 @@ import random
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from support.chain_circle import ChainCircle, ChainNodeProcess, fast
 
@@ -32,6 +34,7 @@ class Load:
         self._stop = threading.Event()
         self.sent: dict[bytes, ChainNodeProcess] = {}
         self.executed: dict[bytes, int] = {}
+        self._asked = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Load:
@@ -41,6 +44,11 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def shown(self) -> list[bytes]:
+        """What has been shown as executed since this was asked last."""
+        new, self._asked = list(self.executed)[self._asked :], len(self.executed)
+        return new
 
     def _run(self) -> None:
         while not self._stop.wait(0.05):
@@ -74,10 +82,11 @@ def soak(folder: Path, *, rounds: int, seed: int, say: bool = False) -> dict[str
     with ChainCircle(folder, VALIDATORS, people=PEOPLE, parameters=parameters) as circle:
         circle.start()
         circle.until_height(2)
+        known: dict[int, Mapping[str, Any]] = {}
         with Load(circle, seed) as load:
             for number in range(rounds):
                 kills += _round(circle, chance)
-                _look_at(circle, load)
+                _look_at(circle, load, known)
                 if say:
                     print(
                         f"round {number + 1}: height {circle.nodes[0].height}, {kills} kills, {len(load.executed)} transactions", flush=True
@@ -97,12 +106,15 @@ def _round(circle: ChainCircle, chance: random.Random) -> int:
     return len(victims)
 
 
-def _look_at(circle: ChainCircle, load: Load) -> None:
+def _look_at(circle: ChainCircle, load: Load, known: dict[int, Mapping[str, Any]]) -> None:
+    """`known`: blocks that all had after earlier rounds; who agrees on one agrees on all before it."""
     circle.until_height(max(node.height for node in circle.nodes) + 3)
-    for height in range(1, min(node.height for node in circle.nodes) + 1):
-        circle.agree(height)
+    height = min(node.height for node in circle.nodes)
+    known[height] = circle.agree(height)
+    for earlier, block in known.items():
+        assert circle.agree(earlier) == block
     assert not [node.ledger.accusations for node in circle.nodes if node.ledger.accusations]
-    for raw in list(load.executed):
+    for raw in load.shown():
         circle.until(lambda node, raw=raw: node.has_executed(raw))  # type: ignore[misc]
 
 
