@@ -22,12 +22,13 @@ class Rank(NamedTuple):
 class Queue:
     """Transactions of one account, from its `next_nonce` on. *Ready* are those without a gap before them."""
 
-    __slots__ = ("_arrivals", "_next_nonce", "_ranked", "_waiting", "liquid", "spent")
+    __slots__ = ("_arrivals", "_next_nonce", "_ranked", "_waiting", "liquid", "ready", "spent")
 
     def __init__(self, next_nonce: int, liquid: int) -> None:
         self._next_nonce, self.liquid = next_nonce, liquid
         self.spent = 0
-        self._ranked: list[tuple[Rank, Waiting]] | None = None  # as long as nothing changes
+        self.ready = 0  # how many are
+        self._ranked: list[tuple[Rank, Waiting]] | None = []  # None: to be made again
         self._waiting: dict[int, Waiting] = {}
         self._arrivals: dict[int, int] = {}
 
@@ -39,6 +40,12 @@ class Queue:
     @next_nonce.setter
     def next_nonce(self, nonce: int) -> None:
         self._next_nonce, self._ranked = nonce, None
+        self.ready = 0
+        self._count_ready()
+
+    def _count_ready(self) -> None:
+        while self._next_nonce + self.ready in self._waiting:
+            self.ready += 1
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -50,29 +57,31 @@ class Queue:
     def put(self, waiting: Waiting, arrival: int) -> None:
         """One more; there is none with its nonce."""
         assert waiting.nonce not in self._waiting
+        ranked = self._ranked
+        if ranked is not None and (not ranked or ranked[0][1].nonce < waiting.nonce):  # as most come
+            ranked.insert(0, self._ranked_behind(waiting, arrival, ranked[0] if ranked else None))
+        else:
+            self._ranked = None
         self._waiting[waiting.nonce], self._arrivals[waiting.nonce] = waiting, arrival
         self.spent += waiting.cost
-        self._ranked = None
+        self._count_ready()
 
     def remove(self, nonce: int) -> Waiting:
         """One less."""
         del self._arrivals[nonce]
         waiting = self._waiting.pop(nonce)
         self.spent -= waiting.cost
-        self._ranked = None
+        if nonce >= self._next_nonce:
+            self.ready = min(self.ready, nonce - self._next_nonce)
+        if self._ranked is not None and self._ranked[0][1] is waiting:  # as most go
+            del self._ranked[0]
+        else:
+            self._ranked = None
         return waiting
 
     def arrival(self, nonce: int) -> int:
         """The number of arrival of one that waits."""
         return self._arrivals[nonce]
-
-    @property
-    def ready(self) -> int:
-        """How many are ready."""
-        nonce = self.next_nonce
-        while nonce in self._waiting:
-            nonce += 1
-        return nonce - self.next_nonce
 
     @property
     def parked(self) -> tuple[int, int]:
@@ -95,16 +104,20 @@ class Queue:
     def ranked(self) -> list[tuple[Rank, Waiting]]:
         """All, the last nonce first: in this order they would go, the lowest rank first."""
         if self._ranked is None:
-            found: list[tuple[Rank, Waiting]] = []
-            worth, newest, expected = 0, 0, self.next_nonce
+            self._ranked = []
             for nonce in sorted(self._waiting):
-                waiting = self._waiting[nonce]
-                worth = min(worth, waiting.rate) if found else waiting.rate
-                newest = max(newest, self._arrivals[nonce])
-                found.append((Rank(nonce == expected, worth, -newest), waiting))
-                expected += nonce == expected
-            self._ranked = found[::-1]
+                before = self._ranked[-1] if self._ranked else None
+                self._ranked.append(self._ranked_behind(self._waiting[nonce], self._arrivals[nonce], before))
+            self._ranked.reverse()
         return self._ranked
+
+    def _ranked_behind(self, waiting: Waiting, arrival: int, before: tuple[Rank, Waiting] | None) -> tuple[Rank, Waiting]:
+        """It, behind the one with the next lower nonce that there is."""
+        if before is None:
+            return Rank(waiting.nonce == self._next_nonce, waiting.rate, -arrival), waiting
+        rank, other = before
+        is_ready = rank.is_ready and waiting.nonce == other.nonce + 1
+        return Rank(is_ready, min(rank.worth, waiting.rate), min(rank.before, -arrival)), waiting
 
     def place_of(self, newcomer: Waiting) -> tuple[bool, int]:
         """Whether one that would come now would be ready, and its worth."""

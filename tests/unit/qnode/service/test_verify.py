@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.ledger_world import CHAIN, key, signed
 
 import qnode.service.verify as module
 from qnode.core.ledger.block import Checked
+from qnode.core.ledger.signatures import claims
 from qnode.service.verify import UNTOLD, Opened, Verifier, open_transaction
 from qustream.identity.voting import VoteKey
 from qustream.model.ids import account_id
@@ -39,6 +42,9 @@ def made(nonce: int = 0, *, action: AnyAction | None = None, bare: bool = False,
 def add_device(*, by=MASTER) -> AddDevice:
     statement = DeviceStatement(CHAIN, MASTER.id, b"d" * 32, 1, False)
     return AddDevice(MASTER.public, b"d" * 32, 1, by.sign("user-consent", encode(statement)))
+
+
+VALID = [made(), made(bare=True), made(action=add_device())]
 
 
 def nobody(_account: bytes) -> None:
@@ -76,6 +82,20 @@ def test_a_key_that_is_not_the_senders_is_seen_at_once() -> None:
     assert open_transaction(raw, CHAIN) == "E-LEDGER-SIGNATURE"
     assert isinstance(open_transaction(made(), CHAIN), Opened)
     assert open_transaction(made() + bytes(1 << 16), CHAIN) == "E-LEDGER-FORM"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | st.tuples(st.integers(0, 5600), st.integers(0, 255)), st.integers(0, 2))
+def test_whatever_comes_is_a_code_or_can_be_looked_into(change, which):
+    raw = VALID[which]
+    if isinstance(change, tuple):
+        place, byte = change[0] % len(raw), change[1]
+        change = raw[:place] + bytes([byte]) + raw[place + 1 :]
+    opened = open_transaction(change, CHAIN)
+    if isinstance(opened, str):
+        assert opened in ("E-LEDGER-FORM", "E-LEDGER-SIGNATURE")
+    else:
+        assert len(claims(opened.transaction, opened.body, ALICE.public)) == 1 + (which == 2)
 
 
 async def test_nothing_that_holds_is_checked_twice() -> None:
