@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
-from support.ledger_world import LedgerWorld
+from mnemonic import Mnemonic
+from support.ledger_world import PARAMETERS, QST, LedgerWorld, genesis
 from support.stored_chain import StoredChain
 
 from qnode.api.chain import chain_folders
@@ -25,11 +27,47 @@ from qnode.service.chain_pages import source_of
 from qnode.service.mempool import Mempool
 from qnode.service.verify import Verifier
 from qustream.aio.http import serve_http
+from qustream.identity.wallet import Wallet
+from qustream.identity.words import UserSecrets
+from qustream.model.genesis import GenesisAccount
+from qustream.model.ids import IdKind, account_id, to_text
 from qustream.model.state import Parameters
 
-__all__ = ["Town", "living"]
+__all__ = ["BUYER", "OPERATOR", "PASSPHRASE", "Holder", "Town", "living", "peopled"]
 
 LOOK_S = 0.01
+PASSPHRASE = b"correct horse battery"
+DAY_MS = 86_400_000
+
+
+class Holder:
+    """Somebody with twelve words and a million QST."""
+
+    def __init__(self, number: int) -> None:
+        self.words = Mnemonic("english").to_mnemonic(bytes([number]) * 16)
+        self.secrets = UserSecrets.from_words(self.words)
+        self.account = account_id(self.secrets.account.id)
+        self.name = to_text(IdKind.ACCOUNT, self.account)
+
+    def wallet(self, directory: Path, town: Town) -> Path:
+        """A directory with the holder's account in it, and the passphrase beside."""
+        Wallet.create(directory, self.words, PASSPHRASE, chain=town.name, api=town.api)
+        file = directory / "passphrase"
+        file.write_bytes(PASSPHRASE)
+        file.chmod(0o600)
+        return directory
+
+
+OPERATOR, BUYER = Holder(1), Holder(2)
+
+
+def peopled(**parameters: int) -> LedgerWorld:
+    """A chain with one validator; three more licences, idle, are the operator's."""
+    given = genesis(validators=1, nodes=0, idle=3, people=1, parameters=msgspec.structs.replace(PARAMETERS, **parameters))
+    accounts = [*given.accounts, *(GenesisAccount(holder.account, 1_000_000 * QST) for holder in (OPERATOR, BUYER))]
+    licences = [given.licences[0], *(msgspec.structs.replace(each, owner=OPERATOR.account) for each in given.licences[1:])]
+    held = tuple(sorted(accounts, key=lambda each: each.account))
+    return LedgerWorld(msgspec.structs.replace(given, accounts=held, licences=tuple(licences)))
 
 
 class _Chain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def wallet() -> None:
 def new(here: Here, /, *, chain: str, api: str, count: str) -> None:
     """Make an account. Its words are shown once and stored nowhere; the same words restore it elsewhere."""
     words = new_words(int(count))
-    account = _kept(here, words, chain, api)
+    account = _kept(here, lambda: words, chain, api)
     click.echo("These words are the account. Write them down and keep them safe: they are shown now and never again.\n", err=True)
     click.echo(f"    {words}\n", err=True)
     click.echo(account)
@@ -73,13 +74,15 @@ def new(here: Here, /, *, chain: str, api: str, count: str) -> None:
 @click.pass_obj
 def restore(here: Here, /, *, chain: str, api: str, words_file: Path | None) -> None:
     """Keep the account of words you have on this machine, so that they need not be typed each time."""
-    click.echo(_kept(here, asked_words(words_file), chain, api))
+    click.echo(_kept(here, lambda: asked_words(words_file), chain, api))
 
 
-def _kept(here: Here, words: str, chain: str, api: str) -> str:
+def _kept(here: Here, words: Callable[[], str], chain: str, api: str) -> str:
+    """What is wrong with anything else is found before somebody types his words."""
     if api:
-        ChainClient(api, chain)  # an address that is none is found before anything is made
-    made = Wallet.create(here.home, words, here.new_passphrase(), chain=chain, api=api)
+        ChainClient(api, chain)
+    Wallet.require_none(here.home)
+    made = Wallet.create(here.home, words(), here.new_passphrase(), chain=chain, api=api)
     return to_text(IdKind.ACCOUNT, made.account)
 
 

@@ -117,13 +117,18 @@ class Wallet:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise files.file_fault(directory, error) from None
-        if os.path.lexists(directory / KEYSTORE):
-            raise fault("E-KEYSTORE-EXISTS", f"{directory} holds an account already")
+        cls.require_none(directory)
         text = _TEMPLATE.format(chain=json.dumps(chain), api=json.dumps(api))
         # The keystore comes last: without it there is no wallet as far as anybody is concerned.
         files.replace(directory / CONFIG_FILE, text.encode(), mode=0o644)
         keystore.write(directory / KEYSTORE, KIND, key.seed, passphrase)
         return cls(key, chain)
+
+    @staticmethod
+    def require_none(directory: Path) -> None:
+        """Errors: `E-KEYSTORE-EXISTS` if there is an account."""
+        if os.path.lexists(directory / KEYSTORE):
+            raise fault("E-KEYSTORE-EXISTS", f"{directory} holds an account already")
 
     @classmethod
     def load(cls, directory: Path, passphrase: bytes) -> Wallet:

@@ -1,0 +1,112 @@
+"""`qustream user` and `qustream grant`: a user is entered in the chain and buys requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click.testing
+import pytest
+from support.ledger_world import key
+from support.living_chain import BUYER, OPERATOR, PASSPHRASE, Town, living, peopled
+
+from qustream.cli import cli
+from qustream.client.client import now_ms
+from qustream.client.settings import write_chain_config
+from qustream.errors import QuStreamError
+from qustream.identity.user import UserHome
+from qustream.model.ids import IdKind, to_text
+from qustream.rules.pricing import grant_price
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    with living(tmp_path_factory.mktemp("town"), peopled()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, town: Town) -> Path:
+    """A user who is his own payer: one directory, one passphrase, the same words."""
+    folder = tmp_path_factory.mktemp("user")
+    UserHome.create(folder, BUYER.words, "laptop", PASSPHRASE, now_ms=now_ms())
+    write_chain_config(folder, town.name, bytes(32), [f"{to_text(IdKind.NODE, key('node', 0).id)}@127.0.0.1:7400"])
+    return BUYER.wallet(folder, town)
+
+
+def qustream(home: Path, *arguments: object, **options: str) -> click.testing.Result:
+    words = ["--home", str(home), "--passphrase-file", str(home / "passphrase"), *map(str, arguments)]
+    return click.testing.CliRunner().invoke(cli, words, **options)
+
+
+def refusal(home: Path, *arguments: object, **options: str) -> str:
+    error = qustream(home, *arguments, **options).exception
+    assert isinstance(error, QuStreamError), error
+    return error.code
+
+
+def test_a_user_is_registered_and_buys_requests(home: Path, town: Town) -> None:
+    user = UserHome.load(home, PASSPHRASE)
+    assert refusal(home, "grant", "buy", "5", "--yes") == "E-LEDGER-UNKNOWN"
+    assert list((home / "grants").glob("*.grant")) == []  # an offer that came to nothing is forgotten
+    assert refusal(home, "user", "register", "--yes", input=OPERATOR.words) == "E-PASSPHRASE-WORDS"
+    other = to_text(IdKind.DEVICE, bytes([7]) * 32)
+    done = qustream(home, "user", "register", "--device", other, "--yes", "--json", input=BUYER.words)
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout)["action"] == "register-user"
+    assert refusal(home, "user", "register", "--yes", input=BUYER.words) == "E-LEDGER-KNOWN"
+    shown = json.loads(qustream(home, "user", "show", "--json").stdout)
+    assert shown["id"] == to_text(IdKind.USER, user.user)
+    assert set(shown["devices"]) == {other, to_text(IdKind.DEVICE, user.device.id)}
+
+    before = town.world.liquid(BUYER.account)
+    bought = json.loads(qustream(home, "grant", "buy", "5", "--lifetime", "12h", "--yes", "--json").stdout)
+    price = grant_price(town.world.parameters, 5, DAY_MS // 2)
+    assert town.world.liquid(BUYER.account) == before - price - int(bought["fee"]["units"])
+    [line] = json.loads(qustream(home, "grant", "list", "--json").stdout)
+    assert (line["id"], line["count"], line["left"], line["lifetime_max_ms"]) == (bought["grant"], 5, 5, DAY_MS // 2)
+    [(record)] = UserHome.load(home, PASSPHRASE).grants.records()
+    assert record.grant is not None
+    assert to_text(IdKind.GRANT, record.grant.grant) == bought["grant"]
+    user = UserHome.load(home, PASSPHRASE)
+    assert user.next_index(record.grant.grant) == 0
+    assert "4 left on this device" in qustream(home, "grant", "list").stdout
+
+
+def test_devices_come_and_go(home: Path) -> None:
+    device = to_text(IdKind.DEVICE, bytes([9]) * 32)
+    for command, expected in (("add-device", "devices"), ("revoke-device", "revoked")):
+        done = qustream(home, "user", command, device, "--yes", input=BUYER.words)
+        assert done.exit_code == 0, done.exception
+        assert device in json.loads(qustream(home, "user", "show", "--json").stdout)[expected]
+    assert refusal(home, "user", "add-device", device, "--yes", input=BUYER.words) == "E-LEDGER-STATUS"
+    assert f"revoked  {device}" in qustream(home, "user", "show").stdout
+
+
+def test_a_grant_that_was_not_waited_for_is_taken_over_later(home: Path, town: Town) -> None:
+    town.holds.set()
+    try:
+        done = qustream(home, "grant", "buy", "7", "--yes", "--wait", "0")
+        assert "qustream grant list" in done.stderr
+        assert len([r for r in UserHome.load(home, PASSPHRASE).grants.records() if r.grant is None]) == 1
+        assert refusal(home, "grant", "buy", "8", "--yes", "--wait", "0.1") == "E-DEADLINE"
+    finally:
+        town.holds.clear()
+    assert qustream(home, "wallet", "send", OPERATOR.name, "1", "--yes").exit_code == 0  # behind both of them
+    lines = json.loads(qustream(home, "grant", "list", "--json").stdout)
+    assert {line["count"]: line["left"] for line in lines if line["count"] in (7, 8)} == {7: 7, 8: 8}
+    assert all(r.grant is not None for r in UserHome.load(home, PASSPHRASE).grants.records())
+
+
+def test_who_says_no_has_bought_nothing_and_offers_nothing(home: Path) -> None:
+    before = len(list((home / "grants").glob("*.grant")))
+    assert qustream(home, "grant", "buy", "3", input="n\n").exit_code == 2
+    assert len(list((home / "grants").glob("*.grant"))) == before
+
+
+def test_a_lifetime_that_is_not_sold(home: Path) -> None:
+    assert refusal(home, "grant", "buy", "3", "--lifetime", "8d", "--yes") == "E-LEDGER-PRICE"
+    assert qustream(home, "grant", "buy", "0", "--yes").exit_code == 2
