@@ -37,7 +37,7 @@ __all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota"]
 
 PEER_TAGS = range(70, 80)
 # What nodes alone may ask of each other, whether this version of a node answers it or not.
-NODE_TAGS = frozenset((*range(70, 90), *range(101, 109)))
+NODE_TAGS = frozenset((*range(70, 90), *range(101, 109), 123, 124))
 # All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
@@ -46,7 +46,7 @@ DIAL_BACKS_MAX, DIAL_BACKS_MS = 1, 60_000
 ASTRAY_MAX, ASTRAY_MS = 1, 3_600_000
 # Of all peers together: at most sixteen handshakes that others have asked for.
 DIAL_BACKS_AT_ONCE_MAX = 2
-# Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §9).
+# Peers whose quotas are remembered: more than the network has nodes (`proto/spec/peers.md`, §10).
 QUOTAS_MAX = 8192
 
 # Answers a request of somebody who need not be a node.

@@ -1,4 +1,4 @@
-"""All sessions of a node: by number, by peer, and those that are links (`proto/spec/peers.md`, §4 and §9)."""
+"""All sessions of a node: by number, by peer, and those that are links (`proto/spec/peers.md`, §4 and §10)."""
 
 from __future__ import annotations
 

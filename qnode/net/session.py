@@ -1,5 +1,5 @@
 """One connection with a known node: gossip in batches, requests both ways, bulk for whoever takes it, and between validators consensus
-(`proto/spec/peers.md`, §4 and §10).
+(`proto/spec/peers.md`, §4 and §9).
 
 A session carries requests from its first moment, and gossip once it is a *link*. What a peer whose link we have asked for says before
 its acceptance has been heard is kept for a moment, within bounds: it counts us as told, and would not say it again. Of anybody else
