@@ -36,6 +36,7 @@ MESSAGE_MODULES = (
     "wire.mempool",
     "wire.sync",
     "wire.light",
+    "wire.snapshot",
 )
 NOUN_MODULES = (
     "model.base",
@@ -50,7 +51,9 @@ NOUN_MODULES = (
     "model.state",
     "model.genesis",
     "rules.radix",
+    "rules.radix_plan",
     "wire.light",
+    "wire.snapshot",
     "identity.enrolment",
 )
 POWERS = {(1 << bits) - 1: f"2^{bits} − 1" for bits in (16, 32, 63)} | {1 << 20: "2^20"}

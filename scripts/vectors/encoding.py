@@ -53,6 +53,8 @@ PLACE = [3, 7, 40, fill(0x93, 32), 6, 1_700_000_000_000, 36]  # rotation to what
 CHAIN_HEADER = ["qustream-test", *PLACE, fill(0x94, 32), fill(0x95, 32), 2, fill(0x96, 32), fill(0x00, 32), 1]
 CERTIFICATE = [92, 3, 7, 4, fill(0x90, 32), fill(0xE0, 1), [VOTE_SIGNATURE] * 3]
 LISTED_NODE = [fill(0x02, 32), 2, "operator", fill(0x0F, 16), ["127.1.0.1:7400"], 4]
+PLAN_NODE = [fill(0x0F, 3), fill(0x37, 516)]
+OFFER = [[CHAIN_HEADER], CERTIFICATE, CHAIN_HEADER, [fill(0x91, 32)], [fill(0x39, 110), [[fill(0x37, 516)], fill(0x38, 64)]]]
 ALERT = ["E-DEVICE-UNKNOWN", fill(0xD1, 32), 1_700_000_000_000, 3]
 LICENCE, PERSON, MOMENT = fill(0x4C, 16), fill(0xAC, 20), 1_700_000_000_000
 BODY = ["qustream-test", PERSON, 7, 40_000, 6_439_000]
@@ -184,6 +186,18 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     *[("NodesListed", 120, [nodes]) for nodes in ([], [LISTED_NODE])],
     ("GrantsAsk", 121, [fill(0x0C, 32)]),
     ("GrantsListed", 122, [[fill(0x6A, 32)]]),
+    *[("SnapshotAsk", 107, [fill(root, 32), first]) for root, first in ((0x00, 0), (0x3A, 16_384))],
+    ("PlanNode", None, PLAN_NODE),
+    ("Plan", None, [[PLAN_NODE]]),
+    ("StateEntry", None, [fill(0x01, 21), fill(0x39, 40)]),
+    *[("Chunk", None, [entries]) for entries in ([], [[fill(0x01, 21), fill(0x39, 40)]])],
+    ("Offer", None, OFFER),
+    ("SnapshotTold", 108, [fill(0x3A, 32), OFFER, 7, [PLAN_NODE]]),
+    ("SnapshotTold", 108, [fill(0x3A, 32), None, 0, []]),
+    ("ChunkAsk", 123, [fill(0x3A, 32), fill(0x00, 0)]),
+    ("ChunkAsk", 123, [fill(0x3A, 32), fill(0x0F, 64)]),
+    ("ChunkTold", 124, [[[fill(0x01, 21), fill(0x39, 40)], [fill(0xFF, 255), fill(0x39, 17_408)]]]),
+    ("ChunkTold", 124, [[]]),
     ("Transaction", 100, [fill(0xB0, 120), KEY, SIGNATURE]),
     ("Transaction", 100, [fill(0xB0, 0), None, SIGNATURE]),
     *[(name, number, fields) for number, name, fields in ACTIONS],

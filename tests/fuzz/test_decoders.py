@@ -84,6 +84,8 @@ MODULES = (
     "wire.sync",
     "wire.light",
     "rules.radix",
+    "rules.radix_plan",
+    "wire.snapshot",
     "identity.enrolment",
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()

@@ -15,8 +15,8 @@ from qustream.errors import QuStreamError
 from qustream.identity import enrolment
 from qustream.model import base, entropy, genesis, keys, network, state
 from qustream.model.base import Noun
-from qustream.rules import radix
-from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, sync, transactions
+from qustream.rules import radix, radix_plan
+from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, snapshot, sync, transactions
 from qustream.wire import keys as wire_keys
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.hello import HELLO_MAX_BYTES
@@ -44,6 +44,8 @@ MODULES = (
     sync,
     light,
     radix,
+    radix_plan,
+    snapshot,
     enrolment,
 )
 KINDS = {

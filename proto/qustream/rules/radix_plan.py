@@ -19,14 +19,16 @@ from qustream.rules.radix import DEPTH_MAX, EMPTY_ROOT, HASH_BYTES, InnerBytes, 
 from qustream.rules.radix_tree import build
 
 __all__ = [
-    "CHUNK_BYTES", "CHUNK_MAX_BYTES", "Chunk", "ChunkPlace", "ChunkTree", "Plan", "PlanNode", "StateEntry", "chunks_of", "divide",
-    "open_chunk",
+    "CHUNK_BYTES", "CHUNK_MAX_BYTES", "CHUNK_MAX_ENTRIES", "PLAN_MAX_NODES", "Chunk", "ChunkPlace", "ChunkTree", "Plan", "PlanNode",
+    "StateEntry", "chunks_of", "divide", "open_chunk",
 ]  # fmt: skip
 
 # What a chunk holds at most, where its entries can be divided: a piece of a bulk object.
 CHUNK_BYTES = 256 * 1024
 # One bucket cannot be divided: sixteen entries of the longest values (16 KiB), with their keys.
 CHUNK_MAX_BYTES = 288 * 1024
+# An entry has a byte of key at least, and counts as eight more.
+CHUNK_MAX_ENTRIES = 32_768
 # Inner nodes of a plan: one in ~11 chunks, for a state of 40 GB.
 PLAN_MAX_NODES = 16_384
 # Longest key and value of a table (ledger.md §2): an expiry of 82 bytes, a user's record of 16 KiB.
@@ -59,7 +61,7 @@ class StateEntry(Noun, frozen=True):
 class Chunk(Noun, frozen=True):
     """Everything beneath one prefix, in order of the paths."""
 
-    entries: tuple[StateEntry, ...]
+    entries: Annotated[tuple[StateEntry, ...], Meta(max_length=CHUNK_MAX_ENTRIES)]
 
 
 class ChunkPlace(NamedTuple):
