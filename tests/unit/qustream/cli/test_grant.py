@@ -22,6 +22,12 @@ from qustream.rules.pricing import grant_price
 DAY_MS = 86_400_000
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This chain has no block time to wait for."""
+    monkeypatch.setattr("qustream.client.chain.LOOK_S", 0.02)
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with living(tmp_path_factory.mktemp("town"), peopled()) as made:

@@ -23,6 +23,12 @@ from qustream.model.ids import IdKind, account_id, from_text, to_text
 QUSTREAM = Path(sys.executable).parent / "qustream"
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This chain has no block time to wait for."""
+    monkeypatch.setattr("qustream.client.chain.LOOK_S", 0.02)
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with living(tmp_path_factory.mktemp("town"), peopled()) as made:
