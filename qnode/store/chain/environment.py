@@ -96,6 +96,8 @@ class Environment:
         except lmdb.MapResizedError:  # another process writes, and has made the map larger
             self._env.set_mapsize(0)
             return self._env.begin()
+        except lmdb.ReadersFullError:
+            raise fault("E-PEER-LIMIT", "too many look at the chain just now", retry_after_ms=1000) from None
 
     def info(self) -> dict[str, int]:
         """Bytes of the map, of the file's pages in use, and pages by table."""

@@ -44,18 +44,22 @@ class Execution:
     def __init__(self, tables: Table, blocks: Blocks, receipts: Receipts) -> None:
         self._tables, self._blocks, self._receipts = tables, blocks, receipts
 
-    def begin(self, txn: Any, genesis: Genesis) -> None:
-        """Start from genesis, or see that what is here did. Errors: `E-CHAIN-GENESIS`, `E-LEDGER-FORM`, `E-DATA-CORRUPT`."""
-        digest = genesis_digest(genesis)
-        had = self.meta(txn, FORMAT_KEY)
+    def has_begun(self, txn: Any, genesis: Genesis) -> bool:
+        """Whether there is a chain here, which then began from this genesis. Errors: `E-CHAIN-GENESIS`, `E-DATA-CORRUPT`."""
+        had, found, digest = self.meta(txn, FORMAT_KEY), self.meta(txn, GENESIS_KEY), genesis_digest(genesis)
         if had is None:
-            self.start(txn, genesis)
-            self._put_meta(txn, GENESIS_KEY, digest)
-            self._put_meta(txn, FORMAT_KEY, FORMAT)
-        elif had != FORMAT:
+            return False
+        if had != FORMAT:
             raise fault("E-DATA-CORRUPT", "the chain's database was written by another version of this program")
-        elif (found := self.meta(txn, GENESIS_KEY)) != digest:
+        if found != digest:
             raise fault("E-CHAIN-GENESIS", f"its genesis is {(found or b'').hex()[:16]}…, the document's {digest.hex()[:16]}…")
+        return True
+
+    def begin(self, txn: Any, genesis: Genesis) -> None:
+        """Start from genesis. Errors: `E-LEDGER-FORM`."""
+        self.start(txn, genesis)
+        self._put_meta(txn, GENESIS_KEY, genesis_digest(genesis))
+        self._put_meta(txn, FORMAT_KEY, FORMAT)
 
     def start(self, txn: Any, genesis: Genesis) -> None:
         """The state of height 0, in place of any other."""

@@ -6,7 +6,7 @@ stored in one transaction, so whatever ends the process, what is here is whole, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qnode.core.consensus_events import Final
@@ -21,7 +21,18 @@ from qustream.model.base import Bytes32, Noun
 from qustream.model.genesis import Genesis
 from qustream.model.state import Progress
 from qustream.rules.radix import HASH_BYTES
-from qustream.rules.radix_plan import CHUNK_MAX_BYTES, Chunk, ChunkPlace, Plan, PlanNode, StateEntry, chunks_of, divide, open_chunk
+from qustream.rules.radix_plan import (
+    CHUNK_MAX_BYTES,
+    PLAN_MAX_NODES,
+    Chunk,
+    ChunkPlace,
+    Plan,
+    PlanNode,
+    StateEntry,
+    chunks_of,
+    divide,
+    open_chunk,
+)
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import header_digest
 
@@ -30,6 +41,8 @@ __all__ = ["Incoming", "Snapshots", "Taking", "export_chunk", "export_plan"]
 # A plan's nodes have 584 bytes each, and there are at most 16,384.
 INCOMING_MAX_BYTES = 16 * 1024 * 1024
 WHAT = b"\xff"  # after every prefix
+# Each of a plan's nodes has sixteen children at most.
+PREFIXES_MAX = 16 * PLAN_MAX_NODES
 
 
 class Incoming(Noun, frozen=True):
@@ -72,21 +85,38 @@ class Taking:
         self._tables, self._execution, self._blocks = environment.tables, execution, blocks
 
     def begin(self, txn: Any, root: bytes, block: Final, plan: Plan) -> None:
-        """Forget genesis' state and take in the one after `block`. Errors: `E-PROOF`; `ValueError` if there is more than genesis."""
+        """Forget genesis' state and take in the one after `block`; of another that is half here, what fits stays. Errors: `E-PROOF`;
+        `ValueError` if there is more than genesis."""
         places = chunks_of(root, plan)
         head, executed = self._blocks.head(txn), self._execution.executed(txn)
         if head is None or head.height or (executed is None and self.incoming(txn) is None):
             raise ValueError("a snapshot is taken in where there is no block yet")
         if header_digest(block.header) != block.digest or not block.header.height:
             raise fault("E-PROOF", "the block of the snapshot is not the one it is said to be")
-        state.clear(txn, self._tables)
+        kept = self._keep(txn, places)
         txn.drop(self._tables.incoming, delete=False)
         txn.delete(EXECUTED, db=self._tables.meta)
         incoming = Incoming(root, KeptBlock(block.digest, block.header, block.ids), plan)
         txn.put(WHAT, summed(WHAT, encode(incoming)), db=self._tables.incoming)
         for place in places:
-            value = place.hash + bytes((place.deeper,))
-            txn.put(b"c" + place.prefix, summed(place.prefix, value), db=self._tables.incoming)
+            if place.prefix not in kept:
+                value = place.hash + bytes((place.deeper,))
+                txn.put(b"c" + place.prefix, summed(place.prefix, value), db=self._tables.incoming)
+
+    def _keep(self, txn: Any, places: Sequence[ChunkPlace]) -> set[bytes]:
+        """Take out all but the chunks that are here and that stand in these places, too; the prefixes of those."""
+        earlier = self.incoming(txn)
+        if earlier is None:
+            state.clear(txn, self._tables)
+            return set()
+        wanted, missing = {place.prefix: place for place in places}, set(self.missing(txn, PREFIXES_MAX))
+        kept = set()
+        for place in chunks_of(earlier.root, earlier.plan):
+            if wanted.get(place.prefix) == place and place.prefix not in missing:
+                kept.add(place.prefix)
+            elif place.prefix not in missing:
+                state.clear_beneath(txn, self._tables, place.prefix)
+        return kept
 
     def incoming(self, txn: Any) -> Incoming | None:
         """What is being taken in, if anything is. Errors: `E-DATA-CORRUPT`."""

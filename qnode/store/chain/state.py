@@ -15,7 +15,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import DEPTH_MAX, HASH_BYTES, Pair, path_of, value_hash
 from qustream.rules.radix_tree import prefix_range, update
 
-__all__ = ["StoredTree", "all_entries", "apply", "clear", "entries_beneath", "get", "put_entries", "scan"]
+__all__ = ["StoredTree", "all_entries", "apply", "clear", "clear_beneath", "entries_beneath", "get", "put_entries", "scan"]
 
 KEY_AT = HASH_BYTES + 1
 # What a node's key begins with. By depth first: the upper nodes, which every block changes, lie together.
@@ -146,6 +146,24 @@ def clear(txn: Any, tables: Table) -> None:
     """Take everything out."""
     for table in (tables.entries, tables.keys, tables.nodes, tables.roots):
         txn.drop(table, delete=False)
+
+
+def clear_beneath(txn: Any, tables: Table, prefix: bytes) -> None:
+    """Take out a chunk of a snapshot: the entries beneath a prefix, and the inner nodes there."""
+    low, last = prefix_range(prefix)
+    cursor = txn.cursor(db=tables.entries)
+    found = cursor.set_range(low) if low else cursor.first()
+    while found and cursor.key() <= last:
+        key, _ = _opened(cursor.value())
+        txn.delete(key, db=tables.keys)
+        found = cursor.delete() and bool(cursor.key())  # and stands on the next
+    cursor = txn.cursor(db=tables.nodes)
+    for depth in range(len(prefix), DEPTH_MAX + 1):
+        beneath = _DEPTHS[depth] + prefix
+        if not cursor.set_range(beneath) or not cursor.key().startswith(beneath):
+            return  # nodes have parents
+        while cursor.key().startswith(beneath):
+            cursor.delete()
 
 
 def _opened(stored: bytes) -> tuple[bytes, bytes]:

@@ -77,8 +77,7 @@ class ChainStore:
         try:
             environment = Environment.open(directory, map_bytes)
             store = cls(held, environment, reserve_bytes=reserve_bytes, keep_blocks=keep_blocks)
-            store._writer.submit(lambda txn: store._execution.begin(txn, genesis)).result()
-            store._load()
+            store._begin(genesis)
         except BaseException as error:
             if store is not None:
                 store.close()
@@ -91,6 +90,12 @@ class ChainStore:
                 raise held.fault(error) from None
             raise
         return store
+
+    def _begin(self, genesis: Genesis) -> None:
+        """Nothing is written where there is a chain: on a disk that is full it can still be read."""
+        if not self._looked(lambda txn: self._execution.has_begun(txn, genesis)):
+            self._writer.submit(lambda txn: self._execution.begin(txn, genesis)).result()
+        self._load()
 
     def _load(self) -> None:
         """Take up what is on the disk."""
@@ -151,6 +156,8 @@ class ChainStore:
 
         def decide(txn: Any) -> tuple[Head, list[ChainHeader]]:
             before = self._head
+            if self._progress is None:
+                raise fault("E-NOT-HELD", "a snapshot of the state is being taken in")
             head = self._blocks.finalise(txn, before, blocks)
             if head.height > before.height:
                 self._votes.finalised(txn, head.height, certificate, head.digest, tail)

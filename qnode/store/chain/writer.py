@@ -140,9 +140,9 @@ class ChainWriter:
                     job.outcome = job.decide(txn)
                 except lmdb.MapFullError:
                     raise
-                except (QuStreamError, lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+                except (QuStreamError, ValueError, lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
                     txn.abort()
-                    job.future.set_exception(error if isinstance(error, QuStreamError) else fault("E-DATA-CORRUPT", str(error)))
+                    job.future.set_exception(fault("E-DATA-CORRUPT", str(error)) if isinstance(error, lmdb.Error) else error)
                     return job
             txn.commit()
         except BaseException:

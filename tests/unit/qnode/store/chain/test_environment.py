@@ -154,3 +154,12 @@ def test_a_backup_is_opened_to_be_looked_at(environment, tmp_path):
 def test_a_backup_that_finds_no_place(environment, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     assert code(environment.backup, tmp_path / "file") == "E-FILE"
+
+
+def test_more_readers_than_there_are_places_for(environment):
+    readings = [environment.read() for _ in range(512)]
+    assert code(environment.read) == "E-PEER-LIMIT"
+    readings.pop().close()
+    environment.read().close()
+    for reading in readings:
+        reading.close()

@@ -66,6 +66,7 @@ def test_a_state_comes_whole_and_the_chain_goes_on(tmp_path, source, small):
     assert code(lambda: store.executed) == "E-NOT-HELD"
     assert code(store.state) == "E-NOT-HELD"
     assert store.certified() is None
+    assert code(store.finalise([source.blocks[0]], certificate(source.blocks[0].header)).result) == "E-NOT-HELD"
     take_all(store, chunks)
     store.snapshots.finish()
     assert store.snapshots.incoming() is None
@@ -169,18 +170,48 @@ def test_where_there_is_a_chain_none_is_taken_in(tmp_path, source, small):
 
 
 def test_another_snapshot_in_place_of_one_that_is_half_here(tmp_path, source, small):
-    """The one that gave it has gone on, and has the old one no more."""
-    block, root, plan, chunks = offered(source)
-    store = target_at(tmp_path / "target", source)
+    """The one that gave it has gone on, and has the old one no more: what fits the new one stays, what does not goes."""
+    chain = StoredChain(tmp_path / "chain", LedgerWorld(validators=4, nodes=30, people=120))
+    for number in range(4):
+        chain.block(*[chain.transfer(person, (person + 1 + number) % 120, 5) for person in range(60)])
+    block, root, plan, chunks = offered(chain)
+    store = target_at(tmp_path / "target", chain)
     store.snapshots.begin(root, block, plan)
-    [prefix] = store.snapshots.missing(1)
-    store.snapshots.take(prefix, opened(chunks[prefix]))
+    for prefix in store.snapshots.missing(len(chunks) - 2):
+        store.snapshots.take(prefix, opened(chunks[prefix]))
     store.snapshots.begin(root, block, plan)
-    assert len(store.snapshots.missing(1000)) == len(chunks)
-    take_all(store, chunks)
-    store.snapshots.finish()
-    assert store.root(block.header.height) == root
+    assert len(store.snapshots.missing(1000)) == 2
+    for _ in range(6):
+        chain.block(chain.transfer(0, 1, 5))
+    later = offered(chain)
+    assert later[0] != block
+    old, new = dict(places_of(root, plan)), dict(places_of(later[1], later[2]))
+    missing = set(store.snapshots.missing(1000))
+    same = {prefix for prefix, place in new.items() if old.get(prefix) == place} - missing
+    assert len(same) > 5
+    store.snapshots.begin(later[1], later[0], later[2])
+    assert set(store.snapshots.missing(1000)) == set(new) - same
     store.close()
+    store = target_at(tmp_path / "target", chain)
+    take_all(store, later[3])
+    store.snapshots.finish()
+    with store.state() as there, chain.store.certified() as here:
+        assert there.scan(b"", b"", 1 << 30) == here.scan(b"", b"", 1 << 30)
+        assert there.root == here.root
+        assert store.snapshots.plan(there) == chain.store.snapshots.plan(here)
+    assert set(store._environment.entries().items()) & {("entries", 0), ("keys", 0)} == set()
+    assert [store._environment.entries()[table] for table in ("entries", "keys")] == [len(all_of(store))] * 2
+    store.close()
+    chain.store.close()
+
+
+def places_of(root, plan):
+    return [(place.prefix, place) for place in radix_plan.chunks_of(root, plan)]
+
+
+def all_of(store):
+    with store.state() as view:
+        return view.scan(b"", b"", 1 << 30)
 
 
 def test_a_prefix_that_is_no_chunk_is_not_given(source, monkeypatch):

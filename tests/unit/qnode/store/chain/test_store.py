@@ -313,6 +313,17 @@ def test_no_room_that_is_left_for_erasures_is_taken(chain, monkeypatch):
     assert chain.store.trouble is None
 
 
+def test_a_chain_opens_and_is_read_on_a_disk_that_is_full(chain, monkeypatch):
+    busy(chain, 0)
+    chain.store.close()
+    monkeypatch.setattr("qnode.store.directory.DataDirectory.free_bytes", lambda self: 0)
+    chain.store = ChainStore.open(chain.directory, chain.world.genesis)
+    assert chain.store.executed.height == 1
+    chain.audit()
+    assert code(chain.store.flush().result) == "E-DISK-FULL"
+    assert code(ChainStore.open, chain.directory.with_name("new"), chain.world.genesis) == "E-DISK-FULL"
+
+
 def test_the_map_grows_under_those_who_read(tmp_path, monkeypatch):
     monkeypatch.setattr("qnode.store.chain.writer.GROW_MIN_BYTES", 1 << 20)
     chain = StoredChain(tmp_path / "chain", map_bytes=1 << 20)
