@@ -20,7 +20,7 @@ from qustream.errors import fault
 from qustream.identity import keystore
 from qustream.identity.consents import Binding
 from qustream.identity.wallet import Signed, Wallet, load_config
-from qustream.model.amount import amount_shown, parse_amount
+from qustream.model.amount import UNITS_PER_QST, amount_shown, parse_amount
 from qustream.model.ids import IdKind, from_text, licence_from_text, to_text
 from qustream.wire.chain_json import TransactionPage
 from qustream.wire.transactions import AnyAction
@@ -32,6 +32,8 @@ __all__ = [
 
 # A block a second and two until it is executed; a minute is a chain that stands still.
 WAIT_S = 60.0
+# Fourteen times what the largest transaction costs by the parameters of a new chain: the node says what they are, and may lie.
+FEE_MAX = UNITS_PER_QST
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -61,18 +63,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How a transaction is sent. `yes`: without asking; `wait_s`: for it to be executed, 0 not at all."""
+    """How a transaction is sent. `yes`: without asking; `wait_s`: for it to be executed, 0 not at all; `fee_max`: in units."""
 
     yes: bool = False
     as_json: bool = False
     wait_s: float = WAIT_S
+    fee_max: int = FEE_MAX
 
 
 def pay_options(command: _F) -> _F:
     """The options of every command that sends a transaction; they come as `choices`."""
 
-    def gather(*arguments: Any, yes: bool, as_json: bool, wait: float, **options: Any) -> Any:
-        return command(*arguments, choices=Choices(yes, as_json, wait), **options)
+    def gather(*arguments: Any, yes: bool, as_json: bool, wait: float, fee_max: int, **options: Any) -> Any:
+        return command(*arguments, choices=Choices(yes, as_json, wait, fee_max), **options)
 
     gather.__name__, gather.__doc__ = command.__name__, command.__doc__
     if hasattr(command, "__click_params__"):
@@ -80,6 +83,7 @@ def pay_options(command: _F) -> _F:
     for option in (
         click.option("--yes", is_flag=True, help="Do not ask before it is sent."),
         json_option,
+        click.option("--fee-max", type=AMOUNT, default=amount_shown(FEE_MAX), show_default=True, help="The most that is paid as fee."),
         click.option(
             "--wait",
             type=click.FloatRange(min=0),
@@ -124,6 +128,8 @@ def pay(purse: Purse, make: Callable[[Binding], AnyAction], what: Sequence[str],
     wallet, client = purse.wallet, purse.client
     terms = client.terms(wallet.account)
     signed = wallet.sign(make(wallet.binding(terms)), terms)
+    if signed.fee > choices.fee_max:
+        raise fault("E-LEDGER-FEE", f"this node wants a fee of {amount_shown(signed.fee)}; --fee-max allows it, --api asks another")
     page = client.check(signed)
     if page.code:
         raise fault(page.code, page.detail)

@@ -149,6 +149,12 @@ def test_refusals_have_their_codes_and_cost_nothing(home: Path, town: Town) -> N
     assert town.world.liquid(OPERATOR.account) == before
 
 
+def test_a_node_cannot_make_up_fees(home: Path, town: Town) -> None:
+    done = qustream(home, "wallet", "send", BUYER.name, "1", "--yes", "--fee-max", "0.001")
+    assert isinstance(done.exception, QuStreamError)
+    assert (done.exception.code, "--fee-max" in done.exception.detail) == ("E-LEDGER-FEE", True)
+
+
 def test_a_wallet_of_another_chain_signs_nothing_for_this_one(passphrase: Path, town: Town) -> None:
     qustream(passphrase, "wallet", "restore", "--chain", "another", "--api", town.api, input=OPERATOR.words + "\n")
     assert refusal(passphrase, "wallet", "send", BUYER.name, "1", "--yes") == "E-PEER-CHAIN"
