@@ -7,8 +7,9 @@ from support.stored_chain import StoredChain, certificate
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain import ChainStore
+from qnode.store.chain.state import StoredTree
 from qustream.errors import QuStreamError
-from qustream.rules import radix_plan
+from qustream.rules import radix_plan, radix_tree
 from qustream.rules.radix_plan import Chunk
 from qustream.wire.codec import decode, encode
 
@@ -199,8 +200,12 @@ def test_another_snapshot_in_place_of_one_that_is_half_here(tmp_path, source, sm
         assert there.scan(b"", b"", 1 << 30) == here.scan(b"", b"", 1 << 30)
         assert there.root == here.root
         assert store.snapshots.plan(there) == chain.store.snapshots.plan(here)
-    assert set(store._environment.entries().items()) & {("entries", 0), ("keys", 0)} == set()
-    assert [store._environment.entries()[table] for table in ("entries", "keys")] == [len(all_of(store))] * 2
+    # Nothing is left of the old one.
+    with store._environment.reading() as txn, store.state() as view:
+        tree = StoredTree(txn, store._environment.tables)
+        inner = sum(is_inner for _, is_inner in radix_tree.check(tree, view.root))
+    held = store._environment.entries()
+    assert (held["entries"], held["keys"], held["nodes"]) == (len(all_of(store)), len(all_of(store)), inner)
     store.close()
     chain.store.close()
 
