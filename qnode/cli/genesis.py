@@ -16,9 +16,10 @@ from qustream.errors import fault
 from qustream.identity import files
 from qustream.model.amount import amount_shown
 from qustream.model.genesis import LICENCES_MAX, Genesis
-from qustream.model.ids import LICENCE_BYTES, licence_text
+from qustream.model.ids import LICENCE_BYTES, IdKind, licence_text, to_text
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import encode
+from qustream.wire.light import checkpoint_digest
 
 __all__ = ["genesis"]
 
@@ -70,6 +71,18 @@ def digest(file: Path) -> None:
     made = read_genesis(file)
     check(made)
     click.echo(genesis_digest(made).hex())
+
+
+@genesis.command()
+@_file
+def checkpoint(file: Path) -> None:
+    """Print what the chain is first known by (qcp1…): `qustream init --checkpoint` takes it for the first 14 days."""
+    made = read_genesis(file)
+    check(made)
+    # The services of a node are loaded for this command alone.
+    from qnode.service.light import first_checkpoint
+
+    click.echo(to_text(IdKind.CHECKPOINT, checkpoint_digest(first_checkpoint(made))))
 
 
 @genesis.command("licence-ids")

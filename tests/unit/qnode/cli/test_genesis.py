@@ -13,11 +13,13 @@ from support.ledger_world import genesis, hash_chain, key, licence_id, vote_key
 from qnode.cli import cli
 from qnode.cli.genesis_file import genesis_of, read_description, read_genesis
 from qnode.core.ledger.defaults import DEFAULTS
+from qnode.service.light import first_checkpoint
 from qustream.errors import QuStreamError
 from qustream.identity import files
 from qustream.model.ids import IdKind, account_id, licence_from_text, licence_text, to_text
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import encode
+from qustream.wire.light import checkpoint_digest
 
 OWNER, OTHER = (to_text(IdKind.ACCOUNT, account_id(key("owner", n).id)) for n in (0, 1))
 PUBLIC = [base64.b64encode(encode(key("node", number).public)).decode() for number in range(2)]
@@ -171,6 +173,12 @@ def test_nobody_begins_a_chain_without_validators(folder: Path) -> None:
 def test_a_file_that_is_no_document(folder: Path) -> None:
     assert "is not a genesis document" in refusal("genesis", "show", folder / "chain.toml")
     assert "E-FILE" in refusal("genesis", "digest", folder / "none")
+
+
+def test_what_a_light_client_begins_from(tmp_path: Path) -> None:
+    files.replace(tmp_path / "genesis.bin", encode(genesis()))
+    expected = to_text(IdKind.CHECKPOINT, checkpoint_digest(first_checkpoint(genesis())))
+    assert qnode("genesis", "checkpoint", tmp_path / "genesis.bin").stdout.strip() == expected
 
 
 def test_licence_ids_are_drawn(folder: Path) -> None:
