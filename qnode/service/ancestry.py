@@ -22,10 +22,12 @@ Lineage = Sequence[tuple[ChainHeader, tuple[bytes, ...]]]
 
 
 def lineage(chain: Chain, blocks: Blocks, parent: bytes, above: int) -> Lineage | None:
-    """The blocks from above height `above` up to the block `parent`, which is known to the core; None while one of them is neither there
-    nor on the disk yet."""
+    """The blocks from above height `above` up to the block `parent`; None while one of them is not on the disk yet, and for ever if the core
+    has forgotten the parent: another is final in its place."""
     found: list[tuple[ChainHeader, tuple[bytes, ...]]] = []
     block, height = blocks.get(parent), above
+    if block is None:
+        return None
     while block is not None and block.header is not None and block.height > above:
         below = blocks.get(block.header.parent)
         if not _is_beyond_the_edge(block, below):

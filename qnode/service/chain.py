@@ -65,6 +65,7 @@ class Chain:
         self.listeners: list[Callable[[Progress, Executed], None]] = []
         self.obtain: Obtain | None = None
         self.trouble: QuStreamError | None = None
+        self.is_waiting = False  # for transactions of a final block, which peers have
         self.transactions = 0  # executed since the start
         self._final_news, self._executed_news = trio.Event(), trio.Event()
         self._finalising = trio.Lock()
@@ -142,7 +143,7 @@ class Chain:
         """Execute what is final until cancelled. It has started when all that was final before is executed, if nothing is in the way."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._execute_all)
-            while self.executed.height < self.store.final.height and self.trouble is None:
+            while self.executed.height < self.store.final.height and self.trouble is None and not self.is_waiting:
                 with trio.move_on_after(AGAIN_S):
                     await self._executed_news.wait()
             task_status.started()
@@ -180,6 +181,7 @@ class Chain:
         while True:
             found = {name: raw for name in ids if (raw := self.store.transaction(name)) is not None}
             missing = [name for name in ids if name not in found]
+            self.is_waiting = bool(missing)
             if not missing:
                 return [checked_of(found[name]) for name in ids]
             if self.obtain is not None:

@@ -24,7 +24,7 @@ from qnode.service.accusing import Accusing
 from qnode.service.ballots import Ballots
 from qnode.service.building import Building
 from qnode.service.chain import Chain
-from qnode.service.judging import Judging
+from qnode.service.judging import Judging, seen
 from qnode.service.keys_workers import settled
 from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import Obtained
@@ -45,6 +45,10 @@ __all__ = ["ConsensusService", "Place"]
 EARLY_MAX, EARLY_PEER_MAX = 1024, 16
 # Who is asked for a transaction that is missing: one after the other, so that three of them may be silent.
 PULLED_FROM_MAX = 4
+# Before a node that was just started votes: so long it waits to be linked to a third of the others, who say how far they are ...
+MEET_S = 10.0
+# ... and more than so many blocks behind, it catches up first. Whoever was put back to an old state would else vote on old views again.
+BEHIND_MAX = 3
 # Several things are waited for at once; one that nobody tells of is looked at so often.
 LOOK_S = 0.5
 
@@ -80,10 +84,12 @@ class ConsensusService:
         self._early: deque[tuple[bytes, ConsensusMessage]] = deque()
         self._served: set[int] = set()  # rotations of which this process has seen the beginning, or has begun to vote in
         self._sat_out = -1
+        self._is_catching_up = False
         self._nursery: trio.Nursery | None = None
         self._log = logger("consensus")
         peers.take_consensus = self._hear
         chain.obtain = self._obtain
+        self._mesh(self._look())  # or whoever is linked first would be refused what it says
 
     # -- running ----------------------------------------------------------------------------------------------------------
 
@@ -113,6 +119,8 @@ class ConsensusService:
             if progress.rotation > place.rotation or (progress.rotation == place.rotation and progress.over):
                 return
             if term is not None and (final.height > term.height or (term.twin and term.begun.me is not None)):
+                return
+            if self._is_catching_up and not self._is_behind(place):
                 return
             with trio.move_on_after(LOOK_S):
                 await self._chain.wait_above(progress.height)
@@ -169,9 +177,12 @@ class ConsensusService:
         kept = [each for each in self._chain.store.kept(place.rotation, max(0, final_view - 1)) if _is_of_use(each, final_view)]
         voter = self.voter
         assert voter is not None, "who has a seat has a key"
+        if not self._served:
+            await self._meet(place)
+        self._is_catching_up = (not self._served or self._is_catching_up) and self._is_behind(place)
         was, self.silent = self.silent, self._why_silent(place, kept, voter)
         if self.silent and self.silent != was:
-            self._log.warning("this validator sits the rotation out", rotation=place.rotation, reason=self.silent)
+            self._log.warning("this validator does not vote", rotation=place.rotation, reason=self.silent)
         begun = self._begun(place, None if self.silent else place.me)
         self._served.add(place.rotation)
         duties = Duties(self._chain, self._ballots, voter, self._peers.steady_ms, self._lied, self.accusing.accuse)
@@ -180,6 +191,8 @@ class ConsensusService:
     def _why_silent(self, place: Place, kept: Sequence[Proposal | Certificate], voter: Voter) -> str:
         """Whoever has forgotten, or may have, what it signed in this rotation, signs nothing more in it."""
         had, before = voter.had, self.term
+        if self._is_catching_up:
+            return "others are ahead; it catches up first"
         if before is not None and before.twin and before.begun.rotation == place.rotation:
             self._sat_out = place.rotation
             return before.twin
@@ -195,6 +208,23 @@ class ConsensusService:
             self._sat_out = place.rotation
             return f"it has signed a {lost.kind.name.lower()} of view {lost.view} that it does not remember"
         return ""
+
+    async def _meet(self, place: Place) -> None:
+        """Wait for validators of more than a third of the weight, ours included: alone nobody decides anything."""
+        whole = sum(seat.weight for seat in place.entry.seats)
+        with trio.move_on_after(MEET_S):
+            await seen(lambda: 3 * self._weight(place, self._ballots.sessions(), is_ours_too=True) > whole or None)
+
+    def _is_behind(self, place: Place) -> bool:
+        """Whether validators of more than a third of the weight said, when they were linked, that they are further."""
+        height = self._chain.store.final.height + BEHIND_MAX
+        ahead = [link for link in self._ballots.sessions() if link.height > height]
+        return 3 * self._weight(place, ahead) > sum(seat.weight for seat in place.entry.seats)
+
+    def _weight(self, place: Place, sessions: Sequence[Session], *, is_ours_too: bool = False) -> int:
+        """Of the validators at the other ends."""
+        peers = {session.peer for session in sessions} | ({self._key.id} if is_ours_too else set())
+        return sum(seat.weight for seat, node in zip(place.entry.seats, place.nodes, strict=True) if node in peers)
 
     def _begun(self, place: Place, me: int | None) -> RotationBegan:
         entry, parameters = place.entry, self._chain.parameters

@@ -57,7 +57,7 @@ from qnode.service.verifying import Checkable, Verifying
 from qnode.service.voter import Voter
 from qustream.aio.admission import Bucket
 from qustream.errors import QuStreamError
-from qustream.wire.consensus import Certificate, ConsensusMessage, Kind, Proposal, Vote
+from qustream.wire.consensus import NO_DIGEST, Certificate, ConsensusMessage, Kind, Proposal, Vote
 
 __all__ = ["Duties", "Term"]
 
@@ -225,9 +225,15 @@ class Term:
                 self._final_news = trio.Event()
                 await self._final_news.wait()
             effect = self._finalised.popleft()
-            certificate = self._finals.get(effect.view)
-            if certificate is not None and effect.blocks:
-                await self._duties.chain.finalise(effect.blocks, certificate)
+            certificate = self._finals.get(effect.view) or await self._kept_final(effect.view)
+            await self._duties.chain.finalise(effect.blocks, certificate)
+
+    async def _kept_final(self, view: int) -> Certificate:
+        """A finalisation whose blocks came long after it."""
+        await self._flush()
+        found = self._duties.chain.store.certificate(self.begun.rotation, view, Kind.FINAL, NO_DIGEST)
+        assert found is not None, "it was kept when it was certified"
+        return found
 
     # -- signing and verifying --------------------------------------------------------------------------------------------
 
