@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from qustream.errors import PeerFault, QuStreamError, fault
+from qustream.light.listing import Listing, Said
 from qustream.light.trust import Known, Later, Trust, VoteVerifier
 from qustream.model.base import Noun
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
 from qustream.model.state import EpochEntry, Licence, NodeEntry, Parameters, Progress, Table, UserEntry
-from qustream.registry.chain_records import CHAIN_WEIGHT, node_record, user_record
+from qustream.registry.chain_records import node_record, user_record
 from qustream.registry.interface import Change, ChangeKind, Registry
 from qustream.rules.assignment import ranked_listed
 from qustream.wire.codec import decode, encode
@@ -39,6 +39,8 @@ _R = TypeVar("_R")
 LISTS_ASKED = 3
 # Above the cap on licences, so that a teller of tales cannot fill the memory.
 LISTED_MAX = 8192
+# Pages of one list: twice as many as full ones would be. Who gives one entry a page, and takes its time over each, is not waited for.
+PAGES_MAX = 42
 # Values and lists that are kept until `refresh`: an encryption needs some forty.
 KEPT_MAX = 4096
 # Nodes that `nodes` proves of a class: callers choose a handful of them.
@@ -53,18 +55,6 @@ class Nodes(Protocol):
     def ask(self, number: int, body: bytes) -> bytes:
         """The answer of a node. Errors: its refusal, `E-PEER-…`, `E-DEADLINE`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A listed node as a ranking needs it."""
-
-    id: bytes
-    node_class: NodeClass
-    operator: str
-    licence: bytes
-    weight: int = CHAIN_WEIGHT
-    active: bool = True
 
 
 class LightRegistry(Registry):
@@ -82,24 +72,26 @@ class LightRegistry(Registry):
         self._lock = threading.RLock()
         self._turn = 0
         self._values: dict[bytes, bytes | None] = {}
-        self._listed: dict[bytes, ListedNode] | None = None
+        self._listed: Listing | None = None
         self._grants: dict[bytes, list[bytes]] = {}
         self._confirmed_ms = 0
 
     # -- asking ---------------------------------------------------------------------------------------------------------------
 
     def _ask_any(self, body: LightAsk, take: Callable[[bytes], _R]) -> _R:
-        """The first answer that checks, of nodes in turn. Errors: the last one's."""
+        """The first answer that checks, of nodes in turn. Errors: the last one's. That there is no hand-over is believed of the first: if
+        it is not so, no proof of its will check."""
         trouble: QuStreamError = fault("E-PEER-UNREACHABLE", "no node is configured that could be asked")
         for _ in range(len(self._nodes)):
             try:
                 return take(self._nodes.ask(self._turn % len(self._nodes), encode(body)))
             except QuStreamError as error:
-                if error.code == "E-NOT-HELD":
+                if error.code == "E-NOT-HELD" and isinstance(body, HandOversAsk):
                     raise
                 trouble = error
                 self._turn += 1
-        if isinstance(trouble, PeerFault):  # they lie, which is none of the caller's doing: he may ask others, or later
+        # They lie, which is none of the caller's doing: he may ask others, or later.
+        if isinstance(trouble, PeerFault) and trouble.code != "E-NOT-HELD":
             raise fault("E-CHAIN-STALE", f"no node gives an answer that checks: {trouble.detail}") from None
         raise trouble
 
@@ -124,21 +116,22 @@ class LightRegistry(Registry):
             part = tuple(wanted[at : at + KEYS_MAX])
             if self._trust.question() is not None:
                 self._follow()
-            try:
-                values = self._ask_any(ProofsAsk(part), partial(self._believe, part))
-            except Later:
-                self._follow()
-                values = self._asked_again(part)
+            values = self._proven_values(part)
             if len(self._values) + len(part) > KEPT_MAX:
                 self._values.clear()
             self._values.update(zip(part, values, strict=True))
             self._confirmed_ms = self._clock_ms()
 
-    def _asked_again(self, keys: tuple[bytes, ...]) -> list[bytes | None]:
-        try:
-            return self._ask_any(ProofsAsk(keys), partial(self._believe, keys))
-        except Later:
-            raise fault("E-CHAIN-STALE", "a node answers of a rotation that nobody hands over to") from None
+    def _proven_values(self, keys: tuple[bytes, ...]) -> list[bytes | None]:
+        """Of whoever can prove them. One who speaks of a later rotation and cannot say how it came about is passed over."""
+        for _ in range(2 * len(self._nodes) + 1):
+            try:
+                return self._ask_any(ProofsAsk(keys), partial(self._believe, keys))
+            except Later:
+                before = self._trust.rotation
+                self._follow()
+                self._turn += self._trust.rotation == before
+        raise fault("E-CHAIN-STALE", "nodes answer of a rotation that nobody hands over to")
 
     def _believe(self, keys: Sequence[bytes], data: bytes) -> list[bytes | None]:
         return self._trust.values(keys, data, self._clock_ms())
@@ -186,9 +179,12 @@ class LightRegistry(Registry):
     def nodes(self, node_class: NodeClass) -> Sequence[NodeRecord]:
         """A sample of the class's active nodes, at most 24, each proven: as many as anybody chooses from."""
         with self._lock:
-            listed = [each for _, each in sorted(self._list().items()) if each.node_class is node_class]
-            step = max(1, len(listed) // SAMPLE_MAX)
-            return sorted(self._proven(listed[::step][:SAMPLE_MAX]).values(), key=lambda record: record.key.id)
+            while True:
+                said = [each for each in self._list().said if each.node_class is node_class]
+                sample = said[:: max(1, len(said) // SAMPLE_MAX)][:SAMPLE_MAX]
+                proven = self._proven(sample)
+                if len(proven) == len(sample):
+                    return sorted(proven.values(), key=lambda record: record.key.id)
 
     def qrng_server(self, server_id: bytes, /) -> QrngServerRecord:
         return self._known_entry(Table.QRNG_SERVER, server_id, QrngServerRecord, IdKind.QRNG)
@@ -207,6 +203,7 @@ class LightRegistry(Registry):
             if user_id not in self._grants:
                 listed = self._ask_any(GrantsAsk(user_id), lambda data: decode(data, GrantsListed, max_bytes=LIGHT_ANSWER_MAX_BYTES))
                 self._grants[user_id] = list(dict.fromkeys(listed.grants))
+                self._turn += 1  # who hides some is not who is asked the next time
             self._prove(bytes([Table.GRANT]) + each for each in self._grants[user_id])
             found = [self._entry(Table.GRANT, each, Grant) for each in self._grants[user_id]]
         own = [grant for grant in found if grant is not None and grant.owner == user_id]
@@ -218,26 +215,22 @@ class LightRegistry(Registry):
             return {node_class: self._assigned(grant, j, node_class, seed) for node_class in NodeClass}
 
     def _assigned(self, grant: Grant, j: int, node_class: NodeClass, seed: bytes) -> list[NodeRecord]:
-        listed = self._list()
         while True:
-            candidates = [
-                _Candidate(each.id, each.node_class, each.operator, each.licence)
-                for each in listed.values()
-                if each.since_epoch <= grant.epoch
-            ]
+            candidates = [each for each in self._list().said if each.since_epoch <= grant.epoch]
             best = ranked_listed(candidates, grant, j, node_class, seed, identity=lambda each: each.id)
-            proven = self._proven([listed[each.id] for each in best])
+            proven = self._proven(best)
             if len(proven) == len(best):
-                return [proven[each.id] for each in best]
+                return [proven[each] for each in best]
 
-    def _list(self) -> dict[bytes, ListedNode]:
+    def _list(self) -> Listing:
         """Who says to be a node, as told by several."""
         if self._listed is None:
-            found: dict[bytes, ListedNode] = {}
+            listing = Listing()
             asked, trouble = 0, fault("E-PEER-UNREACHABLE", "no node is configured that could be asked")
             for number in range(self._turn, self._turn + len(self._nodes)):
+                teller = number % len(self._nodes)
                 try:
-                    found |= {each: node for each, node in self._listed_by(number % len(self._nodes)).items() if each not in found}
+                    listing.tell(teller, self._listed_by(teller))
                     asked += 1
                 except QuStreamError as error:
                     trouble = error
@@ -245,38 +238,49 @@ class LightRegistry(Registry):
                     break
             if not asked:
                 raise trouble
-            self._listed = found
+            self._listed = listing
+        if self._listed.is_refuted:
+            self._listed = None
+            raise fault("E-CHAIN-STALE", "no node lists the nodes there are")
         return self._listed
 
-    def _listed_by(self, number: int) -> dict[bytes, ListedNode]:
-        found: dict[bytes, ListedNode] = {}
+    def _listed_by(self, number: int) -> list[ListedNode]:
+        found: list[ListedNode] = []
         after = bytes(32)
-        while True:
+        for _ in range(PAGES_MAX):
             page = decode(self._nodes.ask(number, encode(NodesAsk(after))), NodesListed, max_bytes=LIGHT_ANSWER_MAX_BYTES).nodes
             if not page:
                 return found
             for node in page:
                 if node.id <= after or len(found) >= LISTED_MAX:
                     raise fault("E-PROOF", "a list of nodes that is in no order, or has no end")
-                found[node.id] = node
+                found.append(node)
                 after = node.id
+        raise fault("E-PROOF", "a list of nodes in more pages than it needs")
 
-    def _proven(self, listed: Sequence[ListedNode]) -> dict[bytes, NodeRecord]:
+    def _proven(self, listed: Sequence[Said]) -> dict[Said, NodeRecord]:
         """Those of them that the chain has, as they are listed; the others are struck off the list."""
         keys = [(bytes([Table.NODE]) + each.id, bytes([Table.LICENCE]) + each.licence) for each in listed]
         self._prove(key for pair in keys for key in pair)
         assert self._listed is not None, "there is a list"
-        found: dict[bytes, NodeRecord] = {}
+        found: dict[Said, NodeRecord] = {}
         for each in listed:
-            entry = self._entry(Table.NODE, each.id, NodeEntry)
-            licence = self._entry(Table.LICENCE, each.licence, Licence)
-            record = node_record(entry, licence) if entry is not None and licence is not None and entry.licence == each.licence else None
-            said = (each.node_class, each.operator, each.since_epoch)
-            if record is None or not record.active or licence is None or said != (record.node_class, record.operator, licence.since_epoch):
-                del self._listed[each.id]
+            record = self._record_of(each)
+            if record is None:
+                self._listed.strike(each)
             else:
-                found[each.id] = record
+                found[each] = record
         return found
+
+    def _record_of(self, said: Said) -> NodeRecord | None:
+        """What the chain has of a node, if it is what is said of it."""
+        entry = self._entry(Table.NODE, said.id, NodeEntry)
+        licence = self._entry(Table.LICENCE, said.licence, Licence)
+        if entry is None or licence is None or entry.licence != said.licence:
+            return None
+        record = node_record(entry, licence)
+        told = (said.node_class, said.operator, said.since_epoch)
+        return record if record.active and told == (record.node_class, record.operator, licence.since_epoch) else None
 
     def epoch(self, now_ms: int) -> Epoch:
         """The epoch of now, or the chain's newest as long as that one has no block."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta
@@ -31,8 +32,8 @@ from qustream.wire.light import (
     KeysAsk,
     LightAsk,
     Proofs,
-    SetTold,
     SetAsk,
+    SetTold,
     VoteKeys,
     checkpoint_digest,
 )
@@ -53,7 +54,7 @@ NOTHING = bytes(32)
 
 class Known(Noun, frozen=True):
     """What a client remembers between its runs: the newest set that it has verified. `time_ms`: when that rotation began, at the latest;
-    `height`: the highest seen."""
+    `height`: of the newest state seen."""
 
     pinned: Bytes32
     chain: Annotated[str, Meta(max_length=64)]
@@ -93,10 +94,13 @@ class Trust:
             self.height = known.height
 
     def _begin(self, chain: str, rotation: int, set_hash: bytes, time_ms: int) -> None:
+        self._refuse_old(time_ms)
+        self.chain, self.rotation, self._set_hash, self._time_ms = chain, rotation, set_hash, time_ms
+
+    def _refuse_old(self, time_ms: int) -> None:
         if self._now_ms - time_ms > CHECKPOINT_MAX_MS:
             days = (self._now_ms - time_ms) // 86_400_000
-            raise fault("E-CHAIN-STALE", f"the checkpoint is {days} days old, and good for 14; get a newer one from somebody you trust")
-        self.chain, self.rotation, self._set_hash, self._time_ms = chain, rotation, set_hash, time_ms
+            raise fault("E-CHAIN-STALE", f"what is known is {days} days old, and good for 14; get a newer checkpoint from whom you trust")
 
     @property
     def known(self) -> Known:
@@ -106,8 +110,11 @@ class Trust:
     # -- following ------------------------------------------------------------------------------------------------------------
 
     def follow(self, now_ms: int) -> None:
-        """Look for a newer rotation again."""
+        """Look for a newer rotation again. Errors: `E-CHAIN-STALE` if the newest that is known is too old to go on from: a program that
+        slept for a month is no better off than one that was started with an old checkpoint."""
         self._is_current, self._now_ms, self._followed = False, now_ms, 0
+        if self.rotation:
+            self._refuse_old(self._time_ms)
 
     def question(self) -> LightAsk | None:
         """What to ask next to know the newest set; None if it is known."""
@@ -148,7 +155,8 @@ class Trust:
         self._begin(checkpoint.chain, checkpoint.rotation, checkpoint.set, checkpoint.time_ms)
 
     def _take_set(self, rotation_set: SetTold) -> None:
-        if rotation_set_hash(rotation_set.rotation, rotation_set.seats, rotation_set.seed) != self._set_hash:
+        told = rotation_set_hash(rotation_set.rotation, rotation_set.seats, rotation_set.seed)
+        if rotation_set.rotation != self.rotation or told != self._set_hash:
             raise _lie(f"not the set of rotation {self.rotation}")
         self._set = rotation_set
         if not self._missing(rotation_set):
@@ -190,7 +198,7 @@ class Trust:
             raise _lie("more rotations than there can have been")
         self._before, self._set = self._set, None
         self.rotation, self._set_hash = self.rotation + 1, header.next_set
-        self._time_ms, self.height = max(self._time_ms, header.time_ms), max(self.height, header.height)
+        self._time_ms, self.height = max(self._time_ms, header.time_ms), max(self.height, header.executed)
 
     def _check(self, header: ChainHeader, certificate: Certificate, rotation_set: SetTold) -> None:
         """That a quorum of the set has made this header final. Errors: `E-PROOF`."""
@@ -210,21 +218,26 @@ class Trust:
 
     # -- proofs ---------------------------------------------------------------------------------------------------------------
 
-    def values(self, keys: Sequence[bytes], data: bytes, now_ms: int) -> list[bytes | None]:
-        """What stands under `keys`, as the answer to `ProofsAsk` proves. Errors: `Later`; `E-PROOF`, `E-CHAIN-STALE`, `E-WIRE-…`."""
-        answer = decode(data, Proofs, max_bytes=LIGHT_ANSWER_MAX_BYTES)
-        last = answer.headers[-1]
+    def proven(self, headers: Sequence[ChainHeader], certificate: Certificate) -> None:
+        """That the last of these is final, and each of the others the parent of the next. Errors: `Later`; `E-PROOF`, `E-CHAIN-STALE`."""
+        last = headers[-1]
         if last.rotation > self.rotation:
             raise Later
         sets = {each.rotation: each for each in (self._before, self._set) if each is not None}
         if last.rotation not in sets:
             raise fault("E-CHAIN-STALE", "an answer of a rotation that is long over")
-        self._check(last, answer.certificate, sets[last.rotation])
-        for parent, child in zip(answer.headers, answer.headers[1:], strict=False):
+        self._check(last, certificate, sets[last.rotation])
+        for parent, child in pairwise(headers):
             if child.parent != header_digest(parent):
                 raise _lie("headers that do not follow each other")
-        self._check_age(last, now_ms)
+
+    def values(self, keys: Sequence[bytes], data: bytes, now_ms: int) -> list[bytes | None]:
+        """What stands under `keys`, as the answer to `ProofsAsk` proves. Errors: `Later`; `E-PROOF`, `E-CHAIN-STALE`, `E-WIRE-…`."""
+        answer = decode(data, Proofs, max_bytes=LIGHT_ANSWER_MAX_BYTES)
+        self.proven(answer.headers, answer.certificate)
+        last = answer.headers[-1]
         first = answer.headers[0]
+        self._check_age(last, first, now_ms)
         if len(answer.entries) != len(keys):
             raise _lie("as many entries as were asked for are needed")
         for key, entry in zip(keys, answer.entries, strict=True):
@@ -233,8 +246,9 @@ class Trust:
         self.height = max(self.height, first.executed)
         return [entry.value for entry in answer.entries]
 
-    def _check_age(self, header: ChainHeader, now_ms: int) -> None:
-        if abs(now_ms - header.time_ms) > HEAD_MAX_MS:
-            raise fault("E-CHAIN-STALE", f"the node's newest block is {(now_ms - header.time_ms) // 1000} s away from this clock")
-        if header.height < self.height:
+    def _check_age(self, last: ChainHeader, first: ChainHeader, now_ms: int) -> None:
+        """A new head does not make the state new that its ancestors name."""
+        if abs(now_ms - last.time_ms) > HEAD_MAX_MS:
+            raise fault("E-CHAIN-STALE", f"the node's newest block is {(now_ms - last.time_ms) // 1000} s away from this clock")
+        if first.executed < self.height:
             raise fault("E-CHAIN-STALE", "an older state than one seen already")

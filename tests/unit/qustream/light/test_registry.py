@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from support.ledger_world import key, licence_id
 from support.light_chain import CHAIN, ROTATION_MS, START_MS, LightChain, Several, Told, holds
 
-from qustream.errors import QuStreamError
+from qustream.errors import QuStreamError, fault
 from qustream.light.registry import LightRegistry
 from qustream.light.trust import Known
 from qustream.model.base import Signed
@@ -201,3 +202,108 @@ def test_progress_is_read_from_the_chain(chain: LightChain) -> None:
     other.put(Table.PROGRESS, b"", Progress(98, bytes(32), other.now_ms, 2, 3, 9, bytes(32), False))
     later_ms = START_MS + 9 * 3 * 86_400_000
     assert light(other).epoch(later_ms).seed == b"\x08" * 32
+
+
+def says_of_nodes(change: Callable[[ListedNode], ListedNode | None]) -> Callable[[Any, Any], Any]:
+    """A node that tells of nodes what is not so."""
+
+    def lie(_: Any, answer: Any) -> Any:
+        if not isinstance(answer, NodesListed):
+            return answer
+        return NodesListed(tuple(changed for each in answer.nodes if (changed := change(each)) is not None))
+
+    return lie
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda node: replace(node, operator="all one"),
+        lambda node: replace(node, since_epoch=1 << 40),
+        lambda node: replace(node, licence=b"\x09" * 16),
+        lambda node: replace(node, node_class=NodeClass.FOUNDATION if node.node_class is NodeClass.COMMUNITY else NodeClass.COMMUNITY),
+    ],
+)
+def test_who_says_false_things_of_nodes_does_not_keep_them_out(chain: LightChain, change: Callable[[ListedNode], ListedNode]) -> None:
+    own = {key("light node", number).id for number in range(5)}
+    lie = says_of_nodes(lambda node: node if node.id in own else change(node))
+    found = light(chain, chain.node(lie), chain.node(lie), chain.node()).assignment(a_grant(), 2)
+    for node_class in NodeClass:
+        wanted = ranked(records(chain), a_grant(), 2, node_class, SEED)
+        assert [node.key.id for node in found[node_class]] == [node.key.id for node in wanted]
+
+
+def test_an_inventor_of_thousands_is_listened_to_no_more_after_a_few(chain: LightChain) -> None:
+    def invents(question: Any, answer: Any) -> Any:
+        if not isinstance(answer, NodesListed):
+            return answer
+        more = [
+            ListedNode(bytes([n // 256 + 1, n % 256]) * 16, NodeClass.COMMUNITY, f"nobody {n}", licence_id(n), (), 0) for n in range(8_000)
+        ]
+        return NodesListed(tuple(sorted((each for each in more if each.id > question.after), key=lambda node: node.id))[:400])
+
+    liar, honest = chain.node(invents), chain.node()
+    found = light(chain, liar, honest).assignment(a_grant(), 0)
+    wanted = ranked(records(chain), a_grant(), 0, NodeClass.COMMUNITY, SEED)
+    assert [node.key.id for node in found[NodeClass.COMMUNITY]] == [node.key.id for node in wanted]
+    assert liar.asked + honest.asked < 100  # 22 pages, and what it takes to see through some of them
+
+
+def test_a_list_of_pages_of_one_is_not_read_to_its_end(chain: LightChain) -> None:
+    def drips(question: Any, answer: Any) -> Any:
+        if not isinstance(answer, NodesListed):
+            return answer
+        following = (int.from_bytes(question.after, "big") + 1).to_bytes(32, "big")
+        return NodesListed((ListedNode(following, NodeClass.COMMUNITY, "", licence_id(1), (), 0),))
+
+    liar = chain.node(drips)
+    assert len(light(chain, liar, chain.node()).assignment(a_grant(), 1)[NodeClass.FOUNDATION]) == 5
+    assert liar.asked < 100
+
+
+def test_where_all_lists_are_refuted_there_are_not_no_nodes(chain: LightChain) -> None:
+    lie = says_of_nodes(lambda node: None)
+
+    def invents(question: Any, answer: Any) -> Any:
+        more = tuple(ListedNode(bytes([9, n]) * 16, NodeClass.COMMUNITY, f"nobody {n}", licence_id(7), (), 0) for n in range(200))
+        return NodesListed(more if question.after < more[0].id else ()) if isinstance(answer, NodesListed) else lie(question, answer)
+
+    with pytest.raises(QuStreamError) as caught:
+        light(chain, chain.node(invents)).assignment(a_grant(), 0)
+    assert caught.value.code == "E-CHAIN-STALE"
+
+
+def test_a_node_that_speaks_of_a_rotation_to_come_and_knows_no_way_to_it_is_passed_over(chain: LightChain) -> None:
+    def is_ahead(_: Any, answer: Any) -> Any:
+        if isinstance(answer, HandOvers):
+            raise fault("E-NOT-HELD", "it is the present rotation")
+        if not isinstance(answer, Proofs):
+            return answer
+        return replace(answer, headers=(*answer.headers[:-1], replace(answer.headers[-1], rotation=1 << 40)))
+
+    assert light(chain, chain.node(is_ahead), chain.node()).grant(a_grant().grant) == a_grant()
+    with pytest.raises(QuStreamError) as caught:
+        light(chain, chain.node(is_ahead)).grant(a_grant().grant)
+    assert caught.value.code == "E-CHAIN-STALE"
+
+
+def test_a_node_that_says_it_holds_nothing_is_passed_over(chain: LightChain) -> None:
+    def holds_nothing(_: Any, answer: Any) -> Any:
+        raise fault("E-NOT-HELD", "nothing")
+
+    registry = light(chain, chain.node(holds_nothing), chain.node())
+    assert registry.grant(a_grant().grant) == a_grant()
+    assert registry.grants_of(USER.id) == [a_grant(), a_grant(b"h")]
+    with pytest.raises(QuStreamError) as caught:
+        light(chain, chain.node(holds_nothing)).grant(a_grant().grant)
+    assert caught.value.code == "E-NOT-HELD"
+
+
+def test_whoever_hides_grants_is_not_the_one_who_is_asked_the_next_time(chain: LightChain) -> None:
+    def hides(_: Any, answer: Any) -> Any:
+        return GrantsListed(()) if isinstance(answer, GrantsListed) else answer
+
+    registry = light(chain, chain.node(hides), chain.node())
+    assert registry.grants_of(USER.id) == []
+    registry.refresh(chain.now_ms)
+    assert registry.grants_of(USER.id) == [a_grant(), a_grant(b"h")]

@@ -13,16 +13,17 @@ from qustream.errors import QuStreamError
 from qustream.light.trust import CHECKPOINT_MAX_MS, HEAD_MAX_MS, Later, Trust
 from qustream.model.state import EpochEntry, Table
 from qustream.wire.codec import encode
-from qustream.wire.consensus import Certificate, Kind
+from qustream.wire.consensus import Certificate, Kind, header_digest
 from qustream.wire.light import (
     Checkpoint,
+    CheckpointAsk,
     HandOver,
     HandOvers,
     HandOversAsk,
     KeysAsk,
     ProofsAsk,
-    SetTold,
     SetAsk,
+    SetTold,
     VoteKeys,
     checkpoint_digest,
 )
@@ -232,3 +233,34 @@ def test_garbage_is_refused() -> None:
 def test_a_checkpoint_is_its_digest() -> None:
     chain = LightChain()
     assert checkpoint_digest(replace(chain.checkpoint, time_ms=START_MS + 1)) != chain.pinned
+
+
+def test_a_new_head_does_not_make_an_old_state_new() -> None:
+    chain = LightChain()
+    trust = follow(trusting(chain), chain.node())
+    trust.values([EPOCH_0], encode(chain.proofs([EPOCH_0])), chain.now_ms)
+    true = chain.proofs([EPOCH_0])
+    # A chain of headers all of which are final, whose first names the state of some blocks before.
+    first = replace(true.headers[0], executed=true.headers[0].executed - 20)
+    last = replace(true.headers[1], parent=header_digest(first), height=true.headers[1].height + 5)
+    answer = replace(true, headers=(first, last), certificate=chain.certify(last))
+    with pytest.raises(QuStreamError, match="older state"):
+        trust.values([EPOCH_0], encode(answer), chain.now_ms)
+
+
+def test_who_slept_for_longer_than_a_checkpoint_is_good_follows_nobody() -> None:
+    chain = LightChain()
+    trust = follow(trusting(chain), chain.node())
+    trust.follow(chain.now_ms + CHECKPOINT_MAX_MS - ROTATION_MS)
+    with pytest.raises(QuStreamError) as caught:
+        trust.follow(chain.now_ms + CHECKPOINT_MAX_MS + ROTATION_MS)
+    assert caught.value.code == "E-CHAIN-STALE"
+
+
+def test_a_set_of_another_rotation_is_refused_whatever_its_hash() -> None:
+    chain = LightChain()
+    odd = replace(chain.checkpoint, set=chain.set_hash(2))
+    trust = Trust(checkpoint_digest(odd), verify=holds, now_ms=chain.now_ms)
+    trust.take(CheckpointAsk(trust.pinned), encode(odd))
+    with pytest.raises(QuStreamError, match="not the set"):
+        trust.take(SetAsk(1), encode(chain.rotation_set(2)))
