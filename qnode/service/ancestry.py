@@ -22,8 +22,8 @@ Lineage = Sequence[tuple[ChainHeader, tuple[bytes, ...]]]
 
 
 def lineage(chain: Chain, blocks: Blocks, parent: bytes, above: int) -> Lineage | None:
-    """The blocks from above height `above` up to the block `parent`; None while one of them is not on the disk yet, and for ever if the core
-    has forgotten the parent: another is final in its place."""
+    """The blocks from above height `above` up to the block `parent`; None while one of them is not on the disk yet, and for ever if the
+    core has forgotten the parent: another is final in its place."""
     found: list[tuple[ChainHeader, tuple[bytes, ...]]] = []
     block, height = blocks.get(parent), above
     if block is None:
