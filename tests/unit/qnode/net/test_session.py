@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from msgspec.structs import replace
 from support.peers_town import until
 from support.session_pair import ALICE, BOB, End, facing
 
@@ -12,6 +13,7 @@ from qnode.net.session import EARLY_MAX, EARLY_MAX_BYTES, WORK_BURST
 from qustream.errors import QuStreamError
 from qustream.transport.limits import CHANNEL_LIMITS, REFUSED_WORK, REQUESTS_MAX, REQUESTS_WORKED_ON_MAX, Channel
 from qustream.wire.codec import encode
+from qustream.wire.consensus import NO_DIGEST, VOTE_SIGNATURE_BYTES, Certificate, Kind, Vote
 from qustream.wire.gossip import Announced, GossipAnnounce, GossipGraft, GossipMessage, GossipPull, GossipPush, Topic
 
 Heard = list[tuple[bytes, GossipMessage]]
@@ -230,3 +232,84 @@ async def test_a_request_above_the_bound_counts_as_one_that_was_refused(monkeypa
         assert set(refused) == {"E-PEER-LIMIT"}
         assert theirs.connection.open_requests == REQUESTS_MAX
         assert spent.count(REFUSED_WORK) == counted
+
+
+VOTE = Vote(3, 7, Kind.SKIP, NO_DIGEST, 1, bytes(VOTE_SIGNATURE_BYTES))
+
+
+def joined(end: End, heard: list[object]) -> None:
+    end.sessions[0].join_consensus(lambda session, messages: heard.extend((session.peer, message) for message in messages))
+
+
+async def test_validators_say_votes_to_each_other_at_once() -> None:
+    async with facing() as (alice, bob):
+        heard: list[object] = []
+        joined(alice, [])
+        joined(bob, heard)
+        assert alice.sessions[0].is_validators
+        votes = [replace(VOTE, view=number) for number in range(100)]
+        assert all(alice.sessions[0].vote(encode(vote)) for vote in votes)
+        await until(lambda: len(heard) == 100)
+        assert heard == [(ALICE.id, vote) for vote in votes]
+
+
+async def test_nobody_else_may_use_the_consensus_channel() -> None:
+    async with facing() as (alice, bob):
+        joined(alice, [])
+        alice.sessions[0].vote(encode(VOTE))
+        await until(lambda: bob.codes)
+        assert bob.codes == ["E-PEER-UNLICENSED"]
+
+
+async def test_who_is_no_validator_any_more_is_refused() -> None:
+    async with facing() as (alice, bob):
+        heard: list[object] = []
+        joined(alice, [])
+        joined(bob, heard)
+        alice.sessions[0].vote(encode(VOTE))
+        await until(lambda: heard)
+        bob.sessions[0].join_consensus(None)
+        assert not bob.sessions[0].is_validators
+        alice.sessions[0].vote(encode(VOTE))
+        await until(lambda: bob.codes)
+        assert (bob.codes, len(heard)) == (["E-PEER-UNLICENSED"], 1)
+
+
+async def test_a_certificate_comes_in_bulk_and_other_bulk_goes_where_it_always_went() -> None:
+    async with facing() as (alice, bob):
+        heard: list[object] = []
+        joined(bob, heard)
+        signatures = tuple(bytes([number]) * VOTE_SIGNATURE_BYTES for number in range(100))
+        certificate = Certificate(3, 7, Kind.FINAL, bytes(32), b"\xff" * 13, signatures)
+        await alice.sessions[0].connection.send(Channel.BULK, encode(certificate))
+        await alice.sessions[0].connection.send(Channel.BULK, b"something else")
+        await until(lambda: heard and bob.bulk)
+        assert (heard, bob.bulk) == ([(ALICE.id, certificate)], [b"something else"])
+
+
+async def test_a_certificate_of_a_stranger_is_bulk_like_any_other() -> None:
+    async with facing() as (alice, bob):
+        await alice.sessions[0].connection.send(Channel.BULK, encode(VOTE))
+        await until(lambda: bob.bulk)
+        assert bob.bulk == [encode(VOTE)]
+
+
+async def test_what_is_no_vote_ends_the_connection() -> None:
+    async with facing() as (alice, bob):
+        joined(alice, [])
+        joined(bob, [])
+        alice.sessions[0].vote(b"\xc1")
+        await until(lambda: bob.codes)
+        assert bob.codes == ["E-WIRE-MALFORMED"]
+
+
+async def test_a_validator_that_takes_no_votes_loses_the_connection() -> None:
+    async with facing() as (alice, bob):
+        joined(alice, [])
+        joined(bob, [])
+        limits, body = CHANNEL_LIMITS[Channel.CONSENSUS], encode(VOTE)
+        # More at once than may wait: nothing is sent as long as this task does not wait.
+        sent = [alice.sessions[0].vote(body) for _ in range(limits.queue_max_messages + 1)]
+        assert not sent[-1]
+        await until(lambda: alice.codes)
+        assert alice.codes == ["E-PEER-LIMIT"]
