@@ -14,6 +14,7 @@ from qustream.model.ids import IdKind, licence_text, to_text
 from qustream.model.receipt import Receipt
 from qustream.model.state import EpochEntry, Progress, Table
 from qustream.wire.chain import rotation_set_hash
+from qustream.wire.chain_entries import amount
 from qustream.wire.chain_json import (
     BlockLine,
     BlockPage,
@@ -25,7 +26,6 @@ from qustream.wire.chain_json import (
     SaleLine,
     SalesPage,
     TransactionPage,
-    amount,
 )
 from qustream.wire.codec import decode
 from qustream.wire.consensus import ChainHeader, header_digest

@@ -20,7 +20,8 @@ from qustream.model.ids import account_id
 from qustream.model.keys import PublicKey
 from qustream.model.receipt import LedgerEvent
 from qustream.model.state import Account, Parameters, Progress, Table
-from qustream.wire.chain_json import CheckPage, amount
+from qustream.wire.chain_entries import amount
+from qustream.wire.chain_json import CheckPage
 from qustream.wire.codec import decode
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Body, Transaction, open_body, transaction_id
 

@@ -35,7 +35,7 @@ from qustream.model.state import (
     Validator,
 )
 from qustream.registry.chain_records import user_record
-from qustream.wire.chain_json import (
+from qustream.wire.chain_entries import (
     AccountPage,
     BatchPart,
     EpochPage,

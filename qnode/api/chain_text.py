@@ -11,7 +11,8 @@ from qustream.model.base import Signed
 from qustream.model.ids import ACCOUNT_BYTES, LICENCE_BYTES, IdKind, licence_text, to_text
 from qustream.model.keys import PublicKey
 from qustream.model.receipt import LedgerEvent, Receipt
-from qustream.wire.chain_json import EventLine, ReceiptLine, amount
+from qustream.wire.chain_entries import amount
+from qustream.wire.chain_json import EventLine, ReceiptLine
 from qustream.wire.consensus import Statement
 from qustream.wire.transactions import AnyAction
 

@@ -12,7 +12,7 @@ from qnode.core.ledger.state import State
 from qustream.model.ids import LICENCE_BYTES, licence_text
 from qustream.model.state import Delegation, Licence, Progress, RotationEntry, Table, Validator
 from qustream.rules.rotation import quorum
-from qustream.wire.chain_json import DelegationLine, DelegationsPage, RotationPage, SeatLine, ValidatorLine, ValidatorsPage, amount
+from qustream.wire.chain_entries import DelegationLine, DelegationsPage, RotationPage, SeatLine, ValidatorLine, ValidatorsPage, amount
 
 __all__ = ["delegation_line", "delegations_of", "delegations_to", "rotation_page", "running_rotation", "validator_line", "validators_page"]
 

@@ -19,7 +19,7 @@ from qustream.errors import fault
 from qustream.identity import consents
 from qustream.model.amount import amount_shown
 from qustream.model.ids import IdKind, licence_text, to_text
-from qustream.wire.chain_json import LicenceLine, LicencesPage, MarketPage
+from qustream.wire.chain_entries import LicenceLine, LicencesPage, MarketPage
 from qustream.wire.transactions import BuyLicence, ListLicence, Retire, UnlistLicence, UpdateNode
 
 __all__ = ["licence", "licence_of"]

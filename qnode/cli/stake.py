@@ -15,7 +15,7 @@ from qustream.wire.transactions import Claim, Stake, TopUp, Unstake
 
 __all__ = ["stake"]
 
-DAY_MS = 86_400_000
+DAY_MS = 86_400_000  # what people count locks in
 _licence = click.argument("name", metavar="LICENCE", type=LICENCE)
 
 

@@ -25,7 +25,7 @@ from qustream.identity.reveals import LINKS_MAX, HashChain
 from qustream.identity.voting import RevealSeed, VoteKey, VoteSecrets
 from qustream.model.amount import amount_shown
 from qustream.model.ids import IdKind, licence_text, to_text
-from qustream.wire.chain_json import DelegationLine, ValidatorLine, ValidatorsPage
+from qustream.wire.chain_entries import DelegationLine, ValidatorLine, ValidatorsPage
 from qustream.wire.transactions import Delegate, EditValidator, ExitValidator, Undelegate, Unsuspend
 
 __all__ = ["validator"]

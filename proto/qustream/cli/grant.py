@@ -20,7 +20,7 @@ from qustream.model.ids import IdKind, from_text, licence_from_text, to_text
 from qustream.model.network import Grant
 from qustream.rules.pricing import grant_price
 from qustream.wire.chain import grant_id
-from qustream.wire.chain_json import GrantLine, GrantsPage
+from qustream.wire.chain_entries import GrantLine, GrantsPage
 from qustream.wire.transactions import BuyGrant
 
 __all__ = ["grant"]

@@ -18,7 +18,7 @@ from qustream.identity import consents
 from qustream.identity.user import UserHome
 from qustream.identity.words import UserSecrets
 from qustream.model.ids import IdKind, from_text, to_text
-from qustream.wire.chain_json import UserPage
+from qustream.wire.chain_entries import UserPage
 
 __all__ = ["user"]
 

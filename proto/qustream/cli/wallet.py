@@ -21,7 +21,8 @@ from qustream.identity.wallet import Wallet
 from qustream.identity.words import TEXT_MAX_CHARACTERS, new_words
 from qustream.model.amount import amount_shown
 from qustream.model.ids import IdKind, to_text
-from qustream.wire.chain_json import AccountPage, HistoryLine, HistoryPage
+from qustream.wire.chain_entries import AccountPage
+from qustream.wire.chain_json import HistoryLine, HistoryPage
 from qustream.wire.transactions import Transfer
 
 __all__ = ["asked_words", "wallet", "words_option"]

@@ -21,15 +21,8 @@ from qustream.identity.wallet import Signed, Terms
 from qustream.model.amount import UNITS_MAX
 from qustream.model.ids import IdKind, to_text
 from qustream.model.state import Parameters
-from qustream.wire.chain_json import (
-    AccountPage,
-    Amount,
-    ChainStatus,
-    CheckPage,
-    ParametersPage,
-    SubmittedPage,
-    TransactionPage,
-)
+from qustream.wire.chain_entries import AccountPage, Amount, ParametersPage
+from qustream.wire.chain_json import ChainStatus, CheckPage, SubmittedPage, TransactionPage
 from qustream.wire.json_text import decode_json
 
 __all__ = ["ChainClient", "units"]

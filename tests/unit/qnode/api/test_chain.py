@@ -19,7 +19,7 @@ from qustream.errors import CODES
 from qustream.model.ids import IdKind, account_id, licence_text, to_text
 from qustream.model.state import Table
 from qustream.rules.radix import Proof, verify
-from qustream.wire import chain_json
+from qustream.wire import chain_entries, chain_json
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import decode
 from qustream.wire.consensus import Certificate, ChainHeader, header_digest
@@ -320,12 +320,12 @@ async def test_paths_and_queries_of_every_kind(busy: StoredChain, path: str, sta
 
 
 async def test_every_page_is_what_its_shape_says(busy: StoredChain) -> None:
-    """Each page decodes as one of the shapes of `chain_json`, no field more or less."""
+    """Each page decodes as one of the shapes, no field more or less."""
     names = {
         "<account>": account("person", 1), "<licence>": licence_text(busy.world.licences[0]), "<block>": "2", "<number>": "1",
         "<node>": to_text(IdKind.NODE, key("node", 0).id), "<table>": "licence", "<name>": licence_text(busy.world.licences[0]),
     }  # fmt: skip
-    shapes = [getattr(chain_json, name) for name in chain_json.__all__ if name != "amount"]
+    shapes = [getattr(module, name) for module in (chain_json, chain_entries) for name in module.__all__ if name != "amount"]
     async with shown(busy) as site:
         names["<digest>"] = (await site.get("blocks/2"))[1]["transactions"][0]
         for template in PAGES:

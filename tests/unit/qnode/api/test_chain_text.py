@@ -15,7 +15,7 @@ from qustream.identity import consents
 from qustream.identity.words import UserSecrets
 from qustream.model.ids import IdKind, account_id, licence_text, to_text
 from qustream.model.receipt import LedgerEvent
-from qustream.wire.chain_json import amount
+from qustream.wire.chain_entries import amount
 from qustream.wire.consensus import Kind, Statement
 from qustream.wire.transactions import (
     AnyAction,

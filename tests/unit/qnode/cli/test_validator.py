@@ -168,6 +168,10 @@ def test_from_an_idle_licence_to_a_validator_and_back(town: Town, operator: Path
     assert "seat 0" in text[0]
     assert "commission 100 %" in qnode(buyer, "validator", "list").stdout
 
+    _leaves(town, operator, buyer, name)
+
+
+def _leaves(town: Town, operator: Path, buyer: Path, name: str) -> None:
     did(operator, "validator", "exit", name)
     assert not shown(buyer, "validator", "show", name)["on_duty"]
     for _ in range(3):

@@ -20,7 +20,7 @@ from qustream.client.chain import ChainClient, units
 from qustream.errors import QuStreamError
 from qustream.identity.wallet import Terms, Wallet
 from qustream.model.ids import account_id
-from qustream.wire.chain_json import Amount
+from qustream.wire.chain_entries import Amount
 from qustream.wire.transactions import BuyLicence, Transfer
 
 PERSON, OTHER = key("person", 0), key("person", 1)
