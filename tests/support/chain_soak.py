@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -125,9 +126,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        print(soak(Path(folder), rounds=given.rounds, seed=given.seed, say=True), f"in {time.monotonic() - began:.0f} s")
+    folder, began = Path(tempfile.mkdtemp(prefix="chain-soak-")), time.monotonic()
+    try:
+        print(soak(folder, rounds=given.rounds, seed=given.seed, say=True), f"in {time.monotonic() - began:.0f} s")
+    except BaseException:
+        print(f"what is left of it is in {folder}", flush=True)
+        raise
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
