@@ -19,6 +19,7 @@ from support.stored_chain import StoredChain
 
 from qnode.core.consensus_events import Final
 from qnode.core.ledger import rotations
+from qnode.core.ledger.block import Checked
 from qnode.core.sync_events import Checkpoint
 from qnode.service.chain import Chain
 from qnode.service.sync import Sync
@@ -47,6 +48,13 @@ class SignedChain(StoredChain):
 
     def __init__(self, directory: Path, **given: int) -> None:
         super().__init__(directory, LedgerWorld(validators=4, rotation_ms=ROTATION_MS, **given))
+
+    def next_block(self, transactions: Sequence[Checked], after_ms: int = 1_000) -> Final:
+        """As its leader makes it: with what the next rotation's set is."""
+        block = super().next_block(transactions, after_ms)
+        named = rotations.next_set(self.world.state(), block.header.rotation)
+        header = msgspec.structs.replace(block.header, next_set=named)
+        return Final(header_digest(header), header, block.ids)
 
     def finalise(self, *blocks: Final, tail: Sequence[ChainHeader] = ()) -> None:
         certificate = signed_certificate(tail[-1] if tail else blocks[-1].header)
