@@ -49,8 +49,10 @@ def check_page(source: ChainSource, view: View, raw: bytes, next_nonce: int) -> 
     least = fee_least(body.action, len(raw), parameters)
     held = state.get(Table.ACCOUNT, body.sender, Account) or Account(0, 0)
     nonce = max(held.nonce, next_nonce)
-    code = _ill_formed(source, state, transaction, body) or _inadmissible(state, Checked(name, len(raw), body, transaction.key), nonce)
-    outcome, events = _tried(state, body, progress, name)
+    ill = _ill_formed(source, state, transaction, body)
+    code = ill or _inadmissible(state, Checked(name, len(raw), body, transaction.key), nonce)
+    # Nothing is ever executed whose signatures do not hold.
+    outcome, events = ("", ()) if ill else _tried(state, body, progress, name)
     return CheckPage(
         name.hex(), code, _detail(code, body, held, parameters, least=least, nonce=nonce), amount(body.fee), amount(least), nonce, outcome,
         event_lines(events),

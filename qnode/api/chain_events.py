@@ -12,6 +12,7 @@ from qnode.api.chain_blocks import block_page
 from qnode.api.chain_source import ChainSource
 from qnode.core.ledger.state import State
 from qustream.aio.http import Stream
+from qustream.errors import QuStreamError
 
 __all__ = ["Events"]
 
@@ -33,19 +34,24 @@ class Events:
         start = self._source.store.executed.height if after is None else after
 
         async def run(send: Callable[[bytes], Awaitable[None]]) -> None:
-            height = start
             await send(b"retry: 1000\n\n")  # how soon a browser comes back
-            while True:
-                if height < self._source.store.executed.height:
-                    height += 1
-                    await send(await self._event(height))
-                    continue
-                with trio.move_on_after(BEAT_S) as waited:
-                    await self._source.wait_above(height)
-                if waited.cancelled_caught:
-                    await send(b": nothing new\n\n")
+            try:
+                await self._follow(start, send)
+            except QuStreamError as error:  # the store has no state now, or not this block: the reader asks again, or elsewhere
+                await send(f": {error.code}\n\n".encode())
 
         return Stream(run)
+
+    async def _follow(self, height: int, send: Callable[[bytes], Awaitable[None]]) -> None:
+        while True:
+            if height < self._source.store.executed.height:
+                height += 1
+                await send(await self._event(height))
+                continue
+            with trio.move_on_after(BEAT_S) as waited:
+                await self._source.wait_above(height)
+            if waited.cancelled_caught:
+                await send(b": nothing new\n\n")
 
     async def _event(self, height: int) -> bytes:
         made = self._made.get(height)

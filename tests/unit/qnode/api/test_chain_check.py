@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.chain_pages import shown
+from support.every_action import ACTIONS
 from support.ledger_world import QST, LedgerWorld, hash_chain, key, signed, voter
 from support.stored_chain import StoredChain
 
@@ -16,7 +17,7 @@ from qnode.api.chain_check import check_page
 from qnode.core.ledger.actions import RULES
 from qnode.core.ledger.actions import gas as ledger_gas
 from qnode.core.ledger.signatures import claims
-from qustream.errors import QuStreamError
+from qustream.errors import CODES, QuStreamError
 from qustream.identity import consents
 from qustream.identity.wallet import SIGNATURES, Terms, Wallet, gas
 from qustream.identity.words import UserSecrets
@@ -135,6 +136,17 @@ def test_wallets_and_ledger_agree_on_what_is_signed_and_what_it_costs(chain: Sto
             page = check_page(_source(chain), view, made.raw, 0)
         assert page.code == "", (type(action), page)
         assert page.fee == page.fee_least
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: type(action).__name__)
+def test_every_action_comes_to_something_or_has_a_code(chain: StoredChain, wallet: Wallet, action: AnyAction) -> None:
+    with chain.store.state() as view:
+        page = check_page(_source(chain), view, wallet.sign(action, terms(chain)).raw, 0)
+    if page.code == "E-LEDGER-SIGNATURE":  # what others have signed is for another sender
+        assert (page.outcome, page.events) == ("", ())
+    else:
+        assert page.outcome in CODES or page.events
+        assert page.code in {"", "E-LEDGER-FUNDS"}
 
 
 def test_the_gas_of_every_action_is_the_ledgers() -> None:

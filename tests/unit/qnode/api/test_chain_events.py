@@ -17,6 +17,7 @@ from support.stored_chain import StoredChain
 
 from qnode.api.chain_events import BEAT_S
 from qustream.aio.http import Limits
+from qustream.errors import fault
 
 
 @pytest.fixture
@@ -104,6 +105,22 @@ async def test_who_is_ahead_of_us_hears_nothing_until_we_are_there(chain: Stored
         for _ in range(3):
             site.block()
         assert (await reader.block())[0] == "3"
+
+
+async def test_a_store_without_a_state_ends_the_stream_and_nothing_else(chain: StoredChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_self: object) -> None:
+        raise fault("E-NOT-HELD", "a snapshot of the state is being taken in")
+
+    chain.block()
+    async with shown(chain) as site:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(chain.store), "state", gone)
+            async with following(site, "?after=0") as reader:
+                assert [await reader.read() for _ in range(2)] == [b"retry: 1000", b": E-NOT-HELD"]
+                with pytest.raises(EOFError):
+                    await reader.read()
+            assert (await site.get("status"))[0] == 503
+        assert (await site.get("status"))[0] == 200
 
 
 async def test_a_silent_chain_is_heard_to_be_alive(chain: StoredChain, autojump_clock: trio.testing.MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -67,8 +68,7 @@ def test_a_new_account_is_shown_with_its_words_once(passphrase: Path) -> None:
     account = to_text(IdKind.ACCOUNT, account_id(UserSecrets.from_words(words).account.id))
     assert made.stdout.strip() == account
     kept = b"".join(path.read_bytes() for path in passphrase.iterdir())
-    listed = words.split()
-    assert not any(f"{one} {other}".encode() in kept for one, other in zip(listed, listed[1:], strict=False))
+    assert not any(" ".join(pair).encode() in kept for pair in itertools.pairwise(words.split()))
     assert stat.S_IMODE((passphrase / "account.keystore").stat().st_mode) == 0o600
     again = qustream(passphrase, "wallet", "new", "--chain", "a-chain")
     assert isinstance(again.exception, QuStreamError)
