@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from qustream.model.base import Signed
@@ -18,6 +19,8 @@ from qustream.wire.transactions import AnyAction
 
 __all__ = ["account_text", "action_name", "event_line", "event_lines", "fields_of", "hex_or_empty", "node_text", "receipt_line"]
 
+# Texts of accounts, which are worked out character by character: those of a few full blocks, half a megabyte.
+REMEMBERED = 4096
 _AMOUNTS = {"amount", "price", "price_max"}
 # Numbers that JSON readers may round (`chain_json`).
 _LARGE = {"shares"}
@@ -39,6 +42,7 @@ _OTHERS = {
 _NOT_MONEY = {"validator-suspended", "validator-left", "validator-edited", "licence-removed", "licence-banned"}
 
 
+@lru_cache(REMEMBERED)
 def account_text(raw: bytes) -> str:
     """qst1…"""
     return to_text(IdKind.ACCOUNT, raw)

@@ -112,14 +112,23 @@ def _regroup(values: Iterable[int], from_bits: int, to_bits: int) -> list[int]:
     return out
 
 
+def _folded(top: int) -> int:
+    """What the five bits that leave the register fold back into it."""
+    folded = 0
+    for i, generator in enumerate(GENERATORS):
+        if top >> i & 1:
+            folded ^= generator
+    return folded
+
+
+# Pages of the chain write thousands of ids: one look-up a character in place of five tests.
+_FOLDED = tuple(_folded(top) for top in range(32))
+
+
 def _polymod(values: Iterable[int]) -> int:
     check = 1
     for value in values:
-        top = check >> 25
-        check = (check & 0x1FFFFFF) << 5 ^ value
-        for i, generator in enumerate(GENERATORS):
-            if top >> i & 1:
-                check ^= generator
+        check = (check & 0x1FFFFFF) << 5 ^ value ^ _FOLDED[check >> 25]
     return check
 
 
