@@ -144,7 +144,20 @@ CODES: dict[str, CodeRow] = {
     "E-LEDGER-EVIDENCE": CodeRow(_P, "this proves no offence", "compare it with proto/spec/consensus.md §7"),
     "E-MEMPOOL-FULL": CodeRow(_U, "too many transactions are waiting", "try again later, or with a higher fee"),
     "E-VOTE-MEMORY": CodeRow(
-        _O, "a validator may not remember all that it has signed", "never run it twice, nor with an old sign-state; the next rotation mends it"
+        _O,
+        "a validator may not remember all that it has signed",
+        "never run it twice, nor with an old sign-state; the next rotation mends it",
+    ),
+    "E-VOTE-KEY": CodeRow(
+        _O, "the chain knows another vote key of this validator", "use the vote keystore that is registered, or register this one"
+    ),
+    "E-VOTE-SUSPENDED": CodeRow(
+        _O, "a validator missed its views and leads nothing", "see why it missed them; then qnode validator unsuspend"
+    ),
+    "E-VOTE-REVEALS": CodeRow(_O, "a validator's hash chain runs out", "qnode validator edit --new-chain, then start the node again"),
+    "E-SLASHED": CodeRow(_O, "a validator was slashed", "stop it, and find out who else signs with its vote key"),
+    "E-VERIFY-WORKER": CodeRow(
+        _O, "no process can be started to check signatures", "see memory and the limits of processes and open files"
     ),
     "E-CHAIN-GENESIS": CodeRow(_O, "the data directory belongs to another chain", "correct genesis_file, or use another directory"),
     # envelope

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import secrets
 import sys
@@ -15,11 +16,13 @@ import msgspec
 
 from qnode.cli.options import CREDENTIAL, config_option, new_passphrase, open_key
 from qnode.cli.purse import Wallet, wallet_options
+from qnode.cli.sign_state import sign_state as sign_state_group
 from qnode.config import Config, load_config
+from qnode.store.sign_state import SignStateFile
 from qustream.cli.paying import AMOUNT, LICENCE, Choices, Text, json_option, pay, pay_options, show
 from qustream.cli.screen import harmless, moment
 from qustream.client.chain import units
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.identity import consents, files, keystore, voting
 from qustream.identity.reveals import LINKS_MAX, HashChain
 from qustream.identity.voting import RevealSeed, VoteKey, VoteSecrets
@@ -28,11 +31,11 @@ from qustream.model.ids import IdKind, licence_text, to_text
 from qustream.wire.chain_entries import DelegationLine, ValidatorLine, ValidatorsPage
 from qustream.wire.transactions import Delegate, EditValidator, ExitValidator, Undelegate, Unsuspend
 
-__all__ = ["validator"]
+__all__ = ["LINKS", "make_keys", "validator"]
 
 # A leader of a hundred reveals a link in a hundred blocks: three years of a block a second. Computed in a second at every start.
 LINKS = 1 << 20
-PUBLIC_MODE = 0o644
+PUBLIC_MODE, PUBLIC_SUFFIX = 0o644, ".vote"
 # 4,732 licences at a hundred a page.
 PAGES_MAX = 48
 _licence = click.argument("name", metavar="LICENCE", type=LICENCE)
@@ -58,26 +61,47 @@ def validator() -> None:
     """Validators: who votes, and money on them."""
 
 
+validator.add_command(sign_state_group)
+
+
 @validator.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_links
 @click.option("--public", type=click.Path(path_type=Path, dir_okay=False), help="Where the public part goes; default: FILE.vote beside it.")
+@click.option(
+    "--sign-state", type=click.Path(path_type=Path, dir_okay=False), help="What remembers what is signed; default: sign-state beside FILE."
+)
 @click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="The node's; else its credential, else asked for.")
-def keys(*, file: Path, links: int, public: Path | None, passphrase_file: Path | None) -> None:
-    """Make a vote key and a hash chain: FILE is what `vote_keystore` in the configuration names, under the node's passphrase.
+def keys(*, file: Path, links: int, public: Path | None, sign_state: Path | None, passphrase_file: Path | None) -> None:
+    """Make a vote key and a hash chain: FILE is what `vote_keystore` in the configuration names, under the node's passphrase. Beside it
+    begins the file that remembers what is signed.
 
     The public part is for a genesis document; `qnode validator register` needs FILE alone.
     """
+    memory = sign_state or file.with_name("sign-state")
+    if os.path.lexists(file):
+        raise fault("E-KEYSTORE-EXISTS", f"{file} exists")
+    key = make_keys(file, memory, links=links, public=public, passphrase=new_passphrase(passphrase_file))
+    click.echo(key.id.hex())
+    shown = public or file.with_name(file.name + PUBLIC_SUFFIX)
+    click.echo(f"{file} and {memory}: keep them on this machine alone, for two that vote are slashed; public part: {shown}", err=True)
+
+
+def make_keys(file: Path, memory: Path, *, links: int, public: Path | None, passphrase: bytes) -> VoteKey:
+    """A new vote key's keystore, memory and public part. Errors: `E-KEYSTORE-EXISTS`, `E-FILE-EXISTS`, those of writing; then nothing of
+    them is there."""
     made = VoteSecrets(secrets.token_bytes(voting.SEED_BYTES), (RevealSeed(secrets.token_bytes(32), links),))
-    shown = public or file.with_name(file.name + ".vote")
-    passphrase = new_passphrase(passphrase_file)
     key, chain = VoteKey(made.seed), made.chains()[0]
-    voting.write(file, made, passphrase)
+    SignStateFile(memory, key.id).begin()
+    try:
+        voting.write(file, made, passphrase)
+    except QuStreamError:
+        memory.unlink()  # of a key that nobody has
+        raise
     encoded = base64.b64encode(key.public).decode()
     text = f'vote_key = "{encoded}"\nanchor = "{chain.anchor.hex()}"\nlinks = {links}\n'
-    files.replace(shown, text.encode(), mode=PUBLIC_MODE)
-    click.echo(key.id.hex())
-    click.echo(f"{file}: keep it on this machine alone, for two that vote are slashed; public part: {shown}", err=True)
+    files.replace(public or file.with_name(file.name + PUBLIC_SUFFIX), text.encode(), mode=PUBLIC_MODE)
+    return key
 
 
 def _votes(config: Config) -> tuple[Path, bytes, VoteSecrets]:

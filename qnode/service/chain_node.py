@@ -11,11 +11,12 @@ import trio
 from qnode.api.chain import chain_folders
 from qnode.api.chain_status import AccusationStatus, ChainStatus, MempoolStatus, VotingStatus
 from qnode.api.status import Condition, condition
-from qnode.core.ledger.suspensions import HISTORY_VIEWS
+from qnode.core.mempool_limits import BOUNDS
 from qnode.net.answers import Desk
 from qnode.service.chain import Chain
 from qnode.service.chain_pages import source_of
 from qnode.service.consensus import ConsensusService, Place
+from qnode.service.duty import duty_conditions, duty_of
 from qnode.service.gossip import Judge
 from qnode.service.light import LIGHT_TAGS, LightAnswers
 from qnode.service.mempool import Mempool
@@ -31,7 +32,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.identity.signing import SigningKey
 from qustream.model.genesis import Genesis
-from qustream.model.state import Progress, Table, Validator
+from qustream.model.state import Progress, Table
 from qustream.wire.codec import decode
 from qustream.wire.gossip import Topic
 
@@ -157,7 +158,7 @@ class ChainNode:
         """How the chain is, here and now."""
         chain, consensus = self.chain, self._consensus
         head, progress, counts = chain.head, chain.executed, self.mempool.counts()
-        place = consensus.place if consensus is not None else None
+        place, sizes = consensus.place if consensus is not None else None, self.store.sizes()
         entry = chain.rotation(place.rotation) if place is not None else None
         term = consensus.term if consensus is not None else None
         accusations = () if consensus is None else tuple(
@@ -169,20 +170,19 @@ class ChainNode:
             rotation=place.rotation if place is not None else progress.rotation, view=term.core.view if term is not None else 0,
             validators=len(entry.seats) if entry is not None else 0, views=entry.views if entry is not None else 0,
             skipped=entry.skipped if entry is not None else 0, voting=self._voting(place),
-            mempool=MempoolStatus(counts.transactions, counts.bytes, counts.refused, counts.dropped), transactions=chain.transactions,
-            verified=self.verifier.pool.checked, accusations=accusations, store_bytes=self.store.sizes()["used_bytes"],
+            mempool=MempoolStatus(
+                counts.transactions, counts.bytes, counts.refused, counts.dropped, BOUNDS.transactions, BOUNDS.bytes
+            ), transactions=chain.transactions, verified=self.verifier.pool.checked, accusations=accusations,
+            store_bytes=sizes["used_bytes"], free_bytes=sizes["free_bytes"], verify_starts=self.verifier.pool.starts,
         )  # fmt: skip
 
     def _voting(self, place: Place | None) -> VotingStatus | None:
         if self.voter is None or self._consensus is None:
             return None
-        seat = place.me if place is not None else None
-        if place is None or seat is None:
-            return VotingStatus(-1, "", self.voter.signed, 0, 0, False)
-        found = self.chain.state().get(Table.VALIDATOR, place.entry.seats[seat].licence, Validator)
-        missed = 0 if found is None else (found.history & (1 << HISTORY_VIEWS) - 1).bit_count()
-        led, suspended = (0, False) if found is None else (found.led, found.suspended_until_ms > 0)
-        return VotingStatus(seat, self._consensus.silent, self.voter.signed, missed, led, suspended)
+        seat = place.me if place is not None and place.me is not None else -1
+        silent = self._consensus.silent if seat >= 0 else ""
+        duty = duty_of(self.chain.state(), self.key.id, self.voter.key.id)
+        return duty.status(self.voter.key.id, seat=seat, silent=silent, signed=self.voter.signed)
 
     def conditions(self, now_ms: int) -> list[Condition]:
         """What an operator should look at; none of it stops the node by itself."""
@@ -195,4 +195,7 @@ class ChainNode:
             found.append(condition("E-CLOCK", f"the newest block is {behind_ms} ms ahead of this clock"))
         if self._consensus is not None and self._consensus.silent:
             found.append(condition("E-VOTE-MEMORY", f"this validator does not vote in this rotation: {self._consensus.silent}"))
-        return found
+        if self.verifier.pool.is_short:
+            found.append(condition("E-VERIFY-WORKER", "signatures are checked in the node itself, one after the other"))
+        voting = self._voting(self._consensus.place if self._consensus is not None else None)
+        return found if voting is None else found + duty_conditions(voting, now_ms)

@@ -64,7 +64,7 @@ class Job:
 
 
 class CheckPool:
-    """`run` it; what is put waits until it runs."""
+    """`run` it; what is put waits until it runs. `is_short`: no process could be started the last time."""
 
     def __init__(self, workers: int = 0) -> None:
         """`workers`: how many processes at most; 0: one less than there are processors."""
@@ -75,7 +75,7 @@ class CheckPool:
         self._urgent: deque[Job] = deque()
         self._others: deque[Job] = deque()
         self._waiting_bytes = 0
-        self._is_short = False  # of processes
+        self.is_short = False  # of processes
         self._work, self._room = trio.Event(), trio.Event()
 
     def __len__(self) -> int:
@@ -107,9 +107,9 @@ class CheckPool:
             try:
                 await self._live(index)
             except OSError as error:  # no descriptor, memory or process is left for a moment
-                if not self._is_short:  # once
+                if not self.is_short:  # once
                     logger("verify").error("no process can be started to check signatures", detail=str(error.strerror))
-                self._is_short = True
+                self.is_short = True
                 await self._check_here()
             pause_s = RESTART_S if trio.current_time() - began_s > SETTLED_S else min(RESTART_MAX_S, 2 * pause_s)
             await trio.sleep(pause_s)
@@ -124,7 +124,7 @@ class CheckPool:
             )  # fmt: skip
             unless_started.pop_all()
         self.starts += 1
-        self._is_short = False
+        self.is_short = False
         self.pids.add(process.pid)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         try:
