@@ -92,6 +92,7 @@ GENESIS_NODE = [KEY, PERSON, ["127.1.0.1:7400"], True, GENESIS_VOTE]
 IDLE_LICENCE = [fill(0x4D, 16), 2, PERSON, "", 500 * QST, None]
 
 # (kind, tag or none, fields)
+COMING = [7, 10_000, fill(0x98, 32), U32]
 KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("Hello", 1, [1, 1, "qustream-test", [2, 4], ["127.1.0.1:7400"], 12, fill(0x99, 64)]),
     ("Hello", 1, [0, 65_535, "ünïcode", [], [], U63, fill(0x00, 64)]),
@@ -218,13 +219,15 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     (
         "Validator",
         None,
-        [fill(0x90, 32), fill(0x97, 32), U32, 10_000, 5, 6, fill(0x01, 16), fill(0x02, 16), 7, MOMENT, 0, 1023, 10, MOMENT, 3],
+        [fill(0x90, 32), fill(0x97, 32), U32, 10_000, 5, 6, fill(0x01, 16), fill(0x02, 16), 7, MOMENT, 0, 1023, 10, MOMENT, 3, *COMING],
     ),
-    ("VoteKeyEntry", None, [LICENCE, fill(0x92, 1_312)]),
+    ("VoteKeyEntry", None, [LICENCE, fill(0x0A, 32), fill(0x92, 1_312)]),
     ("Delegation", None, [10**10, fill(0x01, 16), 5]),
     ("UnbondBatch", None, [10**10, 10**10, MOMENT]),
     ("UnbondEntry", None, [10**10]),
     ("Grants", None, []),
+    ("GrantOf", None, [PERSON]),
+    ("Ban", None, [LICENCE, fill(0x99, 32)]),
     *[("UserEntry", None, [fill(0xB1, 9_000), 3, alias, alias is None]) for alias in (None, fill(0x0D, 32))],
     ("Incident", None, [1, LICENCE, 3, 7, MOMENT, 20_000 * QST, PERSON, MOMENT, True]),
     ("EpochEntry", None, [40, MOMENT, fill(0xF0, 32)]),

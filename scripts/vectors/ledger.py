@@ -138,8 +138,8 @@ class Ledger:
             if node:
                 self.put(NODE, at, name, node[0], node[2])
         vote = hashlib.sha256(VOTE).digest()
-        self.put(VOTE_KEY, vote, licence(1), VOTE)
-        self.put(VALIDATOR, licence(1), vote, REVEALS[0], 20, COMMISSION, 0, 0, bytes(16), bytes(16), 0, START, 0, 0, 0, 0, 0)
+        self.put(VOTE_KEY, vote, licence(1), named(key(0x21)), VOTE)
+        self.put(VALIDATOR, licence(1), vote, REVEALS[0], 20, COMMISSION, 0, 0, bytes(16), bytes(16), 0, START, *[0] * 7, bytes(32), 0)
         for server in servers:
             self.put(17, named(server[0]), *server)
         self.put(EPOCH, bytes(8), 0, START, SEED)

@@ -17,8 +17,8 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import Addresses, NodeClass
 
 __all__ = [
-    "Account", "Bytes20", "Delegation", "EpochEntry", "Grants", "Incident", "IncidentKind", "Licence", "LicenceStatus", "NodeEntry",
-    "Parameters", "Pool", "PoolEntry", "Progress", "RotationEntry", "Seat", "Table", "Totals", "UnbondBatch", "UnbondEntry",
+    "Account", "Ban", "Bytes20", "Delegation", "EpochEntry", "GrantOf", "Grants", "Incident", "IncidentKind", "Licence", "LicenceStatus",
+    "NodeEntry", "Parameters", "Pool", "PoolEntry", "Progress", "RotationEntry", "Seat", "Table", "Totals", "UnbondBatch", "UnbondEntry",
     "UserEntry", "Validator", "VoteKeyEntry",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ class Table(IntEnum):
     UNBOND_BATCH = 12  # [licence 16 ‖ day 4]
     UNBOND = 13  # [account 20 ‖ licence 16 ‖ day 4]
     GRANT = 14  # [grant 32]: network.Grant
-    GRANT_OF = 15  # [user 32 ‖ epoch 8 ‖ grant 32]: nothing but the key
+    GRANT_OF = 15  # [user 32 ‖ epoch 8 ‖ grant 32]
     USER = 16  # [user 32]
     QRNG_SERVER = 17  # [server 32]: network.QrngServerRecord
     INCIDENT = 18  # [incident 32]
@@ -52,6 +52,7 @@ class Table(IntEnum):
     ROTATION = 20  # [number 8]
     EXPIRY = 21  # [time 8 ‖ the key that ends then]: nothing but the key
     OWNED = 22  # [owner's account 20 ‖ licence 16]: nothing but the key
+    BANNED = 23  # [account 20, or node 32]
 
 
 class Pool(IntEnum):
@@ -180,7 +181,9 @@ class Validator(Noun, frozen=True):
     """A licence that votes. `anchor`: the last reveal, `links`: how many are left; `bonded`: delegated units, `shares`: what they are
     divided into; `index`: reward a share so far in 2^-64 units, `rest`: what its last division left, both big endian; `earned`: the
     operator's own unclaimed part; `since_ms`: on duty; `leaves_ms`: 0, or when its duty is over; `history`: of its last views as leader,
-    the newest lowest, 1 is a miss; `led`: how many of these bits count; `suspended_until_ms`, `suspensions`: out of rotation."""
+    the newest lowest, 1 is a miss; `led`: how many of these bits count; `suspended_until_ms`, `suspensions`: out of rotation;
+    `coming_from`: 0, or the rotation from which on `coming_bp` is the commission and, if `coming_links` is not 0, `coming_anchor` the
+    hash chain."""
 
     vote_key: Bytes32
     anchor: Bytes32
@@ -197,12 +200,17 @@ class Validator(Noun, frozen=True):
     led: U8
     suspended_until_ms: U63
     suspensions: U8
+    coming_from: U63
+    coming_bp: BasisPoints
+    coming_anchor: Bytes32
+    coming_links: Count32
 
 
 class VoteKeyEntry(Noun, frozen=True):
-    """Whose a vote key is, or was: it is never anybody else's."""
+    """Whose a vote key is, or was: it is never anybody else's. `node`: that it was registered from, which a ban binds, too."""
 
     licence: Bytes16
+    node: Bytes32
     key: Annotated[bytes, Meta(min_length=1312, max_length=1312)]
 
 
@@ -230,6 +238,19 @@ class UnbondEntry(Noun, frozen=True):
 
 class Grants(Noun, frozen=True):
     """An entry that says all in its key."""
+
+
+class GrantOf(Noun, frozen=True):
+    """A grant of a user. `buyer`: who paid for it, and alone may roll it over."""
+
+    buyer: Bytes20
+
+
+class Ban(Noun, frozen=True):
+    """An owner or a node that may not come back. `licence`: the one that was banned; `incident`: why."""
+
+    licence: Bytes16
+    incident: Bytes32
 
 
 class UserEntry(Noun, frozen=True):

@@ -15,7 +15,7 @@ from qnode.core.ledger.money import Place, to_pool
 from qnode.core.ledger.rewards import BASIS
 from qnode.core.ledger.state import State
 from qustream.model.receipt import LedgerEvent
-from qustream.model.state import Incident, IncidentKind, Licence, LicenceStatus, Pool, Table, VoteKeyEntry
+from qustream.model.state import Ban, Incident, IncidentKind, Licence, LicenceStatus, Pool, Table, VoteKeyEntry
 from qustream.rules.evidence import contradicts
 from qustream.wire.chain import incident_id
 from qustream.wire.consensus import NO_DIGEST, Kind, Statement
@@ -25,6 +25,8 @@ __all__ = ["REMOVALS_MAX", "RULES", "is_evidence"]
 
 # The mission's: the third removal is for ever.
 REMOVALS_MAX = 3
+# What the noun holds: of a chain whose rotations are seconds, three weeks are more than that.
+INCIDENTS_MAX = 0xFFFF
 
 
 def is_evidence(chain: str, first: Statement, second: Statement) -> bool:
@@ -47,6 +49,8 @@ def _double_sign(state: State, action: DoubleSign, context: Context) -> Outcome:
     incident = incident_id(IncidentKind.DOUBLE_SIGN, holder.licence, action.first.rotation)
     if state.get(Table.INCIDENT, incident, Incident) is not None:
         return "E-LEDGER-KNOWN"
+    if state.must(Table.LICENCE, holder.licence, Licence).incidents == INCIDENTS_MAX:
+        return "E-LEDGER-STATUS"
     escrow = _slash(state, holder.licence, context)
     appeal_until_ms = context.time_ms + context.parameters.appeal_ms
     said = Incident(
@@ -55,7 +59,7 @@ def _double_sign(state: State, action: DoubleSign, context: Context) -> Outcome:
     )  # fmt: skip
     state.put(Table.INCIDENT, incident, said)
     remind(state, appeal_until_ms, Table.INCIDENT, incident)
-    return happened("validator-slashed", holder.licence, incident, escrow), *_remove(state, holder.licence, context)
+    return happened("validator-slashed", holder.licence, incident, escrow), *_remove(state, holder, incident, context)
 
 
 def _counts(state: State, vote_key: bytes, rotation: int, context: Context) -> bool:
@@ -81,8 +85,9 @@ def _slash(state: State, name: bytes, context: Context) -> int:
     return staked + bonded + unbonding + batches
 
 
-def _remove(state: State, name: bytes, context: Context) -> tuple[LedgerEvent, ...]:
+def _remove(state: State, holder: VoteKeyEntry, incident: bytes, context: Context) -> tuple[LedgerEvent, ...]:
     """Take licence, node and validator out of service. One that is out already is not removed a second time."""
+    name = holder.licence
     licence = state.must(Table.LICENCE, name, Licence)
     if licence.staked:
         unbond(state, name, licence, context.parameters, context.time_ms)
@@ -101,7 +106,11 @@ def _remove(state: State, name: bytes, context: Context) -> tuple[LedgerEvent, .
     state.put(
         Table.LICENCE, name, replace(licence, status=status, node=None, since_epoch=0, price=0, removals=removals, returns_ms=returns_ms)
     )
-    if not is_banned:
+    if is_banned:
+        # A node that was taken off the licence in time is known by the vote key it had registered.
+        for other in dict.fromkeys((licence.owner, holder.node, licence.node or holder.node)):
+            state.put(Table.BANNED, other, Ban(name, incident))
+    else:
         remind(state, returns_ms, Table.LICENCE, name)
     return (happened("licence-banned" if is_banned else "licence-removed", name, licence.owner, returns_ms),)
 

@@ -106,13 +106,14 @@ def _enter(state: State, genesis: Genesis, given: GenesisLicence) -> None:
     state.put(Table.NODE, node.key.id, NodeEntry(given.licence, node.key, node.addresses))
     if node.vote is not None:
         vote, name = node.vote, hashlib.sha256(node.vote.vote_key).digest()
-        state.put(Table.VOTE_KEY, name, VoteKeyEntry(given.licence, vote.vote_key))
+        state.put(Table.VOTE_KEY, name, VoteKeyEntry(given.licence, node.key.id, vote.vote_key))
         state.put(
             Table.VALIDATOR,
             given.licence,
             Validator(
                 vote_key=name, anchor=vote.anchor, links=vote.links, commission_bp=vote.commission_bp, bonded=0, shares=0, index=_NOTHING,
                 rest=_NOTHING, earned=0, since_ms=now, leaves_ms=0, history=0, led=0, suspended_until_ms=0, suspensions=0,
+                coming_from=0, coming_bp=0, coming_anchor=bytes(32), coming_links=0,
             ),
         )  # fmt: skip
 

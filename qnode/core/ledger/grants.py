@@ -10,7 +10,7 @@ from qnode.core.ledger.rewards import BASIS
 from qnode.core.ledger.state import State
 from qustream.model.network import Grant
 from qustream.model.receipt import LedgerEvent
-from qustream.model.state import Grants, Licence, LicenceStatus, Parameters, Pool, Table, UserEntry
+from qustream.model.state import GrantOf, Licence, LicenceStatus, Parameters, Pool, Table, UserEntry
 from qustream.rules.pricing import grant_price as price
 from qustream.rules.pricing import roll_over_price
 from qustream.wire.chain import grant_id, rolled_id
@@ -47,6 +47,9 @@ def _roll_over(state: State, action: RollOver, context: Context) -> Outcome:
     old = state.get(Table.GRANT, action.grant, Grant)
     if old is None:
         return "E-LEDGER-UNKNOWN"
+    # Anybody else could take it away from the user for next to nothing: one request, under a root that nobody has the leaves of.
+    if state.must(Table.GRANT_OF, old.owner + old.epoch.to_bytes(8, "big") + old.grant, GrantOf).buyer != context.sender:
+        return "E-LEDGER-OWNER"
     if context.epoch < old.epoch + ENDED_AFTER_EPOCHS:
         return "E-LEDGER-LOCKED"
     name = rolled_id(action.grant)
@@ -76,7 +79,7 @@ def _sell(state: State, grant: Grant, cost: int, cost_max: int, context: Context
     to_pool(state, Pool.OPERATIONS, operations, source=Place.POOLS)
     to_pool(state, Pool.RESERVE, rest, source=Place.POOLS)
     state.put(Table.GRANT, grant.grant, grant)
-    state.put(Table.GRANT_OF, grant.owner + grant.epoch.to_bytes(8, "big") + grant.grant, Grants())
+    state.put(Table.GRANT_OF, grant.owner + grant.epoch.to_bytes(8, "big") + grant.grant, GrantOf(context.sender))
     ends_ms = epochs.begins_ms(state, grant.epoch + ENDED_AFTER_EPOCHS + KEPT_EPOCHS) + grant.lifetime_max_ms
     remind(state, ends_ms, Table.GRANT, grant.grant)
     return _sold(grant, cost)

@@ -8,10 +8,10 @@ from qnode.core.ledger.context import Context, Outcome, Rule, happened
 from qnode.core.ledger.money import Place, from_pool, pay, shift
 from qnode.core.ledger.state import State
 from qustream.model.receipt import LedgerEvent
-from qustream.model.state import Licence, LicenceStatus, NodeEntry, Parameters, Pool, Table, Validator
+from qustream.model.state import Ban, Licence, LicenceStatus, NodeEntry, Parameters, Pool, Table, Validator
 from qustream.wire.transactions import Activate, Retire, UpdateNode
 
-__all__ = ["RULES", "owned", "pay_operator", "unbond"]
+__all__ = ["RULES", "is_banned", "owned", "pay_operator", "unbond"]
 
 
 def owned(state: State, licence: bytes, context: Context, status: LicenceStatus | None = None) -> Licence | str:
@@ -24,6 +24,11 @@ def owned(state: State, licence: bytes, context: Context, status: LicenceStatus 
     if status is not None and entry.status is not status:
         return "E-LEDGER-STATUS"
     return entry
+
+
+def is_banned(state: State, name: bytes) -> bool:
+    """Whether an account or a node may not come back, for an offence under some licence."""
+    return state.get(Table.BANNED, name, Ban) is not None
 
 
 def unbond(state: State, name: bytes, licence: Licence, parameters: Parameters, now_ms: int) -> None:
@@ -52,6 +57,8 @@ def _activate(state: State, action: Activate, context: Context) -> Outcome:
     if isinstance(licence, str):
         return licence
     node = action.node.id
+    if is_banned(state, context.sender) or is_banned(state, node):
+        return "E-LEDGER-STATUS"
     if state.get(Table.NODE, node, NodeEntry) is not None:
         return "E-LEDGER-KNOWN"
     state.put(Table.NODE, node, NodeEntry(action.licence, action.node, action.addresses))

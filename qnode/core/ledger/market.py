@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from qnode.core.ledger.context import Context, Outcome, Rule, happened
-from qnode.core.ledger.licences import owned, pay_operator
+from qnode.core.ledger.licences import is_banned, owned, pay_operator
 from qnode.core.ledger.money import Place, pay, split, take, to_pool
 from qnode.core.ledger.state import State
 from qustream.model.state import Grants, Licence, LicenceStatus, Pool, Table
@@ -45,6 +45,8 @@ def _buy(state: State, action: BuyLicence, context: Context) -> Outcome:
         return "E-LEDGER-STATUS"
     if licence.owner == context.sender:
         return "E-LEDGER-OWNER"
+    if is_banned(state, context.sender):
+        return "E-LEDGER-STATUS"
     if action.price != licence.price:
         return "E-LEDGER-PRICE"
     if not take(state, context.sender, action.price, target=Place.POOLS):

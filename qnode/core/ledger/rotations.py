@@ -15,7 +15,7 @@ from qustream.rules.rotation import leaders
 from qustream.wire.chain import leaders_seed, rotation_set_hash
 from qustream.wire.consensus import NO_DIGEST, ChainHeader
 
-__all__ = ["began_ms", "current", "find", "next_set", "order", "set_of", "store", "turn"]
+__all__ = ["began_ms", "current", "find", "has_seat", "next_set", "order", "set_of", "store", "turn"]
 
 # One rotation comes a turn: eight that go are enough to catch up after the chain stood still, and never much work.
 GO_MAX = 8
@@ -35,6 +35,12 @@ def find(state: State, rotation: int) -> RotationEntry | None:
 def current(state: State, rotation: int) -> RotationEntry:
     """A rotation that the state has."""
     return state.must(Table.ROTATION, _name(rotation), RotationEntry)
+
+
+def has_seat(state: State, licence: bytes, rotation: int) -> bool:
+    """Whether it votes in this rotation or the next, whatever has become of it since."""
+    entries = [entry for entry in (find(state, rotation), find(state, rotation + 1)) if entry is not None]
+    return any(seat.licence == licence for entry in entries for seat in entry.seats)
 
 
 def store(state: State, rotation: int, entry: RotationEntry) -> None:
@@ -98,10 +104,22 @@ def turn(state: State, header: ChainHeader, digest: bytes, fold: bytes) -> tuple
     edge_ms = genesis_ms + ((header.time_ms - genesis_ms) // parameters.rotation_ms + 1) * parameters.rotation_ms
     store(state, ended + 1, replace(coming, base_height=header.height, base=digest, edge_ms=edge_ms))
     events = suspend(state, header, current(state, ended))
+    _take_effect(state, ended + 1)
     seats = set_of(state, header.time_ms) or coming.seats
     store(state, ended + 2, RotationEntry(seats, leaders_seed(fold), 0, NO_DIGEST, 0, 0, 0))
     _forget(state, ended, header.time_ms - parameters.unbonding_ms)
     return events
+
+
+def _take_effect(state: State, rotation: int) -> None:
+    """What validators have changed and what counts from this rotation on."""
+    for name, noun in list(state.scan(Table.VALIDATOR, b"", VALIDATORS_SCAN_MAX)):
+        assert isinstance(noun, Validator)
+        if noun.coming_from and noun.coming_from <= rotation:
+            changed = replace(noun, commission_bp=noun.coming_bp, coming_from=0, coming_bp=0, coming_anchor=NO_DIGEST, coming_links=0)
+            if noun.coming_links:
+                changed = replace(changed, anchor=noun.coming_anchor, links=noun.coming_links)
+            state.put(Table.VALIDATOR, name, changed)
 
 
 def _forget(state: State, ended: int, before_ms: int) -> None:

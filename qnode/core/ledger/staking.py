@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from qnode.core.ledger import validators
+from qnode.core.ledger import rotations, validators
 from qnode.core.ledger.context import Context, Outcome, Rule, happened
 from qnode.core.ledger.expiry import forget
-from qnode.core.ledger.licences import owned, unbond
+from qnode.core.ledger.licences import is_banned, owned, unbond
 from qnode.core.ledger.money import Place, take
 from qnode.core.ledger.state import State
 from qustream.model.state import LicenceStatus, Table
@@ -20,7 +20,7 @@ def _stake(state: State, action: Stake, context: Context) -> Outcome:
     licence = owned(state, action.licence, context, LicenceStatus.ACTIVE)
     if isinstance(licence, str):
         return licence
-    if licence.staked:
+    if licence.staked or is_banned(state, context.sender):
         return "E-LEDGER-STATUS"
     amount = context.parameters.stake
     if not take(state, context.sender, amount, target=Place.STAKED):
@@ -34,6 +34,9 @@ def _unstake(state: State, action: Unstake, context: Context) -> Outcome:
     if isinstance(licence, str):
         return licence
     if not licence.staked or licence.incidents or validators.is_on_duty(state, action.licence, context.time_ms):
+        return "E-LEDGER-STATUS"
+    # When the chain stood still, duty was over by the clock before the last rotation in which it could offend had begun.
+    if rotations.has_seat(state, action.licence, context.rotation):
         return "E-LEDGER-STATUS"
     if context.time_ms < licence.locked_until_ms:
         return "E-LEDGER-LOCKED"

@@ -15,8 +15,10 @@ from qustream.model.keys import PublicKey
 from qustream.model.network import Grant, QrngServerRecord
 from qustream.model.state import (
     Account,
+    Ban,
     Delegation,
     EpochEntry,
+    GrantOf,
     Grants,
     Incident,
     Licence,
@@ -42,9 +44,10 @@ _T = TypeVar("_T", bound=Noun)
 KINDS: dict[Table, type[Noun]] = {
     Table.PARAMETERS: Parameters, Table.PROGRESS: Progress, Table.TOTALS: Totals, Table.POOL: PoolEntry, Table.ACCOUNT: Account,
     Table.ACCOUNT_KEY: PublicKey, Table.LICENCE: Licence, Table.NODE: NodeEntry, Table.VALIDATOR: Validator, Table.VOTE_KEY: VoteKeyEntry,
-    Table.DELEGATION: Delegation, Table.UNBOND_BATCH: UnbondBatch, Table.UNBOND: UnbondEntry, Table.GRANT: Grant, Table.GRANT_OF: Grants,
+    Table.DELEGATION: Delegation, Table.UNBOND_BATCH: UnbondBatch, Table.UNBOND: UnbondEntry, Table.GRANT: Grant, Table.GRANT_OF: GrantOf,
     Table.USER: UserEntry, Table.QRNG_SERVER: QrngServerRecord, Table.INCIDENT: Incident, Table.EPOCH: EpochEntry,
     Table.ROTATION: RotationEntry, Table.EXPIRY: Grants, Table.OWNED: Grants,
+    Table.BANNED: Ban,
 }  # fmt: skip
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {table: msgspec.msgpack.Decoder(kind) for table, kind in KINDS.items()}
 

@@ -25,7 +25,7 @@ from qustream.errors import QuStreamError
 from qustream.identity.enrolment import state_hpke_key
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import DeviceEntry, Grant, NodeClass, QrngServerRecord, UserRecord
-from qustream.model.state import EpochEntry, Grants, Licence, LicenceStatus, NodeEntry, Progress, Table, UserEntry
+from qustream.model.state import EpochEntry, GrantOf, Licence, LicenceStatus, NodeEntry, Progress, Table, UserEntry
 from qustream.registry import ChangeKind
 from qustream.wire.codec import encode
 
@@ -102,7 +102,7 @@ class World:
     @staticmethod
     def put_grant(state: State, each: Grant) -> None:
         state.put(Table.GRANT, each.grant, each)
-        state.put(Table.GRANT_OF, each.owner + each.epoch.to_bytes(8, "big") + each.grant, Grants())
+        state.put(Table.GRANT_OF, each.owner + each.epoch.to_bytes(8, "big") + each.grant, GrantOf(bytes(20)))
 
     def begin_epoch(self, state: State, number: int) -> None:
         self.epoch = number

@@ -15,6 +15,7 @@ from qnode.core.ledger.evidence import is_evidence
 from qnode.core.ledger.money import Place, pool, shift
 from qustream.model.ids import account_id
 from qustream.model.state import (
+    Ban,
     Incident,
     IncidentKind,
     Licence,
@@ -29,11 +30,14 @@ from qustream.wire.chain import incident_id
 from qustream.wire.consensus import NO_DIGEST, Kind, Statement
 from qustream.wire.transactions import (
     Activate,
+    BuyLicence,
     Claim,
     Delegate,
     DoubleSign,
     ExitValidator,
+    ListLicence,
     RegisterValidator,
+    Retire,
     Stake,
     Undelegate,
     Unstake,
@@ -175,7 +179,8 @@ def test_who_has_left_and_unstaked_is_slashed_in_what_unbonds() -> None:
     world = LedgerWorld(lock_ms=0)
     owner, licence = world.owners[0], world.licences[0]
     assert world.code(owner, ExitValidator(licence)) == ""
-    world.block(after_ms=2 * HOUR_MS)
+    for _ in range(3):
+        world.block(after_ms=HOUR_MS)
     assert world.code(owner, Unstake(licence)) == ""
     free_ms = world.licence(0).free_ms
     assert world.code(world.people[0], evidence()) == ""
@@ -272,6 +277,69 @@ def test_the_third_removal_is_for_ever() -> None:
     assert world.code(world.owners[0], activate) == "E-LEDGER-STATUS"
     assert world.code(world.owners[0], Claim(world.licences[0])) == ""
     world.audit()
+
+
+def banned(*, retires: bool) -> LedgerWorld:
+    """A world in which licence 0 has been removed twice before; its owner has licence 3, too, and a third offence is reported."""
+    world = LedgerWorld(validators=3, idle=2, lock_ms=0)
+    world.change(Table.LICENCE, world.licences[0], removals=2)
+    world.change(Table.LICENCE, world.licences[3], owner=account_id(world.owners[0].id))
+    if retires:  # who knows what he has done takes his node off in time
+        assert world.code(world.owners[0], ExitValidator(world.licences[0])) == ""
+        for _ in range(3):
+            world.block(after_ms=HOUR_MS)
+        assert [world.code(world.owners[0], action) for action in (Unstake(world.licences[0]), Retire(world.licences[0]))] == ["", ""]
+    assert world.code(world.people[0], evidence()) == ""
+    assert world.licence(0).status is LicenceStatus.BANNED
+    return world
+
+
+@pytest.mark.parametrize("retires", [False, True])
+def test_a_ban_binds_the_owner_and_the_node_under_other_licences_too(retires: bool) -> None:
+    world = banned(retires=retires)
+    owner, node = world.owners[0], key("node", 0)
+    ban = Ban(world.licences[0], incident_id(IncidentKind.DOUBLE_SIGN, world.licences[0], 1))
+    assert world.reader.nouns(Table.BANNED) == {account_id(owner.id): ban, node.id: ban}
+    # He has another licence, and another node.
+    fresh = Activate(world.licences[3], key("node", 900).public, world.account(0), (), bytes(3373))
+    assert world.code(owner, fresh) == "E-LEDGER-STATUS"
+    # He buys one.
+    world.change(Table.LICENCE, world.licences[4], price=5)
+    assert world.code(owner, BuyLicence(world.licences[4], 5)) == "E-LEDGER-STATUS"
+    # Somebody else runs his node.
+    other = replace(fresh, licence=world.licences[4], node=node.public)
+    assert world.code(world.owners[4], other) == "E-LEDGER-STATUS"
+    assert world.code(world.owners[4], replace(other, node=key("node", 901).public)) == ""
+    # What he had before he may sell.
+    assert world.code(owner, ListLicence(world.licences[3], 5)) == ""
+    assert world.code(world.people[1], BuyLicence(world.licences[3], 5)) == ""
+    assert world.code(world.people[1], fresh) == ""
+    world.audit()
+
+
+def test_who_is_banned_stakes_and_registers_nothing_that_he_has_active() -> None:
+    world = LedgerWorld(validators=3, nodes=1)
+    world.change(Table.LICENCE, world.licences[0], removals=2)
+    world.change(Table.LICENCE, world.licences[3], owner=account_id(world.owners[0].id))
+    world.change(Table.LICENCE, world.licences[2], owner=account_id(world.owners[0].id))
+    assert world.code(world.owners[0], evidence()) == ""
+    assert world.code(world.owners[0], Stake(world.licences[3])) == "E-LEDGER-STATUS"
+    register = RegisterValidator(
+        world.licences[2], key("node", 2).public, voter(90).public, bytes(32), 5, 0, bytes(3373), bytes(2420)
+    )  # fmt: skip
+    assert world.code(world.owners[0], ExitValidator(world.licences[2])) == ""
+    world.block(after_ms=2 * HOUR_MS)
+    assert world.code(world.owners[0], register) == "E-LEDGER-STATUS"
+    world.audit()
+
+
+def test_no_count_of_incidents_leaves_what_its_noun_holds() -> None:
+    world = LedgerWorld()
+    world.change(Table.LICENCE, world.licences[0], incidents=65_534)
+    assert world.code(world.people[0], evidence()) == ""
+    world.block(after_ms=HOUR_MS)
+    assert world.code(world.people[0], evidence(rotation=2)) == "E-LEDGER-STATUS"
+    assert world.licence(0).incidents == 65_535
 
 
 def test_the_fees_of_who_was_removed_go_to_the_reserve() -> None:

@@ -50,7 +50,7 @@ def test_what_the_document_says_stands_in_the_state():
     assert (idle.status, idle.node, idle.payee) == (LicenceStatus.IDLE, None, idle.owner)
     validator = state.must(Table.VALIDATOR, licence_id(1), Validator)
     assert (validator.vote_key, validator.anchor) == (voter(1).id, hash_chain(1).anchor)
-    assert state.must(Table.VOTE_KEY, voter(1).id, VoteKeyEntry) == VoteKeyEntry(licence_id(1), voter(1).public)
+    assert state.must(Table.VOTE_KEY, voter(1).id, VoteKeyEntry) == VoteKeyEntry(licence_id(1), key("node", 1).id, voter(1).public)
 
 
 def test_the_first_two_rotations_have_its_validators():

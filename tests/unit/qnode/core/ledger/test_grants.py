@@ -97,22 +97,36 @@ def test_an_ended_grant_is_rolled_over_once_at_half_the_price(world: LedgerWorld
     old = bought(world)
     roll = RollOver(old.grant, OTHER_ROOT, 400, 3, 1_000 * QST)
     world.block(after_ms=EPOCH_MS)
-    assert world.code(world.people[1], roll) == "E-LEDGER-LOCKED"
+    assert world.code(world.people[0], roll) == "E-LEDGER-LOCKED"
     world.block(after_ms=EPOCH_MS)
-    assert world.code(world.people[1], replace(roll, count=1_001)) == "E-LEDGER-PRICE"
-    assert world.code(world.people[1], replace(roll, grant=bytes(32))) == "E-LEDGER-UNKNOWN"
+    assert world.code(world.people[0], replace(roll, count=1_001)) == "E-LEDGER-PRICE"
+    assert world.code(world.people[0], replace(roll, grant=bytes(32))) == "E-LEDGER-UNKNOWN"
     cost = grants.roll_over_price(PARAMETERS, 400, DAY_MS)
     assert cost == 200 * (10_000_000 + 1_575_024)
-    assert world.code(world.people[1], replace(roll, price_max=cost - 1)) == "E-LEDGER-PRICE"
-    held, checked = world.liquid(world.account(1)), world.checked(world.people[1], replace(roll, price_max=cost))
+    assert world.code(world.people[0], replace(roll, price_max=cost - 1)) == "E-LEDGER-PRICE"
+    held, checked = world.liquid(world.account(0)), world.checked(world.people[0], replace(roll, price_max=cost))
     assert world.block(checked).receipts[0].code == ""
-    assert world.liquid(world.account(1)) == held - cost - checked.body.fee
+    assert world.liquid(world.account(0)) == held - cost - checked.body.fee
     new = world.state().must(Table.GRANT, rolled_id(old.grant), Grant)
     assert (new.owner, new.root, new.count, new.stripes, new.epoch) == (USER.id, OTHER_ROOT, 400, 3, 2)
     assert new.lifetime_max_ms == old.lifetime_max_ms
     # Nobody gets it a second time, not even for less.
     assert world.code(world.people[0], replace(roll, count=1)) == "E-LEDGER-KNOWN"
     assert old.grant in world.reader.nouns(Table.GRANT)
+    world.audit()
+
+
+def test_nobody_but_its_buyer_rolls_a_grant_over(world: LedgerWorld) -> None:
+    """Whoever else did it could leave the user with one request under a root nobody has the leaves of, for the price of one request."""
+    old = bought(world)
+    world.block(after_ms=2 * EPOCH_MS)
+    theft = RollOver(old.grant, b"\x07" * 32, 1, 1, QST)
+    assert world.code(world.people[1], theft) == "E-LEDGER-OWNER"
+    assert world.code(world.people[0], RollOver(old.grant, OTHER_ROOT, 1_000, 1, 1_000 * QST)) == ""
+    # What he has rolled over is his, too.
+    world.block(after_ms=2 * EPOCH_MS)
+    assert world.code(world.people[1], replace(theft, grant=rolled_id(old.grant))) == "E-LEDGER-OWNER"
+    assert world.code(world.people[0], RollOver(rolled_id(old.grant), ROOT, 1_000, 1, 1_000 * QST)) == ""
     world.audit()
 
 

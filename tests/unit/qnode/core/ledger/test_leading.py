@@ -107,14 +107,18 @@ def test_on_every_executed_state_the_next_reveal_is_the_same() -> None:
             assert leading.next_anchor(State(reader), headers[executed:], licence) == anchor
 
 
-def test_a_new_hash_chain_counts_from_its_execution_on() -> None:
+def test_a_new_hash_chain_counts_from_the_rotation_after_next_on() -> None:
     world = LedgerWorld(validators=1)
     old, new, licence = world.chains[0], HashChain(b"\x05" * 32, 30), world.licences[0]
-    before = world.reader.copy()
     edit = EditValidator(licence, 500, new.anchor, new.links)
-    first = world.header([])
-    run(world, first, world.checked(world.owners[0], edit))
-    # Made by a proposer that has not executed the edit yet: the old chain's next link, as everybody sees it on that state.
+    assert world.code(world.owners[0], edit) == ""
+    # Who knows what the others have revealed so far must not choose what he reveals to it.
+    assert leading.next_anchor(world.state(), [], licence) == world.state().must(Table.VALIDATOR, licence, Validator).anchor != new.anchor
+    world.block(after_ms=HOUR_MS)
+    before = world.reader.copy()
+    first = world.header([], after_ms=HOUR_MS)
+    run(world, first)
+    # Made by a proposer that has not executed the boundary block yet: the old chain's next link, as everybody sees it on that state.
     expected = leading.next_anchor(State(before), [first], licence)
     assert expected == first.reveal
     second = replace(world.header([]), reveal=old.reveal(first.reveal))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.ledger_world import DAY_MS, QST, LedgerWorld
+from support.ledger_world import DAY_MS, HOUR_MS, QST, LedgerWorld
 
+from qnode.core.ledger import rotations
 from qnode.core.ledger.expiry import remind
 from qnode.core.ledger.money import Place, burn
 from qustream.model.state import Table, Validator
@@ -74,14 +75,38 @@ def test_not_while_an_incident_is_open(world):
     assert world.code(world.owners[1], Unstake(world.licences[1])) == "E-LEDGER-STATUS"
 
 
-def test_a_validator_leaves_first(world):
+def test_a_validator_leaves_first():
+    world = LedgerWorld(validators=2)
     world.block(after_ms=31 * DAY_MS)
     assert world.code(world.owners[0], Unstake(world.licences[0])) == "E-LEDGER-STATUS"
     assert world.code(world.owners[0], ExitValidator(world.licences[0])) == ""
     assert world.code(world.owners[0], Unstake(world.licences[0])) == "E-LEDGER-STATUS"
     leaves_ms = world.state().must(Table.VALIDATOR, world.licences[0], Validator).leaves_ms
     world.block(after_ms=leaves_ms - world.progress.time_ms)
+    # By the clock its duty is over; in the rotation that begins now, and the one after it, it has a seat all the same.
+    assert [seats_of(world, world.progress.rotation + more) for more in (1, 2)] == [True, False]
+    assert world.code(world.owners[0], Unstake(world.licences[0])) == "E-LEDGER-STATUS"
+    world.block(after_ms=HOUR_MS)
     assert world.code(world.owners[0], Unstake(world.licences[0])) == ""
+    world.audit()
+
+
+def seats_of(world: LedgerWorld, rotation: int) -> bool:
+    return any(seat.licence == world.licences[0] for seat in rotations.current(world.state(), rotation).seats)
+
+
+def test_a_chain_that_stood_still_lets_nobody_out_before_his_last_rotation_is_over():
+    """Evidence counts from the end of that rotation, and a licence may be sold three weeks after its stake was taken off: a buyer would
+    answer for what the seller has still signed."""
+    world = LedgerWorld(validators=2)
+    assert world.code(world.owners[0], ExitValidator(world.licences[0])) == ""
+    world.block(after_ms=40 * DAY_MS)  # nothing was final for so long; duty and lock are over
+    rotation = world.progress.rotation + 1
+    assert seats_of(world, rotation)
+    assert world.code(world.owners[0], Unstake(world.licences[0])) == "E-LEDGER-STATUS"
+    world.block(after_ms=HOUR_MS)
+    assert world.code(world.owners[0], Unstake(world.licences[0])) == ""
+    assert rotations.began_ms(world.state(), rotation + 1) <= world.licence(0).unstaked_ms
     world.audit()
 
 

@@ -9,7 +9,7 @@ from qnode.core.ledger.expiry import remind
 from qnode.core.ledger.money import pool
 from qnode.core.ledger.timed import ENDINGS_MAX
 from qustream.model.network import Grant
-from qustream.model.state import Grants, Incident, IncidentKind, LicenceStatus, Pool, Table
+from qustream.model.state import GrantOf, Incident, IncidentKind, LicenceStatus, Pool, Table
 
 ESCROW = 20_000 * QST + 99
 
@@ -86,7 +86,7 @@ def test_a_grant_goes_and_with_it_the_list_of_its_user(world):
     grant = Grant(bytes([1]) * 32, bytes([2]) * 32, bytes(32), 5, 1, 3, 1_000, None)
     state, at_ms = world.state(), world.progress.time_ms + 1
     state.put(Table.GRANT, grant.grant, grant)
-    state.put(Table.GRANT_OF, grant.owner + (3).to_bytes(8, "big") + grant.grant, Grants())
+    state.put(Table.GRANT_OF, grant.owner + (3).to_bytes(8, "big") + grant.grant, GrantOf(bytes(20)))
     remind(state, at_ms, Table.GRANT, grant.grant)
     world.reader.apply(state.changes())
     world.block()

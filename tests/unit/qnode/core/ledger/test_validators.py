@@ -13,11 +13,13 @@ from qustream.model.ids import account_id
 from qustream.model.state import Table, Validator, VoteKeyEntry
 from qustream.wire.transactions import (
     Activate,
+    Delegate,
     EditValidator,
     ExitValidator,
     RegisterValidator,
     Retire,
     Stake,
+    Transfer,
     Unstake,
 )
 
@@ -45,7 +47,7 @@ def test_a_staked_node_registers_and_votes_from_the_rotation_after_next_on() -> 
     found = validator(world, 2)
     assert (found.vote_key, found.anchor, found.links, found.commission_bp) == (name, b"\x09" * 32, 77, 250)
     assert (found.since_ms, found.leaves_ms) == (world.progress.time_ms, 0)
-    assert world.state().must(Table.VOTE_KEY, name, VoteKeyEntry) == VoteKeyEntry(licence, voter(102).public)
+    assert world.state().must(Table.VOTE_KEY, name, VoteKeyEntry) == VoteKeyEntry(licence, key("node", 2).id, voter(102).public)
     world.block(after_ms=HOUR_MS)
     sizes = [len(rotations.current(world.state(), number).seats) for number in (1, 2, 3)]
     assert sizes == [2, 2, 3]
@@ -66,18 +68,53 @@ def test_who_may_not_register() -> None:
     world.audit()
 
 
-def test_commission_and_hash_chain_can_be_changed() -> None:
+def test_commission_and_hash_chain_change_in_the_rotation_after_next() -> None:
     world = LedgerWorld()
-    owner, licence, before = world.owners[0], world.licences[0], validator(world, 0)
-    assert world.code(owner, EditValidator(licence, 77, bytes(32), 0)) == ""
-    now = validator(world, 0)
-    assert (now.commission_bp, now.links) == (77, now.links)
-    assert now.anchor in (before.anchor, world.chains[0].reveal(before.anchor))
-    assert world.code(owner, EditValidator(licence, 78, b"\x03" * 32, 9)) == ""
+    owner, licence = world.owners[0], world.licences[0]
+    assert world.code(owner, EditValidator(licence, 10_000, b"\x03" * 32, 9)) == ""
+    # Thought better of the one, not of the other.
+    assert world.code(owner, EditValidator(licence, 78, bytes(32), 0)) == ""
+    for _ in range(2):
+        now = validator(world, 0)
+        assert (now.commission_bp, now.coming_from, now.coming_bp, now.links > 1_900) == (1_000, 3, 78, True)
+        rotation = world.progress.rotation
+        world.block(after_ms=HOUR_MS)  # the boundary block of this rotation
+        assert world.progress.rotation in (rotation, rotation + 1)
     now = validator(world, 0)
     assert (now.commission_bp, now.anchor, now.links) == (78, b"\x03" * 32, 9)
+    assert (now.coming_from, now.coming_bp, now.coming_anchor, now.coming_links) == (0, 0, bytes(32), 0)
     assert world.code(world.owners[1], EditValidator(licence, 0, bytes(32), 0)) == "E-LEDGER-OWNER"
     assert world.code(world.owners[4], EditValidator(world.licences[4], 0, bytes(32), 0)) == "E-LEDGER-STATUS"
+
+
+def test_a_commission_raised_at_once_takes_nothing_of_what_is_earned_until_delegators_can_have_left() -> None:
+    world = LedgerWorld(validators=1, lock_ms=0)
+    owner, licence, delegator = world.owners[0], world.licences[0], world.people[0]
+    assert world.code(delegator, Delegate(licence, 200_000 * QST)) == ""
+    assert world.code(owner, EditValidator(licence, 10_000, bytes(32), 0)) == ""
+
+    def delegators_part() -> int:
+        before = int.from_bytes(validator(world, 0).index, "big")
+        assert world.code(world.people[1], Transfer(world.account(2), 1), fee=10**9) == ""
+        return int.from_bytes(validator(world, 0).index, "big") - before
+
+    assert delegators_part() > 0
+    world.block(after_ms=HOUR_MS)
+    assert delegators_part() > 0
+    world.block(after_ms=HOUR_MS)
+    assert delegators_part() == 0
+
+
+def test_who_registers_anew_has_nothing_coming_of_before() -> None:
+    world = LedgerWorld(validators=2)
+    owner, licence = world.owners[0], world.licences[0]
+    assert world.code(owner, EditValidator(licence, 10_000, b"\x03" * 32, 9)) == ""
+    assert world.code(owner, ExitValidator(licence)) == ""
+    world.block(after_ms=DUTY_MS)
+    assert world.code(owner, register(world, 0, vote=0)) == ""
+    for _ in range(3):
+        world.block(after_ms=HOUR_MS)
+    assert validator(world, 0).commission_bp == 250
 
 
 @pytest.mark.parametrize(("after_ms", "leaves_in_hours"), [(1_000, 2), (HOUR_MS - 1, 2), (HOUR_MS, 2), (HOUR_MS + 5, 2), (7 * HOUR_MS, 8)])
@@ -110,24 +147,28 @@ def test_who_left_takes_his_stake_and_may_come_again_with_what_he_had() -> None:
     assert world.code(owner, register(world, 0)) == "E-LEDGER-STATUS"
     earned = validator(world, 0).earned
     world.block(after_ms=DUTY_MS)
+    world.block(after_ms=HOUR_MS)
+    world.block(after_ms=HOUR_MS)
     assert world.code(owner, Unstake(licence)) == "E-LEDGER-LOCKED"
     assert world.code(owner, register(world, 0, vote=0)) == ""
     assert validator(world, 0).earned >= earned
     assert world.code(owner, ExitValidator(licence)) == ""
-    world.block(after_ms=30 * DAY_MS)
+    for after_ms in (30 * DAY_MS, HOUR_MS, HOUR_MS):
+        world.block(after_ms=after_ms)
     assert world.code(owner, Unstake(licence)) == ""
     assert world.code(owner, register(world, 0)) == "E-LEDGER-STATUS"
     world.audit()
 
 
 def test_a_vote_key_belongs_to_its_first_licence_for_ever() -> None:
-    world = LedgerWorld(validators=1, nodes=1)
+    world = LedgerWorld(validators=2, nodes=1)
     owner, licence = world.owners[0], world.licences[0]
     assert world.code(owner, ExitValidator(licence)) == ""
-    world.block(after_ms=31 * DAY_MS)
+    for after_ms in (31 * DAY_MS, HOUR_MS, HOUR_MS):
+        world.block(after_ms=after_ms)
     assert [world.code(owner, action) for action in (Unstake(licence), Retire(licence))] == ["", ""]
-    assert world.code(world.owners[1], Stake(world.licences[1])) == ""
-    assert world.code(world.owners[1], register(world, 1, vote=0)) == "E-LEDGER-KNOWN"
+    assert world.code(world.owners[2], Stake(world.licences[2])) == ""
+    assert world.code(world.owners[2], register(world, 2, vote=0)) == "E-LEDGER-KNOWN"
     # The same licence may take it up again, with another node.
     again = Activate(licence, key("node", 50).public, account_id(owner.id), ("127.9.0.9:1",), bytes(3373))
     assert world.code(owner, again) == ""
