@@ -58,6 +58,8 @@ class Config(settings.Section, frozen=True):
     network_file: Path | None = None
     network_key: str = ""
     genesis_file: Path | None = None
+    # Where a chain's node begins that has nothing yet: with the state of others, not by replaying all blocks.
+    checkpoint: str = ""
     validator: ValidatorConfig | None = None
     status_listen: str = ""
     passphrase_file: Path | None = None
@@ -79,6 +81,11 @@ class Config(settings.Section, frozen=True):
         """The raw 32-byte id of the key that signs the network file."""
         return from_text(self.network_key, IdKind.NETWORK)
 
+    @property
+    def checkpoint_digest(self) -> bytes | None:
+        """The raw 32 bytes of the checkpoint, if there is one."""
+        return from_text(self.checkpoint, IdKind.CHECKPOINT) if self.checkpoint else None
+
 
 def load_config(path: Path) -> Config:
     """Read and check the file at `path`. Relative paths, that of a Unix socket too, are taken from its folder.
@@ -93,6 +100,10 @@ def load_config(path: Path) -> Config:
 
 def _check_network(config: Config) -> None:
     """One word on who belongs to the network."""
+    if config.checkpoint:
+        _check_text("checkpoint", config.checkpoint, IdKind.CHECKPOINT)
+        if config.genesis_file is None:
+            raise fault("E-CONFIG", "checkpoint: only a chain has one, and genesis_file is not set")
     if (config.network_file is None) == (config.genesis_file is None):
         raise fault("E-CONFIG", "network_file or genesis_file is needed, and not both: the network is a file's, or a chain's")
     if config.network_file is not None:

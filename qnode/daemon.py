@@ -10,7 +10,8 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
 
 import trio
 
@@ -24,6 +25,7 @@ from qnode.service.chain_node import ChainNode, read_genesis
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
 from qnode.service.forgetful import ForgetfulKeeper
+from qnode.service.joining import Joining
 from qnode.service.keys import KeyService
 from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.peers_status import peers_status
@@ -45,6 +47,7 @@ from qustream.errors import QuStreamError
 from qustream.identity.sealing import derive
 from qustream.identity.signing import SigningKey
 from qustream.identity.voting import VoteKey, VoteSecrets
+from qustream.model.genesis import Genesis
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import show_address
@@ -76,11 +79,12 @@ class Daemon:
     """One node. Everything it needs is handed in open; `serve()` runs it. `network`: the network file, or the chain."""
 
     def __init__(
-        self, config: Config, key: SigningKey, network: NetworkFileRegistry | ChainNode, store: Store, keeper: PeerKeeper | None = None
+        self, config: Config, key: SigningKey, network: NetworkFileRegistry | ChainNode | Joining, store: Store,
+        keeper: PeerKeeper | None = None,
     ) -> None:  # fmt: skip
-        self._chain = network if isinstance(network, ChainNode) else None
+        self._chain = None if isinstance(network, NetworkFileRegistry) else network
         network_file = network if isinstance(network, NetworkFileRegistry) else None
-        registry: NodeRegistry = network.registry if isinstance(network, ChainNode) else network
+        registry: NodeRegistry = network if isinstance(network, NetworkFileRegistry) else network.registry
         self._config, self._key, self._registry, self._store = config, key, registry, store
         self._log = logger("qnode")
         self._counts = RequestCounts()
@@ -89,6 +93,7 @@ class Daemon:
         self._news = trio.Event()  # a link's state changed: the next tick comes at once
         self._links = [self._link(entry.address, entry.server) for entry in config.qrngd]
         self._said_ready: bool | None = None
+        self.is_told_to_stop = False
         self._links_said: dict[bytes, tuple[float, str, str]] = {}
         self._desk = Desk(self._answer)
         self._peers = self._peer_service(keeper or ForgetfulKeeper()) if config.peers else None
@@ -135,7 +140,8 @@ class Daemon:
     # -- tasks ----------------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT, then finish what is in flight. Errors, at the start alone: `E-ADDRESS-IN-USE`, `E-CONFIG`."""
+        """Run until SIGTERM or SIGINT, or until the state is here that a node begins with; then finish what is in flight. Errors, at the
+        start alone: `E-ADDRESS-IN-USE`, `E-CONFIG`."""
         with ExitStack() as sockets:
             listening = [sockets.enter_context(open_listener(address)) for address in self._config.listen]
             status = [sockets.enter_context(open_listener(a)) for a in (self._config.status_listen,) if a]
@@ -160,9 +166,23 @@ class Daemon:
                     )  # fmt: skip
                     notify(READY="1", STATUS=status_line(self.snapshot()))
                     nursery.start_soon(self._report)
-                    await anext(signals)
+                    await self._until_over(signals)
                     await self._drain()
                     nursery.cancel_scope.cancel()
+
+    async def _until_over(self, signals: AsyncIterator[int]) -> None:
+        joining = self._chain if isinstance(self._chain, Joining) else None
+        async with trio.open_nursery() as nursery:
+            if joining is not None:
+
+                async def until_here() -> None:
+                    await joining.done.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(until_here)
+            await anext(signals)
+            self.is_told_to_stop = True
+            nursery.cancel_scope.cancel()
 
     async def _show(self, sock: socket.socket) -> None:
         """The pages for operators, and about the chain."""
@@ -237,8 +257,9 @@ class Daemon:
         self._picture.is_stopping = self._desk.is_closed = True
         if self._chain is not None:
             self._chain.stop()
-        self._log.info("stopping")
-        notify(STOPPING="1", STATUS="stopping")
+        if self.is_told_to_stop:
+            self._log.info("stopping")
+            notify(STOPPING="1", STATUS="stopping")
         with trio.move_on_after(DRAIN_S):
             while any(connection.open_requests for connection in self._all_connections()):  # noqa: ASYNC110 - no event speaks for all
                 await trio.sleep(DRAIN_LOOK_S)
@@ -328,23 +349,37 @@ def run(config: Config, key: SigningKey, votes: VoteSecrets | None = None) -> No
     `open_registry` and `ChainNode.open`, `E-ADDRESS-IN-USE`."""
     with open_store(config, key) as store, ExitStack() as opened:
         network: NetworkFileRegistry | ChainNode
+        keeper = _open_keeper(config, opened) if config.peers else None
         if config.genesis_file is not None:
-            network = _open_chain(config, key, votes, opened)
+            genesis = read_genesis(config.genesis_file, config.chain)
+            if not _has_joined(config, key, genesis, store, keeper):
+                return
+            network = _open_chain(config, genesis, key, votes, opened)
         else:
             network = open_registry(config)
             if network.height > known_height(config.data_dir, config.chain):
                 remember_height(config.data_dir, config.chain, network.height)
-        keeper = _open_keeper(config, opened) if config.peers else None
         trio.run(Daemon(config, key, network, store, keeper).serve, strict_exception_groups=True)
 
 
-def _open_chain(config: Config, key: SigningKey, votes: VoteSecrets | None, opened: ExitStack) -> ChainNode:
-    assert config.genesis_file is not None, "the network is a chain's"
+def _has_joined(config: Config, key: SigningKey, genesis: Genesis, store: Store, keeper: PeerStore | None) -> bool:
+    """Get the chain's state from others, if that is how this node begins; False if it was told to stop before it was here."""
+    pinned = config.checkpoint_digest
+    joining = Joining.open(config.data_dir, genesis, pinned, clock_ms=now_ms) if pinned is not None else None
+    if joining is None:
+        return True
+    with closing(joining):
+        daemon = Daemon(config, key, joining, store, keeper)
+        trio.run(daemon.serve, strict_exception_groups=True)
+    return not daemon.is_told_to_stop
+
+
+def _open_chain(config: Config, genesis: Genesis, key: SigningKey, votes: VoteSecrets | None, opened: ExitStack) -> ChainNode:
     voter = None
     if votes is not None and config.validator is not None:
         vote_key = VoteKey(votes.seed)
         voter = Voter(vote_key, votes.chains(), SignStateFile(config.validator.sign_state_path, vote_key.id))
-    chain = ChainNode.open(config.data_dir, read_genesis(config.genesis_file, config.chain), key, voter, clock_ms=now_ms)
+    chain = ChainNode.open(config.data_dir, genesis, key, voter, clock_ms=now_ms)
     opened.callback(chain.close)
     return chain
 

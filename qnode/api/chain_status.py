@@ -64,7 +64,8 @@ class AccusationStatus(Struct, frozen=True):
 class ChainStatus(Struct, frozen=True):
     """The chain here. `final`, `executed`: heights; `final_ms`: the time of the last final block; `view`: 0 for a node that does not vote;
     `views`, `skipped`: of this rotation, as executed; `voting`: None without a vote key; `verify_starts`: how often a process that checks
-    signatures was started; `free_bytes`: of the disk that the chain is on."""
+    signatures was started; `free_bytes`: of the disk that the chain is on; `first`: height of the lowest block here, `given`: of the blocks
+    whose states are given to nodes that begin; `taking`: how far this node is that begins so, empty if it does not."""
 
     final: int
     final_ms: int
@@ -83,6 +84,9 @@ class ChainStatus(Struct, frozen=True):
     store_bytes: int
     free_bytes: int = 0
     verify_starts: int = 0
+    first: int = 0
+    given: tuple[int, ...] = ()
+    taking: str = ""
 
 
 _WITHOUT_SEAT = {
@@ -95,6 +99,8 @@ _WITHOUT_SEAT = {
 
 def chain_lines(status: ChainStatus, now_ms: int) -> list[str]:
     """For people, one screen's part."""
+    if status.taking:
+        return [f"chain       {status.taking}"]
     behind = f", executed to {status.executed}" if status.executed != status.final else ""
     lines = [
         f"chain       height {status.final}, {span_text(max(0, now_ms - status.final_ms))} old{behind}; "
@@ -102,6 +108,8 @@ def chain_lines(status: ChainStatus, now_ms: int) -> list[str]:
         f"waiting     {status.mempool.transactions} transactions, {status.mempool.bytes >> 10} KiB; {status.transactions} executed "
         "since the start",
     ]
+    if status.first > 1:
+        lines.append(f"begins      with block {status.first}: what was before is not here")
     voting = status.voting
     if voting is not None:
         lines.append(f"validator   {_voting_text(voting, status)}")
@@ -131,6 +139,8 @@ def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:
     yield _gauge("chain_view", "Current view of consensus, 0 where it does not run", status.view)
     yield _gauge("chain_rotation_views", "Views of the running rotation that were counted", status.views)
     yield _gauge("chain_rotation_skipped_views", "Of these, views without a block", status.skipped)
+    yield _gauge("chain_first_height", "Height of the lowest block here", status.first)
+    yield _gauge("chain_given_states", "States held for nodes that begin", len(status.given))
     yield _gauge("chain_store_bytes", "Bytes of the chain's database in use", status.store_bytes)
     yield _gauge("chain_disk_free_bytes", "Free bytes of the disk that it is on", status.free_bytes)
     yield _counter("chain_verify_starts", "Starts of processes that check signatures", status.verify_starts)

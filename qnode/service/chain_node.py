@@ -23,6 +23,7 @@ from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import MEMPOOL_TAGS
 from qnode.service.peers import PeerService
 from qnode.service.registry import ChainRegistry
+from qnode.service.snapshot_serve import SNAPSHOT_TAGS, SnapshotAnswers
 from qnode.service.sync import Sync
 from qnode.service.verify import Verifier
 from qnode.service.voter import Voter
@@ -71,6 +72,7 @@ class ChainNode:
             height=self.chain.executed.height,
         )  # fmt: skip
         self.light = LightAnswers(self.chain, self.registry)
+        self.snapshots = SnapshotAnswers(self.chain)
         self.judges: Mapping[Topic, Judge] = {Topic.TRANSACTION: self.mempool.judge}
         self.on_servers: Callable[[], None] = lambda: None
         self._clock_ms = clock_ms
@@ -86,12 +88,15 @@ class ChainNode:
         """Open the chain's store in a data directory. Errors: of `ChainStore.open`."""
         with ExitStack() as opened:
             store = opened.enter_context(ChainStore.open(directory / FOLDER, genesis))
+            if store.snapshots.incoming() is not None:  # begun with a checkpoint that the configuration names no more
+                store.snapshots.abandon(genesis)
             node = cls(store, genesis, key, voter, clock_ms=clock_ms)
             opened.pop_all()
         return node
 
     def close(self) -> None:
         """Let go of everything."""
+        self.snapshots.close()
         self.registry.close()
         self.chain.close()
         self.store.close()
@@ -105,6 +110,8 @@ class ChainNode:
         self._sync = Sync(self.chain, self.verifier, peers, desk, held=self._waiting, is_validator=self._is_voting)
         desk.route(MEMPOOL_TAGS, self.mempool.answer)
         desk.route_open(LIGHT_TAGS, self.light.answer)
+        for tags in SNAPSHOT_TAGS:
+            desk.route(tags, self.snapshots.answer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. It has started when what was final before is executed. The peers must have been joined."""
@@ -174,6 +181,7 @@ class ChainNode:
                 counts.transactions, counts.bytes, counts.refused, counts.dropped, BOUNDS.transactions, BOUNDS.bytes
             ), transactions=chain.transactions, verified=self.verifier.pool.checked, accusations=accusations,
             store_bytes=sizes["used_bytes"], free_bytes=sizes["free_bytes"], verify_starts=self.verifier.pool.starts,
+            first=self.store.first_height, given=self.snapshots.heights,
         )  # fmt: skip
 
     def _voting(self, place: Place | None) -> VotingStatus | None:

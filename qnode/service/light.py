@@ -96,8 +96,10 @@ class LightAnswers:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The newest: of the rotation that runs."""
+        """The newest: of the rotation that runs. Errors: `E-NOT-HELD` on a node that began with a later state, until the next."""
         self._note()
+        if not self._checkpoints:
+            raise fault("E-NOT-HELD", "the block that this rotation stands on is from before this node began")
         return next(reversed(self._checkpoints.values()))
 
     async def answer(self, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import Certificate, ChainHeader, header_digest
 from qustream.wire.sync import SYNC_ANSWER_MAX_BYTES, SYNC_ASK_MAX_BYTES, BlocksAnswer, BlocksAsk, BodyAnswer, BodyAsk, SyncAsk
 
-__all__ = ["SYNC_TAGS", "SyncAnswers"]
+__all__ = ["SYNC_TAGS", "SyncAnswers", "blocks_above"]
 
 SYNC_TAGS = range(103, 107)
 # At one block a second a follower asks sixty times a minute; one that catches up gets 64 blocks each time.
@@ -67,7 +67,7 @@ class SyncAnswers:
         await self._wait(session.peer, ask, deadline_ms)
         if not ask.most:
             return encode(BlocksAnswer(self._store.final.height, (), (), None))
-        return encode(await trio.to_thread.run_sync(_blocks, self._store, ask))
+        return encode(await trio.to_thread.run_sync(blocks_above, self._store, ask))
 
     async def _wait(self, peer: bytes, ask: BlocksAsk, deadline_ms: int) -> None:
         if self._store.final.height > ask.above or not ask.wait_ms or self._is_closed:
@@ -87,7 +87,7 @@ class SyncAnswers:
                 del self._waiting[peer]
 
 
-def _blocks(store: ChainStore, ask: BlocksAsk) -> BlocksAnswer:
+def blocks_above(store: ChainStore, ask: BlocksAsk) -> BlocksAnswer:
     """The blocks above, up to the first that a finalisation is at hand for."""
     nothing = BlocksAnswer(store.final.height, (), (), None)
     found, first = store.finalisation_at(ask.above + 1), store.header_at(ask.above + 1)

@@ -119,6 +119,11 @@ class Blocks:
         raw = txn.get(key, db=self._tables.blocks)
         return None if raw is None else decode(unsummed(key, raw), KeptBlock, max_bytes=BLOCK_MAX_BYTES)
 
+    def first(self, txn: Any) -> int:
+        """The lowest height that is here; 0 if there is no block."""
+        cursor = txn.cursor(db=self._tables.blocks)
+        return int.from_bytes(cursor.key(), "big") if cursor.first() else 0
+
     def transaction(self, txn: Any, name: bytes) -> bytes | None:
         """Errors: `E-DATA-CORRUPT`."""
         raw = txn.get(name, db=self._tables.transactions)

@@ -199,6 +199,11 @@ class ChainStore:
             raise fault("E-NOT-HELD", "a snapshot of the state is being taken in")
         return self._progress
 
+    @property
+    def first_height(self) -> int:
+        """Of the lowest block here: 1, or that of the snapshot the chain began with; 0 if there is none."""
+        return self._looked(self._blocks.first)
+
     def block_at(self, height: int) -> KeptBlock | None:
         """Digest, header and ids of a final block."""
         return self._looked(lambda txn: self._blocks.block(txn, height))
