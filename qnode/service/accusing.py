@@ -65,7 +65,7 @@ class Accusing:
         self.accusations[name] = found = Accusation(licence, begun.rotation, first.view, action)
         if len(self.accusations) > ACCUSATIONS_MAX:
             del self.accusations[next(iter(self.accusations))]
-        self._log.warning("a validator has signed twice", licence=licence.hex(), rotation=begun.rotation, view=first.view)
+        self._log.debug("a validator has signed twice", licence=licence.hex(), rotation=begun.rotation, view=first.view)
         self._spawn(self._send, found)
 
     async def _send(self, found: Accusation) -> None:
@@ -77,7 +77,7 @@ class Accusing:
             found.state = "sent"
         except QuStreamError as error:  # most nodes' own accounts have nothing
             found.state = error.code
-            self._log.info("the proof is kept, and not sent from this node's account", code=error.code, detail=error.detail)
+            self._log.debug("the proof is kept, and not sent from this node's account", code=error.code, detail=error.detail)
 
     def _is_known(self, found: Accusation) -> bool:
         name = incident_id(IncidentKind.DOUBLE_SIGN, found.licence, found.rotation)
