@@ -109,3 +109,37 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(QuStreamError) as caught:
         load_config(tmp_path / "none.toml")
     assert caught.value.code == "E-FILE"
+
+
+CHAIN = GOOD.replace('network_file = "network.toml"', 'genesis_file = "genesis.bin"').replace(f'network_key = "{NETWORK_KEY}"', "")
+
+
+def test_a_node_of_a_chain(tmp_path: Path) -> None:
+    config = load(tmp_path, CHAIN)
+    assert (config.genesis_file, config.network_file, config.validator) == (tmp_path / "genesis.bin", None, None)
+    config = load(tmp_path, CHAIN + '\n[validator]\nvote_keystore = "votes.keystore"\n')
+    assert config.validator is not None
+    assert config.validator.vote_keystore == tmp_path / "votes.keystore"
+    assert config.validator.sign_state_path == tmp_path / "sign-state"
+    config = load(tmp_path, CHAIN + '\n[validator]\nvote_keystore = "votes.keystore"\nsign_state = "/var/memory"\n')
+    assert config.validator is not None
+    assert config.validator.sign_state_path == Path("/var/memory")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace('network_file = "network.toml"', ""), "network_file or genesis_file is needed"),
+        ('genesis_file = "genesis.bin"\n' + GOOD, "and not both"),
+        (f'network_key = "{NETWORK_KEY}"\n' + CHAIN, "network_key: "),
+        ("peers = false\n" + CHAIN, "peers: "),
+        (GOOD + '\n[validator]\nvote_keystore = "votes.keystore"\n', "validator: only a chain has validators"),
+        (CHAIN + "\n[validator]\n", "vote_keystore"),
+        (CHAIN + '\n[validator]\nvote_keystor = "v"\n', "unknown key validator.vote_keystor; did you mean vote_keystore?"),
+    ],
+)
+def test_one_word_on_who_belongs_to_the_network(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(QuStreamError) as caught:
+        load(tmp_path, text)
+    assert caught.value.code == "E-CONFIG"
+    assert said in caught.value.detail
