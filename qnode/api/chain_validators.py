@@ -45,6 +45,7 @@ def _line(state: State, name: bytes, validator: Validator, seats: dict[bytes, tu
         amount(licence.staked + validator.bonded), amount(licence.staked), amount(validator.bonded), str(validator.shares),
         amount(validator.earned), not validator.leaves_ms, validator.since_ms, validator.leaves_ms, history,
         validator.suspended_until_ms, validator.suspensions, validator.links, seat, leads,
+        validator.coming_from, validator.coming_bp, validator.coming_links,
     )  # fmt: skip
 
 

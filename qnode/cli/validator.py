@@ -147,11 +147,12 @@ def register(*, name: bytes, config_path: Path, commission: int, wallet: Wallet,
 def edit(
     *, name: bytes, config_path: Path, commission: int | None, new_chain: bool, links: int, wallet: Wallet, choices: Choices
 ) -> None:  # fmt: skip
-    """Change the commission of LICENCE, or its hash chain."""
+    """Change the commission of LICENCE, or its hash chain: from the rotation after next on."""
     if commission is None and not new_chain:
         raise click.UsageError("--commission or --new-chain: what is to be changed?")
     purse = wallet.purse()
-    now = purse.client.get(f"validators/{licence_text(name)}", ValidatorLine).commission_bp
+    line = purse.client.get(f"validators/{licence_text(name)}", ValidatorLine)
+    now = line.coming_commission_bp if line.coming_from else line.commission_bp
     basis_points, anchor, what = now if commission is None else commission, bytes(32), [f"validator {licence_text(name)}:"]
     if new_chain:
         path, passphrase, held = _votes(load_config(config_path))
@@ -265,6 +266,8 @@ def show_validator(*, name: bytes, wallet: Wallet, as_json: bool) -> None:
         ("validator", f"{line.licence} of {line.owner}"), ("duty", _duty(line)), ("node", line.node), ("vote key", line.vote_key),
         ("weight", f"{amount_shown(units(line.weight))}, of it {amount_shown(units(line.delegated))} delegated"),
         ("commission", f"{line.commission_bp / 100:g} %"), ("earned", f"{amount_shown(units(line.earned))}, unclaimed"),
+        ("coming", f"from rotation {line.coming_from} on: commission {line.coming_commission_bp / 100:g} %"
+         + f", a hash chain of {line.coming_links}" * bool(line.coming_links) if line.coming_from else ""),
         ("leading", f"{'yes' if line.leads else 'no'}; of its last {len(line.history)} views it missed {line.history.count('1')}"),
         ("reveals", f"{line.links} left"),
         ("suspended", f"until {moment(line.suspended_until_ms)} UTC, {line.suspensions} times so far" * bool(line.suspended_until_ms)),

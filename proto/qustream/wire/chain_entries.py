@@ -130,7 +130,8 @@ class NodesPage(Page, frozen=True):
 
 class ValidatorLine(Page, frozen=True):
     """A validator. `weight`: own stake and what is delegated; `history`: its last views as leader, the newest first, `1` a miss;
-    `seat`: in the rotation that runs, -1 if it has none; `leads`: it is in its order of leaders."""
+    `seat`: in the rotation that runs, -1 if it has none; `leads`: it is in its order of leaders; `coming_from`: 0, or the rotation from
+    which on its commission is `coming_commission_bp` and, unless `coming_links` is 0, its hash chain one of so many links."""
 
     licence: str
     owner: str
@@ -151,6 +152,9 @@ class ValidatorLine(Page, frozen=True):
     links: int
     seat: int
     leads: bool
+    coming_from: int
+    coming_commission_bp: int
+    coming_links: int
 
 
 class ValidatorsPage(Page, frozen=True):

@@ -156,7 +156,9 @@ def test_from_an_idle_licence_to_a_validator_and_back(town: Town, operator: Path
     assert qnode(operator, "validator", "edit", name).exit_code == 2
     did(operator, "validator", "edit", name, "--new-chain", "--links", "50", "--config", config)
     validator = shown(buyer, "validator", "show", name)
-    assert (validator["commission_bp"], validator["links"]) == (10_000, 50)
+    # Both count from the rotation after next on.
+    assert (validator["commission_bp"], validator["links"]) == (750, 100)
+    assert (validator["coming_from"] > 0, validator["coming_commission_bp"], validator["coming_links"]) == (True, 10_000, 50)
     chains = voting.read(config.parent / "votes.keystore", PASSPHRASE).chains()
     assert [chain.links for chain in chains] == [50, 100]
     assert refusal(operator, "validator", "unsuspend", name, "--yes") == "E-LEDGER-STATUS"
@@ -166,7 +168,8 @@ def test_from_an_idle_licence_to_a_validator_and_back(town: Town, operator: Path
     text = qnode(buyer, "validator", "list").stdout.splitlines()
     assert [line.split()[0] for line in text] == [licence(town, 0), name]
     assert "seat 0" in text[0]
-    assert "commission 100 %" in qnode(buyer, "validator", "list").stdout
+    assert "commission 7.5 %" in text[1]
+    assert "commission 100 %, a hash chain of 50" in qnode(buyer, "validator", "show", name).stdout
 
     _leaves(town, operator, buyer, name)
 
