@@ -6,6 +6,8 @@ A transaction that fails halfway must leave nothing behind: `mark` before it, `u
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -69,6 +71,9 @@ _PREFIX = {table: bytes([table]) for table in Table}
 # What is gone through in order, or may be: which of their keys have changed is kept apart, so that nobody looks for them among a
 # thousand accounts.
 _SCANNED = frozenset(_PREFIX[table] for table in Table if table not in (Table.ACCOUNT, Table.ACCOUNT_KEY))
+# Every claim of a block goes through its own part of these, which begins with so many bytes; a thousand claims of two months each must not
+# look at each other's.
+_GROUP_BYTES = {_PREFIX[Table.UNBOND]: 20 + 16, _PREFIX[Table.UNBOND_BATCH]: 16}
 
 
 class State:
@@ -81,7 +86,7 @@ class State:
         # What was there before, key by key. Two lists and no pairs: a tuple for every change is work for the garbage collector.
         self._changed: list[bytes] = []
         self._before: list[Any] = []
-        self._scanned: dict[bytes, set[bytes]] = {}
+        self._scanned: dict[bytes, dict[bytes, set[bytes]]] = {}  # by table and group
 
     def get(self, table: Table, name: bytes, kind: type[_T]) -> _T | None:
         """The entry `name` of a table, whose kind is `kind`."""
@@ -116,14 +121,17 @@ class State:
         self._before.append(self._values.get(key, _ABSENT))
         self._values[key] = value
         if table in _SCANNED:
-            self._scanned.setdefault(table, set()).add(key)
+            groups = self._scanned.get(table)
+            if groups is None:
+                groups = self._scanned[table] = {}
+            groups.setdefault(name[: _GROUP_BYTES.get(table, 0)], set()).add(key)
 
     def scan(self, table: Table, prefix: bytes, limit: int, *, after: bytes = b"") -> list[tuple[bytes, Noun]]:
         """At most `limit` entries of a table whose names begin with `prefix` and are greater than `after`, in order: (name, noun)."""
         assert _PREFIX[table] in _SCANNED, f"{table.name} is not gone through"
         start, floor = _PREFIX[table] + prefix, _PREFIX[table] + after if after else b""
         # Some of these may have been taken back since.
-        written = (key for key in self._scanned.get(_PREFIX[table], ()) if key in self._values)
+        written = (key for key in self._written(_PREFIX[table], prefix) if key in self._values)
         changed = sorted(key for key in written if key.startswith(start) and key > floor)
         # What is stored may be deleted here: that many more have to be looked at.
         stored = self._reader.scan(start, floor, limit + len(changed))
@@ -132,6 +140,13 @@ class State:
         kept = [key for key in changed if self._values[key] is not None and (last is None or key <= last)]
         nouns = {key: self._values[key] for key in kept} | {key: _DECODERS[table].decode(raw) for key, raw in found.items()}
         return [(key[1:], noun) for key, noun in sorted(nouns.items())[:limit] if noun is not None]
+
+    def _written(self, table: bytes, prefix: bytes) -> Iterable[bytes]:
+        """The keys of a table that were set, those with this prefix among them."""
+        groups, length = self._scanned.get(table, {}), _GROUP_BYTES.get(table, 0)
+        if len(prefix) >= length:
+            return groups.get(prefix[:length], ())
+        return chain.from_iterable(groups.values())
 
     def mark(self) -> int:
         """A point to come back to."""

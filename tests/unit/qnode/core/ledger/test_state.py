@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.ledger_world import MemoryReader
 
 from qnode.core.ledger.state import KINDS, State
-from qustream.model.state import Account, Grants, PoolEntry, Table, UnbondEntry
+from qustream.model.state import Account, Grants, PoolEntry, Table, UnbondBatch, UnbondEntry
 from qustream.wire.codec import encode
 
 NAMES = st.sampled_from([bytes([first, second]) for first in range(3) for second in range(3)])
@@ -97,3 +99,43 @@ def test_all_taken_back_leaves_nothing():
     state.undo(0)
     assert state.changes() == {}
     assert state.scan(Table.OWNED, b"", 10) == []
+
+
+def calls_of_claims(claimants: int) -> int:
+    """How many built-in functions are called while so many go through sixteen days of their own each, and take them out."""
+    state, calls = State(MemoryReader()), 0
+    names = [bytes([number]) * 36 + day.to_bytes(4, "big") for number in range(claimants) for day in range(16)]
+    for name in names:
+        state.put(Table.UNBOND, name, UnbondEntry(1))
+
+    def count(_frame: object, event: str, _what: object) -> None:
+        nonlocal calls
+        calls += event == "c_call"
+
+    sys.setprofile(count)
+    try:
+        for number in range(claimants):
+            for name, _ in state.scan(Table.UNBOND, bytes([number]) * 36, 64):
+                state.delete(Table.UNBOND, name)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_block_of_claims_costs_each_what_is_its_own() -> None:
+    assert calls_of_claims(40) < 3 * calls_of_claims(20)
+
+
+WRITTEN = st.tuples(st.sampled_from([Table.UNBOND, Table.UNBOND_BATCH, Table.OWNED]), st.binary(min_size=38, max_size=40))
+
+
+@given(st.lists(WRITTEN, max_size=30), st.data())
+def test_what_was_set_is_found_under_every_prefix(written: list[tuple[Table, bytes]], data: st.DataObject) -> None:
+    state = State(MemoryReader())
+    nouns = {Table.UNBOND: UnbondEntry(1), Table.UNBOND_BATCH: UnbondBatch(1, 1, 1), Table.OWNED: Grants()}
+    for table, name in written:
+        state.put(table, name, nouns[table])
+    for table, name in written:
+        prefix = name[: data.draw(st.integers(0, len(name)))]
+        wanted = sorted({other for kind, other in written if kind is table and other.startswith(prefix)})
+        assert [found for found, _ in state.scan(table, prefix, 100)] == wanted
