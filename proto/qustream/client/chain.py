@@ -179,7 +179,8 @@ class ChainClient:
         """One request on a connection of its own, within `ANSWER_S` in all: a node that sends a byte a second is left."""
         connection = self._kind(self._host, self._port, timeout=ANSWER_S)
         reached: list[socket.socket] = []  # the connection gives it away while an answer is read
-        watchdog = threading.Timer(ANSWER_S, lambda: _shut(reached))
+        is_over = threading.Event()
+        watchdog = threading.Timer(ANSWER_S, lambda: _shut(reached, is_over))
         watchdog.daemon = True
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/octet-stream"} if method == "POST" else {})
         try:
@@ -189,11 +190,11 @@ class ChainClient:
             connection.request(method, PREFIX + path, body or None, headers)
             with connection.getresponse() as response:
                 answer = response.status, self._read(response)
-            if not watchdog.is_alive():
+            if is_over.is_set():
                 raise TimeoutError  # it ended because we ended it
             return answer
         except (OSError, ValueError, http.client.HTTPException) as error:
-            if not watchdog.is_alive():
+            if is_over.is_set() or isinstance(error, TimeoutError):
                 raise fault("E-DEADLINE", f"{self.address} took more than {ANSWER_S:g} s") from None
             why = getattr(error, "strerror", None) or type(error).__name__
             raise fault("E-PEER-UNREACHABLE", f"no node answers at {self.address}: {why}") from None
@@ -210,8 +211,9 @@ class ChainClient:
         return bytes(data)
 
 
-def _shut(reached: list[socket.socket]) -> None:
+def _shut(reached: list[socket.socket], is_over: threading.Event) -> None:
     """Wakes whoever reads from it."""
+    is_over.set()
     for sock in reached:
         try:
             sock.shutdown(socket.SHUT_RDWR)
