@@ -30,13 +30,16 @@ def processes_of(directory: Path) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     # `env`: a suite started in the background ignores SIGINT, and its children would too.
-    command = ["env", "--default-signal=INT", ROOT / "scripts" / "run"]
+    command = ["env", "--default-signal=INT", ROOT / "scripts" / "run", "--network-file"]
     env = os.environ | {"TMPDIR": str(tmp_path)}
-    started = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    started = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     assert started.stdout is not None
+    said = []
     for line in started.stdout:
+        said.append(line)
         if line.startswith("node6"):
             break
+    assert said[-1].startswith("node6"), said
     [directory] = tmp_path.iterdir()
     assert len(processes_of(directory)) >= 6
     os.killpg(started.pid, number)
