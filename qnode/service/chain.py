@@ -92,13 +92,17 @@ class Chain:
 
     def state(self) -> State:
         """The newest executed state, for questions in the event loop; of this moment."""
+        return State(self.newest())
+
+    def newest(self) -> StateView:
+        """The newest executed state, for the event loop alone; held here, and not to be closed."""
         view = self._views[self.executed.height]
         try:
             view.get(bytes([Table.PROGRESS]))
         except QuStreamError:  # the database has grown while a block was being executed: what is newest is newer by that one
             self._spare.close()
             view = self._spare = self.store.state()
-        return State(view)
+        return view
 
     def rotation(self, number: int) -> RotationEntry | None:
         """Who votes in a rotation, as far as the executed state knows."""

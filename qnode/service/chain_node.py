@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import trio
@@ -11,6 +11,7 @@ import trio
 from qnode.api.chain import chain_folders
 from qnode.api.chain_status import AccusationStatus, ChainStatus, MempoolStatus, VotingStatus
 from qnode.api.status import Condition, condition
+from qnode.core.ledger.state import Reader
 from qnode.core.mempool_limits import BOUNDS
 from qnode.net.answers import Desk
 from qnode.service.chain import Chain
@@ -33,7 +34,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.identity.signing import SigningKey
 from qustream.model.genesis import Genesis
-from qustream.model.state import Progress, Table
+from qustream.model.state import Parameters, Progress, Table
 from qustream.wire.codec import decode
 from qustream.wire.gossip import Topic
 
@@ -59,6 +60,21 @@ def read_genesis(path: Path, chain: str) -> Genesis:
     return genesis
 
 
+class _Executed:
+    """The chain, as far as it has been executed, for the mempool: it looks at an account for every transaction, so no state is opened for
+    it."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+
+    @property
+    def parameters(self) -> Parameters:
+        return self._chain.parameters
+
+    def view(self) -> AbstractContextManager[Reader]:
+        return nullcontext(self._chain.newest())
+
+
 class ChainNode:
     """`open` it, `join` it with the peers, `run` it, `close` it. `judges`: of gossip; `on_servers`: QRNG servers of the chain changed."""
 
@@ -68,7 +84,7 @@ class ChainNode:
         self.verifier = Verifier(genesis.chain)
         self.registry = ChainRegistry(self.chain.view, genesis)
         self.mempool = Mempool(
-            self.chain, self.verifier, publish=self._publish, misled=self._misled, stored=store.transaction,
+            _Executed(self.chain), self.verifier, publish=self._publish, misled=self._misled, stored=store.transaction,
             height=self.chain.executed.height,
         )  # fmt: skip
         self.light = LightAnswers(self.chain, self.registry)
