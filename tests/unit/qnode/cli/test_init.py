@@ -9,15 +9,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.ledger_world import genesis
 from support.network import BIN, Finished
 
 from qnode.cli.options import KEYSTORE_KIND
 from qnode.config import load_config
-from qustream.identity import keystore
+from qnode.store.sign_state import SignStateFile
+from qustream.identity import keystore, voting
 from qustream.identity.signing import SigningKey
+from qustream.identity.voting import VoteKey
 from qustream.model.ids import IdKind, to_text
 from qustream.model.keys import PublicKey
-from qustream.wire.codec import decode
+from qustream.wire.codec import decode, encode
 
 NETWORK_KEY, SERVER = to_text(IdKind.NETWORK, bytes(32)), to_text(IdKind.QRNG, bytes(32))
 
@@ -106,3 +109,67 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, passphrase_file
     (tmp_path / "file").write_text("")
     made = init(tmp_path / "file" / "n", "--passphrase-file", passphrase_file)
     assert (made.code, made.err.startswith("qnode: E-FILE: ")) == (78, True)
+
+
+CHECKPOINT = to_text(IdKind.CHECKPOINT, bytes(32))
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "genesis.bin"
+    path.write_bytes(encode(genesis(validators=1, idle=0, people=0)))
+    return path
+
+
+def test_a_node_on_a_chain_is_told_the_chain_and_what_comes_next(tmp_path: Path, passphrase_file: Path, document: Path) -> None:
+    made = init(
+        tmp_path / "n", "--genesis-file", "genesis.bin", "--checkpoint", CHECKPOINT, "--address", "node.example:7400",
+        "--qrngd", f"10.0.0.5:7300={SERVER}", "--passphrase-file", passphrase_file, cwd=tmp_path,
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    config = load_config(tmp_path / "n" / "qnode.toml")
+    chain = genesis(validators=1, idle=0, people=0).chain
+    assert (config.chain, config.genesis_file, config.network_file, config.validator) == (chain, document, None, None)
+    assert (config.checkpoint, config.addresses) == (CHECKPOINT, ("node.example:7400",))
+    steps = [line for line in made.err.splitlines() if line.startswith("  ")]
+    named = ["qnode doctor", "qustream wallet new", "qnode licence list", "qnode licence activate", "qnode run"]
+    assert [step.split(". ", 1)[1].startswith(name) for step, name in zip(steps, named, strict=True)] == [True] * len(named)
+    assert f"--chain {chain}" in made.err
+
+
+def test_a_validator_has_a_vote_key_and_an_empty_memory(tmp_path: Path, passphrase_file: Path, document: Path) -> None:
+    folder = tmp_path / "n"
+    made = init(folder, "--genesis-file", document, "--validator", "--qrngd", f"a:1={SERVER}", "--passphrase-file", passphrase_file)
+    assert made.code == 0, made.err
+    config = load_config(folder / "qnode.toml")
+    assert config.validator is not None
+    votes = voting.read(config.validator.vote_keystore, b"correct horse")
+    assert SignStateFile(config.validator.sign_state_path, VoteKey(votes.seed).id).load().rotation == 0
+    assert (folder / "votes.keystore.vote").exists()
+    order = [made.err.index(name) for name in ("licence activate", "qnode run", "stake add", "validator register")]
+    assert order == sorted(order)
+    again = init(folder, "--genesis-file", document, "--validator", "--passphrase-file", passphrase_file)
+    assert (again.code, "E-KEYSTORE-EXISTS" in again.err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--validator",), 2),
+        (("--checkpoint", CHECKPOINT), 2),
+        (("--genesis-file", "DOCUMENT", "--network-key", NETWORK_KEY), 2),
+        (("--genesis-file", "DOCUMENT", "--network-file", "network.toml"), 2),
+        (("--genesis-file", "DOCUMENT", "--chain", "another"), 78),
+        (("--genesis-file", "DOCUMENT", "--checkpoint", "qcp1x"), 78),
+        (("--genesis-file", "missing"), 78),
+        (("--address", "no port"), 2),
+    ],
+)
+def test_what_does_not_fit_together_makes_nothing(
+    tmp_path: Path, passphrase_file: Path, document: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    given = [str(document) if each == "DOCUMENT" else each for each in arguments]
+    made = init(tmp_path / "n", *given, "--passphrase-file", passphrase_file)
+    assert made.code in (code, 1) if code == 78 else made.code == code, made.err
+    assert "Traceback" not in made.err
+    assert not (tmp_path / "n").exists()
