@@ -119,10 +119,10 @@ class Consensus:
         match message:
             case Proposal():
                 self._take_proposal(message)
+                self._is_behind(message.header.view, now_ms)
             case Vote():
                 self._take_vote(self._view(message.view), message.kind, message.digest, (message.validator, message.signature))
-                if message.view > self.view and self._catchup.behind(now_ms):
-                    self._plan(now_ms)
+                self._is_behind(message.view, now_ms)
             case Certificate():
                 view = self._view(message.view)
                 for voter, signature in zip(voters_of(message), message.signatures, strict=True):
@@ -130,6 +130,10 @@ class Consensus:
                 self._certify(view, message)
         if self._is_news:
             self._advance(now_ms)
+
+    def _is_behind(self, number: int, now_ms: int) -> None:
+        if number > self.view and self._catchup.behind(now_ms):
+            self._plan(now_ms)
 
     def _take_proposal(self, message: Proposal) -> None:
         header = message.header
@@ -207,6 +211,7 @@ class Consensus:
     def _enter(self, number: int, *, pause_ms: int, now_ms: int) -> None:
         self.view, self._entered_ms, self._pause_ms = number, now_ms, pause_ms
         self._build_asked = False
+        self._catchup.entered(now_ms)
         slow = self._slowness(number)
         self._proposal_due_ms = now_ms + pause_ms + min(limits.TIMER_MAX_MS, limits.PROPOSAL_DELTAS * slow)
         self._notarisation_due_ms = now_ms + pause_ms + min(limits.TIMER_MAX_MS, limits.NOTARISATION_DELTAS * slow)

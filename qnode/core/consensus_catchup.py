@@ -30,13 +30,15 @@ class Catchup:
         self._pause_ms = limits.RESEND_MS
         self._pulled_ms = -limits.DELTA_MS
         self._behind_ms = _NEVER_MS  # when to ask those who are in a later view
-        self._overtaken_ms = 0  # when to ask, again, somebody who is in a later rotation
+        self._overtaken_ms = 0  # when to ask, again, somebody who says that it is in a later view or rotation
+        self._tell_ms = _NEVER_MS  # when to tell the leader which view this is, if it seems not to know
         self._answered_ms: dict[bytes, int] = {}
 
     def went_on(self, next_ms: int) -> None:
         """Something became final; by `next_ms` the next should be."""
         self._pause_ms = limits.RESEND_MS
-        self._stuck_ms = self.due_ms = next_ms + limits.RESEND_MS
+        self._stuck_ms = next_ms + limits.RESEND_MS
+        self.due_ms = min(self._stuck_ms, self._behind_ms, self._tell_ms)
 
     def behind(self, now_ms: int) -> bool:
         """Somebody has voted in a later view, so he has a certificate that we have not; if it does not come by itself, we ask him for it.
@@ -47,8 +49,13 @@ class Catchup:
         self.due_ms = min(self.due_ms, self._behind_ms)
         return True
 
+    def entered(self, now_ms: int) -> None:
+        """A view has begun."""
+        self._tell_ms = now_ms + limits.DELTA_MS
+        self.due_ms = min(self.due_ms, self._tell_ms)
+
     def overtaken(self, peer: bytes, core: Consensus, now_ms: int) -> list[Effect]:
-        """This peer speaks of a later rotation, so it knows how ours ended, if it speaks the truth: to ask costs nothing."""
+        """This peer speaks of a later view or rotation, so it knows how ours ended, if it speaks the truth: to ask costs nothing."""
         if now_ms < self._overtaken_ms:
             return []
         self._overtaken_ms = now_ms + limits.DELTA_MS
@@ -82,12 +89,18 @@ class Catchup:
             ahead = voters_ahead(core)
             asked += _drawn(ahead, draw)
             self._behind_ms = now_ms + limits.DELTA_MS if ahead else _NEVER_MS
+        if now_ms >= self._tell_ms:
+            self._tell_ms = _NEVER_MS
+            view = core.views.get(core.view)
+            asked += [core.leader(core.view)] if self._me is not None and (view is None or not view.proposals) else []
         out += [SendTo(other, _ask(core, wants)) for other in dict.fromkeys(asked) if other != self._me]
-        self.due_ms = min(self._stuck_ms, self._behind_ms, now_ms + limits.DELTA_MS if wants else _NEVER_MS)
+        self.due_ms = min(self._stuck_ms, self._behind_ms, self._tell_ms, now_ms + limits.DELTA_MS if wants else _NEVER_MS)
         return out
 
     def answer(self, peer: bytes, ask: ConsensusAsk, core: Consensus, now_ms: int) -> list[Effect]:
         """What we have of it. An answer a second and peer."""
+        if ask.rotation == core.begun.rotation and ask.view > core.view:
+            return self.overtaken(peer, core, now_ms)
         if now_ms - self._answered_ms.get(peer, -limits.ANSWER_MS) < limits.ANSWER_MS:
             return []
         if len(self._answered_ms) >= limits.QUESTIONS_MAX:
@@ -119,8 +132,10 @@ def _drawn(numbers: Sequence[int], draw: int) -> list[int]:
 
 
 def voters_ahead(core: Consensus) -> list[int]:
-    """Who has voted in a view after the current one."""
-    return sorted({voter for view in core.views.values() if view.number > core.view for votes in view.votes.values() for voter in votes})
+    """Who has voted in a view after the current one, or proposed a block."""
+    later = [view for view in core.views.values() if view.number > core.view]
+    leaders = {core.leader(view.number) for view in later if view.proposals}
+    return sorted(leaders | {voter for view in later for votes in view.votes.values() for voter in votes})
 
 
 def _answer_late(peer: bytes, ask: ConsensusAsk) -> list[Effect]:

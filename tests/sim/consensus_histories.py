@@ -22,6 +22,8 @@ __all__ = ["History", "is_named", "named", "play", "play_large", "play_unsafe"]
 
 # An idle chain makes a block each five seconds, and a leader who is evil costs it one.
 TROUBLE_MS, CALM_MS, IDLE_CALM_MS = 15_000, 20_000, 60_000
+# Ten views whose leaders are evil, one after the other: the timers grow meanwhile.
+EVIL_MS = 40_000
 # After the last fault: what the slowest timers take (10 s, twice), a second to hear of it, and five views.
 BACK_MS = 30_000
 LARGE = 100
@@ -87,7 +89,7 @@ def play(seed: int, *, to_the_end: bool = True) -> History:
         world.run_ms(BACK_MS)
         before = _heights(world)
         world.run_ms(calm_ms)
-    ends_ms = world.clock.now_ms + (0 if to_the_end else BACK_MS + calm_ms)
+    ends_ms = world.clock.now_ms + EVIL_MS + (0 if to_the_end else BACK_MS + calm_ms)
     while world.clock.now_ms < ends_ms and _stuck(world, before):
         world.run_ms(STEP_MS)
     history.stuck = _stuck(world, before)

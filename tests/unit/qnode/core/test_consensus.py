@@ -273,15 +273,33 @@ def test_while_nothing_becomes_final_own_votes_are_said_again_and_paced() -> Non
 
 def test_who_hears_that_others_are_ahead_asks_them_after_a_delta_until_it_is_there() -> None:
     bob = Seat(me=BOB)
-    effects = bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))
-    assert [effect.at_ms for effect in of(effects, Wake)] == [bob.now_ms + 500]
-    assert not of(effects, SendTo)
-    for _ in range(2):
-        asked = of(bob.tick(500), SendTo)
-        assert [effect.to for effect in asked] == [DAVE]
+    bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))
+    assert not of(bob.tick(499), SendTo)
+    for after_ms in (1, 500):
+        asked = of(bob.tick(after_ms), SendTo)
+        assert asked[0].to == DAVE
         assert isinstance(asked[0].message, ConsensusAsk)
     bob.hear(cert(2, Kind.SKIP))
-    assert not of(bob.tick(500), SendTo)
+    assert DAVE not in [effect.to for effect in of(bob.tick(500), SendTo)]
+
+
+def test_a_proposal_of_a_later_view_says_as_much() -> None:
+    bob = Seat(me=BOB)
+    bob.hear(proposal(header(4)))
+    assert DAVE in [effect.to for effect in of(bob.tick(500), SendTo)]
+
+
+def test_a_leader_that_may_have_been_left_behind_is_told_once_and_asks_back() -> None:
+    bob, alice = Seat(me=BOB), Seat(me=ALICE)
+    assert not of(bob.tick(499), SendTo)
+    [told] = of(bob.tick(1), SendTo)
+    assert (told.to, told.message) == (ALICE, ConsensusAsk(3, 1, 0, ()))
+    assert not of(bob.tick(499), SendTo)
+    back = of(alice.hear(ConsensusAsk(3, 5, 0, ()), ConsensusAsk(3, 5, 0, ())), SendTo)
+    assert [(ask.to, ask.message) for ask in back] == [(b"peer", ConsensusAsk(3, 1, 0, ()))]
+    carol = Seat(me=CAROL)
+    carol.hear(proposal(header(1)))
+    assert not of(carol.tick(500), SendTo)  # the leader knows
 
 
 def test_who_hears_of_a_later_rotation_asks_how_this_one_ended_once_a_delta() -> None:
@@ -294,9 +312,11 @@ def test_who_hears_of_a_later_rotation_asks_how_this_one_ended_once_a_delta() ->
 
 def test_a_wake_that_was_overtaken_plans_no_other() -> None:
     bob = Seat(me=BOB)
-    bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))  # an earlier wake than the one for the timers
+    bob.hear(cert(1, Kind.NOTAR, header_digest(header(1))), proposal(header(1)))
+    bob.tick(500)
+    bob.vote(3, Kind.NOTAR, b"x" * 32, (DAVE,))  # an earlier wake than the one for the timers of an idle view
     wakes = of(bob.seen, Wake)
-    assert len(wakes) == 2
+    assert wakes[-1].at_ms < wakes[-2].at_ms
     for at_ms in sorted(wake.at_ms for wake in wakes) * 20:
         bob.tick(max(0, at_ms - bob.now_ms))
     ends = sorted({wake.at_ms for wake in of(bob.seen, Wake)})
