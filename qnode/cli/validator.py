@@ -8,6 +8,8 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from qnode.cli.purse import Wallet, wallet_options
 from qnode.cli.sign_state import sign_state as sign_state_group
 from qnode.config import Config, load_config
 from qnode.store.sign_state import SignStateFile
-from qustream.cli.paying import AMOUNT, LICENCE, Choices, Text, json_option, pay, pay_options, show
+from qustream.cli.paying import AMOUNT, LICENCE, Choices, Text, json_option, nothing, pay, pay_options, show
 from qustream.cli.screen import harmless, moment
 from qustream.client.chain import units
 from qustream.errors import QuStreamError, fault
@@ -154,17 +156,19 @@ def edit(
     line = purse.client.get(f"validators/{licence_text(name)}", ValidatorLine)
     now = line.coming_commission_bp if line.coming_from else line.commission_bp
     basis_points, anchor, what = now if commission is None else commission, bytes(32), [f"validator {licence_text(name)}:"]
+    before: Callable[[], None] = nothing
     if new_chain:
         path, passphrase, held = _votes(load_config(config_path))
         seed = RevealSeed(secrets.token_bytes(32), links)
         anchor = HashChain(seed.seed, links).anchor
-        # First here: a chain that the network knows and this node does not would end its leading.
-        voting.replace(path, held.with_chain(seed), passphrase)
-        what.append(f"  a new hash chain of {links} links, already in {path}")
+        # Before it is sent, for a chain that the network knows and this node does not would end its leading; and not before it is said
+        # yes to, for the oldest chain there goes when there are too many.
+        before = partial(voting.replace, path, held.with_chain(seed), passphrase)
+        what.append(f"  a new hash chain of {links} links, put into {path}")
     if commission is not None:
         what.append(f"  commission {basis_points / 100:g} %")
     action = EditValidator(name, basis_points, anchor, links if new_chain else 0)
-    show(pay(purse, lambda _: action, what, choices), choices)
+    show(pay(purse, lambda _: action, what, choices, before=before), choices)
 
 
 @validator.command("exit")

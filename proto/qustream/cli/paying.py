@@ -26,7 +26,7 @@ from qustream.wire.chain_json import TransactionPage
 from qustream.wire.transactions import AnyAction
 
 __all__ = [
-    "ACCOUNT", "AMOUNT", "LICENCE", "Choices", "Purse", "Text", "api_option", "json_option", "open_client", "open_purse", "pay",
+    "ACCOUNT", "AMOUNT", "LICENCE", "Choices", "Purse", "Text", "api_option", "json_option", "nothing", "open_client", "open_purse", "pay",
     "pay_options", "show",
 ]  # fmt: skip
 
@@ -121,8 +121,15 @@ def open_purse(directory: Path, passphrase_file: Path | None, api: str | None) -
     return Purse(Wallet.load(directory, passphrase), client)
 
 
-def pay(purse: Purse, make: Callable[[Binding], AnyAction], what: Sequence[str], choices: Choices) -> TransactionPage | None:
-    """Sign what `make` makes, have the node say what it would come to, show `what` and ask, send, and wait. None if it was not waited for.
+def nothing() -> None:
+    """What has to be done before most transactions are sent."""
+
+
+def pay(
+    purse: Purse, make: Callable[[Binding], AnyAction], what: Sequence[str], choices: Choices, *, before: Callable[[], None] = nothing
+) -> TransactionPage | None:  # fmt: skip
+    """Sign what `make` makes, have the node say what it would come to, show `what` and ask, do what has to be done `before`, send, and
+    wait. None if it was not waited for.
 
     Errors: the code that it was, or would be, refused with."""
     wallet, client = purse.wallet, purse.client
@@ -138,6 +145,7 @@ def pay(purse: Purse, make: Callable[[Binding], AnyAction], what: Sequence[str],
     if not choices.yes:
         balance = units(client.account(wallet.account).balance)
         _ask([*what, f"fee {amount_shown(signed.fee)}, from {to_text(IdKind.ACCOUNT, wallet.account)}, which has {amount_shown(balance)}"])
+    before()
     client.submit(signed)
     click.echo(f"sent {signed.id.hex()}", err=True)
     return _awaited(client, signed, choices) if choices.wait_s else None

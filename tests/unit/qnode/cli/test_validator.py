@@ -154,6 +154,10 @@ def test_from_an_idle_licence_to_a_validator_and_back(town: Town, operator: Path
 
     did(operator, "validator", "edit", name, "--commission", "100")
     assert qnode(operator, "validator", "edit", name).exit_code == 2
+    # Who is not said yes to, or is refused, has changed nothing.
+    assert qnode(operator, "validator", "edit", name, "--new-chain", "--links", "50", "--config", config).exit_code == 2
+    assert refusal(buyer, "validator", "edit", name, "--new-chain", "--links", "50", "--config", config, "--yes") == "E-LEDGER-OWNER"
+    assert len(voting.read(config.parent / "votes.keystore", PASSPHRASE).reveals) == 1
     did(operator, "validator", "edit", name, "--new-chain", "--links", "50", "--config", config)
     validator = shown(buyer, "validator", "show", name)
     # Both count from the rotation after next on.
