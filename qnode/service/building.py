@@ -47,14 +47,18 @@ class Building:
         if parent is None:
             return None
         await self._wait_until(order.until_ms if order.must_be_empty else order.from_ms)
-        looked_at = -1
+        looked_at = None
         while self._now_ms() < order.until_ms:
-            if len(self._mempool) != looked_at:
-                looked_at = len(self._mempool)
-                if looked_at and (built := await self._made(order, parent, is_needed=False)) is not None:
+            if (there := self._there()) != looked_at:
+                looked_at = there
+                if len(self._mempool) and (built := await self._made(order, parent, is_needed=False)) is not None:
                     return built
             await trio.sleep(LOOK_S)
         return await self._made(order, parent, is_needed=True)
+
+    def _there(self) -> tuple[int, int, int]:
+        """What tells whether it is worth another look."""
+        return len(self._mempool), self._mempool.core.bytes, self._chain.executed.height
 
     async def _wait_until(self, at_ms: int) -> None:
         await trio.sleep(max(0, at_ms - self._now_ms()) / 1000)

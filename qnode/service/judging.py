@@ -33,6 +33,8 @@ __all__ = ["CLOCK_AHEAD_MS", "Judging", "seen", "unexecuted_bodies"]
 CLOCK_AHEAD_MS = 500
 # Between two looks at what nobody tells us of: a block's way to the disk, a peer that has what another had not.
 LOOK_S = 0.05
+# Between two rounds of asking peers, doubled up to here: a view that waits for a body is over a few seconds later.
+PULL_MAX_S = 1.0
 
 T = TypeVar("T")
 # Brings transactions here from the validators, first from this one.
@@ -85,8 +87,10 @@ class Judging:
     async def _transactions(self, header: ChainHeader, ids: tuple[bytes, ...], between: Lineage) -> str:
         """V4, V5."""
         chain = self._chain
-        while (found := await self._pull(ids, header.proposer)).missing and not found.bad:  # noqa: ASYNC110 - peers tell nobody
-            await trio.sleep(LOOK_S)
+        pause_s = LOOK_S
+        while (found := await self._pull(ids, header.proposer)).missing and not found.bad:
+            await trio.sleep(pause_s)  # who has not what it proposed makes nobody ask others without end
+            pause_s = min(PULL_MAX_S, 2 * pause_s)
         if found.bad:
             return f"V4: {next(iter(found.bad.values()))}"
         bodies = await self._ancestors(between, header.proposer)

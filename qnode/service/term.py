@@ -56,6 +56,7 @@ from qnode.service.keys_workers import settled
 from qnode.service.verifying import Checkable, Verifying
 from qnode.service.voter import Voter
 from qustream.aio.admission import Bucket
+from qustream.aio.logs import logger
 from qustream.errors import QuStreamError
 from qustream.wire.consensus import NO_DIGEST, Certificate, ConsensusMessage, Kind, Proposal, Vote
 
@@ -105,6 +106,7 @@ class Term:
         self._paces: dict[bytes, Bucket] = {}
         self._asked: dict[trio.CancelScope, int] = {}  # judging and building, and of which view
         self._nursery: trio.Nursery | None = None
+        self._log = logger("consensus")
 
     # -- what happens -----------------------------------------------------------------------------------------------------
 
@@ -296,11 +298,17 @@ class Term:
                 del self._asked[scope]
 
     async def _judge(self, effect: Judge) -> None:
-        self._feed(Judged(effect.digest, await self._judging.judge(effect)))
+        try:
+            self._feed(Judged(effect.digest, await self._judging.judge(effect)))
+        except QuStreamError as error:  # the disk is full, or a state that was held had to give way: others can tell
+            self._log.debug("a block cannot be judged", code=error.code, detail=error.detail)
 
     async def _build(self, effect: Build) -> None:
-        if self._building is not None and (built := await self._building.build(effect)) is not None:
-            self._feed(built)
+        try:
+            if self._building is not None and (built := await self._building.build(effect)) is not None:
+                self._feed(built)
+        except QuStreamError as error:
+            self._log.debug("no block can be made", code=error.code, detail=error.detail)
 
     # -- time -------------------------------------------------------------------------------------------------------------
 
