@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from support.peers_town import until
 
 from qnode.service import consensus as module
 from qnode.service.chain import checked_of
+from qustream.errors import fault
 from qustream.model.state import Account, Table
 from qustream.wire.consensus import Certificate, Kind, Statement, Vote
 from qustream.wire.transactions import Transfer
@@ -104,6 +107,28 @@ async def test_a_transaction_is_executed_everywhere(tmp_path: Path) -> None:
         await until(lambda: all(seat.chain.transactions for seat in made.seats))
         account = made.seats[0].chain.state().must(Table.ACCOUNT, checked.body.sender, Account)
         assert account.nonce == 1
+        made.agree()
+
+
+async def test_a_full_disk_keeps_one_from_judging_and_the_others_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with assembly(tmp_path) as made:
+        await made.until_height(2)
+        poor, world, is_full = made.seats[3], LedgerWorld(made.genesis), [True]
+        real = poor.chain.store.keep_transactions
+
+        def keep_transactions(transactions: Sequence[tuple[bytes, bytes]]) -> Future[None]:
+            if is_full[0]:
+                raise fault("E-DISK-FULL", "no room")
+            return real(transactions)
+
+        monkeypatch.setattr(poor.chain.store, "keep_transactions", keep_transactions)
+        raw = signed(world.people[0], world.body(world.people[0], Transfer(world.account(1), 7), expires=5_000))
+        for seat in made.seats:
+            assert seat.mempool._keep(raw, checked_of(raw)) is None
+        await until(lambda: all(seat.chain.transactions for seat in made.seats[:3]))
+        assert not poor.chain.transactions
+        is_full[0] = False
+        await until(lambda: poor.chain.transactions)
         made.agree()
 
 
