@@ -20,9 +20,11 @@ from qnode.service.chain import Chain
 from qustream.errors import fault
 from qustream.model.base import Noun
 from qustream.model.genesis import Genesis
+from qustream.model.network import Grant
 from qustream.model.state import Licence, NodeEntry, Table, VoteKeyEntry
 from qustream.registry import Registry
 from qustream.registry.chain_records import node_record
+from qustream.rules.assignment import GRANT_EPOCHS
 from qustream.wire.chain import rotation_set_hash
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import ChainHeader, header_digest
@@ -55,7 +57,7 @@ from qustream.wire.light import (
 
 _T = TypeVar("_T")
 
-__all__ = ["LIGHT_TAGS", "LightAnswers", "first_checkpoint", "listed_nodes"]
+__all__ = ["LIGHT_TAGS", "LightAnswers", "first_checkpoint", "listed_grants", "listed_nodes"]
 
 LIGHT_TAGS = range(109, 123)
 # At once: each reads some hundred pages and hashes, a millisecond or two of a thread.
@@ -126,7 +128,7 @@ class LightAnswers:
             case NodesAsk(after=after):
                 return NodesListed(self._with_state(lambda state: listed_nodes(state, after)))
             case GrantsAsk(user=user):
-                return GrantsListed(tuple(grant.grant for grant in self._registry.grants_of(user)[:GRANTS_LISTED_MAX]))
+                return GrantsListed(listed_grants(self._registry.grants_of(user), self._chain.executed.epoch))
             case _:
                 raise fault("E-WIRE-MALFORMED", "not a question")
 
@@ -230,16 +232,29 @@ def _vote_keys(state: State, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
     return tuple(entry.key for entry in found if entry is not None)
 
 
+def listed_grants(grants: Sequence[Grant], epoch: int) -> tuple[bytes, ...]:
+    """Ids for whoever asks which grants a user has: those that are good, of these the largest, first. Anybody may buy grants for anybody;
+    in order of time it would take a few hundred of one request each to crowd out what a user has bought."""
+    ranked = sorted(grants, key=lambda grant: (grant.epoch + GRANT_EPOCHS <= epoch, -grant.count, -grant.epoch, grant.grant))
+    return tuple(grant.grant for grant in ranked[:GRANTS_LISTED_MAX])
+
+
 def listed_nodes(state: State, after: bytes) -> tuple[ListedNode, ...]:
-    """A page of the active nodes whose ids are greater than `after`, in order of id."""
+    """A page of the active nodes whose ids are greater than `after`, in order of id. Some with addresses as long as there can be make it
+    shorter, and do not keep the others from being listed."""
     listed: list[ListedNode] = []
+    room = LIGHT_ANSWER_MAX_BYTES - HEAD_BYTES
     while len(listed) < NODES_PAGE:
         page = [(name, entry) for name, entry in state.scan(Table.NODE, b"", NODES_PAGE, after=after) if isinstance(entry, NodeEntry)]
         for name, entry in page:
             licence = state.must(Table.LICENCE, entry.licence, Licence)
             record = node_record(entry, licence)
             if record.active:
-                listed.append(ListedNode(name, record.node_class, record.operator, record.licence, record.addresses, licence.since_epoch))
+                facts = (record.node_class, record.operator, record.licence, record.addresses, licence.since_epoch)
+                listed.append(ListedNode(name, *facts))
+                room -= len(encode(listed[-1]))
+                if room < 0:
+                    return tuple(listed[:-1])
         if len(page) < NODES_PAGE:
             break
         after = page[-1][0]

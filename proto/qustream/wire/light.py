@@ -16,8 +16,8 @@ from qustream.wire.consensus import VALIDATORS_MAX, Certificate, ChainHeader
 
 __all__ = [
     "GRANTS_LISTED_MAX", "HAND_OVERS_MAX", "HEADERS_MAX", "KEYS_MAX", "LIGHT_ANSWER_MAX_BYTES", "LIGHT_ASK_MAX_BYTES", "NODES_PAGE",
-    "Checkpoint", "CheckpointAsk", "ProvenEntry", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk",
-    "LightAsk", "ListedNode", "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "SetTold", "SetAsk", "VoteKeys",
+    "Checkpoint", "CheckpointAsk", "GrantsAsk", "GrantsListed", "HandOver", "HandOvers", "HandOversAsk", "KeysAsk",
+    "LightAsk", "ListedNode", "NodesAsk", "NodesListed", "Proofs", "ProofsAsk", "ProvenEntry", "SetAsk", "SetTold", "VoteKeys",
     "checkpoint_digest",
 ]  # fmt: skip
 
@@ -31,7 +31,7 @@ KEYS_MAX = 16
 HEADERS_MAX = 64
 # A hand-over of a full set has 170 kB, of four validators 9: what fits.
 HAND_OVERS_MAX = 32
-# A listed node has some 150 bytes, at most a kilobyte.
+# A listed node has some 150 bytes. One with addresses of the longest has nine kilobytes, and then fewer fit.
 NODES_PAGE = 400
 # A user buys a handful an epoch, and they go after two and their lifetime.
 GRANTS_LISTED_MAX = 256
@@ -154,7 +154,7 @@ class GrantsAsk(Message, frozen=True, tag=121):
 
 
 class GrantsListed(Message, frozen=True, tag=122):
-    """Their ids, the newest epoch first."""
+    """Their ids, the good ones first, the largest of them in front."""
 
     grants: Annotated[tuple[Bytes32, ...], Meta(max_length=GRANTS_LISTED_MAX)]
 

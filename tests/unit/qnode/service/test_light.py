@@ -15,16 +15,27 @@ from qnode.core.consensus_events import Final
 from qnode.core.consensus_view import certificate
 from qnode.core.ledger import rotations
 from qnode.service.chain import Chain
-from qnode.service.light import LightAnswers, first_checkpoint
+from qnode.service.light import LightAnswers, first_checkpoint, listed_grants, listed_nodes
 from qnode.service.registry import ChainRegistry
 from qnode.store.chain import ChainStore
 from qustream.errors import QuStreamError
 from qustream.identity.voting import verify_vote
 from qustream.light.registry import LightRegistry
-from qustream.model.network import NodeClass
+from qustream.model.network import Grant, NodeClass
+from qustream.model.state import Table
 from qustream.wire.codec import encode
 from qustream.wire.consensus import Kind, Statement, header_digest
-from qustream.wire.light import CheckpointAsk, HandOversAsk, KeysAsk, NodesAsk, NodesListed, SetAsk, checkpoint_digest
+from qustream.wire.light import (
+    GRANTS_LISTED_MAX,
+    LIGHT_ANSWER_MAX_BYTES,
+    CheckpointAsk,
+    HandOversAsk,
+    KeysAsk,
+    NodesAsk,
+    NodesListed,
+    SetAsk,
+    checkpoint_digest,
+)
 
 
 class Town:
@@ -144,3 +155,30 @@ def test_the_first_checkpoint_is_of_the_genesis() -> None:
     assert first_checkpoint(one) == first_checkpoint(replace(one))
     assert first_checkpoint(one).rotation == 1
     assert first_checkpoint(replace(other, seed=b"\x09" * 32)) != first_checkpoint(other)
+
+
+def test_small_grants_that_somebody_else_buys_for_a_user_crowd_out_none_of_his_own() -> None:
+    def grant(number: int, count: int, epoch: int) -> Grant:
+        return Grant(number.to_bytes(32, "big"), b"u" * 32, bytes(32), count, 1, epoch, 1_000, None)
+
+    own, older, ended = grant(9_000, 500, 6), grant(9_001, 400, 5), grant(9_002, 1 << 20, 4)
+    spam = [grant(number, 1, 6) for number in range(4_000)]
+    listed = listed_grants([*spam, ended, older, own], 6)
+    assert len(listed) == GRANTS_LISTED_MAX
+    assert listed[:3] == (own.grant, older.grant, spam[0].grant)
+    assert listed_grants([ended, own], 6) == (own.grant, ended.grant)
+
+
+def test_nodes_with_addresses_of_the_longest_make_more_pages_and_hide_nobody() -> None:
+    """Texts are bounded in characters, of which each may have four bytes."""
+    world = LedgerWorld(validators=1, nodes=120, idle=0, wealth=1_000 * QST)
+    for number in range(100):
+        node = key("node", number).id
+        world.change(Table.NODE, node, addresses=(chr(0x1F600) * 256,) * 8)
+    listed, after, pages = [], bytes(32), 0
+    while page := listed_nodes(world.state(), after):
+        assert len(encode(NodesListed(page))) <= LIGHT_ANSWER_MAX_BYTES
+        listed += [node.id for node in page]
+        after, pages = page[-1].id, pages + 1
+    assert listed == sorted(key("node", number).id for number in range(121))
+    assert 1 < pages < 5
