@@ -1,8 +1,8 @@
 """Getting the chain from others: whom to ask for what, and what of the answers to believe (`proto/spec/sync.md`).
 
-`step(state, event, now_ms) -> effects`. Theory of operation. One peer, the *feed*, is asked for the blocks above ours and keeps the
-question until there are some; a few others, the *watches*, are only asked how far they are, so that a feed that keeps blocks from us is
-found out. What a feed answers is a *run*: headers, each the parent of the next, and a certificate of our own rotation's set for the last.
+`step(state, event, now_ms) -> effects`. Theory of operation. One peer, the *giver*, is asked for the blocks above ours and keeps the
+question until there are some; a few others, the *watches*, are only asked how far they are, so that a giver that keeps blocks from us is
+found out. What a giver answers is a *run*: headers, each the parent of the next, and a certificate of our own rotation's set for the last.
 Only when its signatures hold, anything is done about it: the transactions are looked for here, asked for in parts, checked by their ids,
 and the blocks handed on in order. Then our head moves, and it begins anew. Nobody is believed; whoever says what cannot be is charged.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from qnode.core import sync_events as events
 from qnode.core import sync_limits as limits
 from qnode.core.consensus_events import Final
-from qnode.core.sync_events import Checkpoint, Effect, Event, Head
+from qnode.core.sync_events import Effect, Event, Head
 from qnode.core.sync_run import Body, Run, fits, read
 from qustream.wire.consensus import BLOCK_TRANSACTIONS_MAX
 from qustream.wire.sync import HEADERS_MAX, BlocksAnswer
@@ -54,15 +54,15 @@ class _Ask:
 class Sync:
     """The state of one node. Use `step`; the properties are for displays and tests."""
 
-    def __init__(self, chain: str, checkpoint: Checkpoint | None = None) -> None:
-        self._chain, self._checkpoint = chain, checkpoint
+    def __init__(self, chain: str) -> None:
+        self._chain = chain
         self._head: Head | None = None
         self._moved_ms = 0
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
         self._asks: dict[int, _Ask] = {}
         self._next = 0
         self._draw = 0
-        self._feed = b""
+        self._giver = b""
         self._run: Run | None = None
         self._is_finalising = False
         self._stopped_until_ms = 0
@@ -151,11 +151,11 @@ class Sync:
             return
         if not answer.headers:
             # That there is no block is worth nothing; to have told of one and not to give it is no lie yet.
-            self._feed = b"" if self._feed == ask.peer else self._feed
+            self._giver = b"" if self._giver == ask.peer else self._giver
             if answer.height > ask.head.height:
                 self._rest(ask.peer, now_ms)
             return
-        blocks = read(answer, ask.head, self._chain, self._checkpoint)
+        blocks = read(answer, ask.head, self._chain)
         if isinstance(blocks, str):
             self._lie(event.peer, blocks, now_ms)
         elif self._run is None and ask.head.rotation == head.rotation:
@@ -185,7 +185,7 @@ class Sync:
             self._lie(run.peer, "a certificate with a signature that does not hold", now_ms)
             return
         run.is_verified = True
-        self._feed = run.peer
+        self._giver = run.peer
         self._peers[run.peer].rest_ms = limits.REST_MS
 
     def found(self, event: events.Found, _now_ms: int) -> None:
@@ -240,7 +240,7 @@ class Sync:
                 self._fetch(self._run, head, now_ms)
                 self._hand_on(self._run)
         else:
-            self._ask_feeds(head, now_ms)
+            self._ask_givers(head, now_ms)
         self._ask_watches(head, now_ms)
 
     def _fetch(self, run: Run, head: Head, now_ms: int) -> None:
@@ -278,17 +278,17 @@ class Sync:
             self._is_finalising = True
             self._out.append(events.Finalise(tuple(body.final for body in run.blocks), run.certificate, run.tail))
 
-    def _ask_feeds(self, head: Head, now_ms: int) -> None:
+    def _ask_givers(self, head: Head, now_ms: int) -> None:
         """Of whoever told of more blocks; else of one, that waits for the next."""
-        feeds = {ask.peer: ask.asked_ms for ask in self._asks.values() if ask.most}
+        givers = {ask.peer: ask.asked_ms for ask in self._asks.values() if ask.most}
         # One after the other: all give the same.
-        most = min(limits.FEEDS_MAX, 1 + (now_ms - min(feeds.values(), default=now_ms)) // limits.FEED_MS)
+        most = min(limits.GIVERS_MAX, 1 + (now_ms - min(givers.values(), default=now_ms)) // limits.GIVER_MS)
         lag = limits.VALIDATOR_LAG_BLOCKS if head.is_validator and not self._is_stale(now_ms) else 0
         for name in self._askable(now_ms):
-            if len(feeds) < most and name not in feeds and self._peers[name].told > head.height + lag:
-                feeds[name] = now_ms
+            if len(givers) < most and name not in givers and self._peers[name].told > head.height + lag:
+                givers[name] = now_ms
                 self._ask_blocks(name, head, head.height, HEADERS_MAX, now_ms)
-        if not feeds and not head.is_validator:
+        if not givers and not head.is_validator:
             best = next(iter(self._askable(now_ms)), None)
             if best is not None:
                 self._ask_blocks(best, head, head.height, HEADERS_MAX, now_ms)
@@ -298,7 +298,7 @@ class Sync:
         most, above = (limits.WATCHES_STALE, head.height) if is_stale else (limits.WATCHES, head.height + limits.LAG_BLOCKS)
         asked = {ask.peer for ask in self._asks.values() if not ask.height}
         watches = sum(1 for ask in self._asks.values() if not ask.height and not ask.most)
-        for name in reversed(self._askable(now_ms)):  # the least likely feeds, so that all get their turn
+        for name in reversed(self._askable(now_ms)):  # the least likely givers, so that all get their turn
             if watches >= most:
                 return
             peer = self._peers[name]
@@ -323,12 +323,12 @@ class Sync:
     # -- peers ------------------------------------------------------------------------------------------------------------------
 
     def _askable(self, now_ms: int) -> list[bytes]:
-        """Peers that can be asked, the feed first, then who failed the least, those alike in an order that is drawn."""
+        """Peers that can be asked, the giver first, then who failed the least, those alike in an order that is drawn."""
         found = [name for name, peer in self._peers.items() if peer.is_here and peer.rests_until_ms <= now_ms]
 
         def order(name: bytes) -> tuple[object, ...]:
             peer = self._peers[name]
-            return name != self._feed, peer.rest_ms, peer.took_ms // limits.ALIKE_MS, int.from_bytes(name[:8], "big") ^ self._draw, name
+            return name != self._giver, peer.rest_ms, peer.took_ms // limits.ALIKE_MS, int.from_bytes(name[:8], "big") ^ self._draw, name
 
         return sorted(found, key=order)
 
@@ -340,8 +340,8 @@ class Sync:
         peer.rests_until_ms = now_ms + min(limits.REST_MAX_MS, max(peer.rest_ms, least_ms))
         peer.rest_ms = min(limits.REST_MAX_MS, 2 * peer.rest_ms)
         peer.told = 0
-        if self._feed == name:
-            self._feed = b""
+        if self._giver == name:
+            self._giver = b""
 
     def _lie(self, name: bytes, why: str, now_ms: int) -> None:
         peer = self._peers[name]

@@ -10,7 +10,7 @@ from qustream.wire.consensus import Certificate, ChainHeader
 from qustream.wire.sync import BlocksAnswer, BodyAnswer
 
 __all__ = [
-    "AskBlocks", "AskBody", "BlocksTold", "BodyTold", "Charge", "Checkpoint", "Effect", "Event", "Finalise", "Found", "Head", "Keep",
+    "AskBlocks", "AskBody", "BlocksTold", "BodyTold", "Charge", "Effect", "Event", "Finalise", "Found", "Head", "Keep",
     "Kept", "Look", "Moved", "NotFinalised", "PeerFound", "PeerLost", "Refused", "Ticked", "Verified", "Verify",
 ]  # fmt: skip
 
@@ -25,14 +25,6 @@ class Head:
     rotation: int
     weights: tuple[int, ...]
     is_validator: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A block that must be on the chain, whoever says otherwise."""
-
-    height: int
-    digest: bytes
 
 
 # ---------------------------------------------------------------------------------------------------------------- events

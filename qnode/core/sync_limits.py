@@ -6,15 +6,15 @@ from __future__ import annotations
 WAIT_MS = 12_000
 # What the way, the reading of a certificate and a busy answerer may take on top.
 ANSWER_MS = 10_000
-# Asks for blocks at a time: the feed, and two more that told of blocks which the feed does not bring.
-FEEDS_MAX = 3
+# Asks for blocks at a time: the giver, and two more that told of blocks which the giver does not bring.
+GIVERS_MAX = 3
 # How long one is given before another is asked for the same.
-FEED_MS = 2_000
-# Others that are asked how far they are, and no more: one honest of them finds out a feed that keeps blocks from us.
+GIVER_MS = 2_000
+# Others that are asked how far they are, and no more: one honest of them finds out a giver that keeps blocks from us.
 WATCHES = 2
 # ... all of them, when nothing has come for three idle blocks.
 STALE_MS, WATCHES_STALE = 15_000, 8
-# A feed that others are so many blocks ahead of does not do its work. One block may be under way.
+# A giver that others are so many blocks ahead of does not do its work. One block may be under way.
 LAG_BLOCKS = 2
 # A validator has its blocks from consensus, and is overtaken when others are so far ahead of it.
 VALIDATOR_LAG_BLOCKS = 3

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qnode.core.consensus_events import Final
-from qnode.core.sync_events import Checkpoint, Head
+from qnode.core.sync_events import Head
 from qustream.rules import merkle
 from qustream.rules.rotation import quorum
 from qustream.wire.consensus import Certificate, ChainHeader, Kind, header_digest, voters_of
@@ -87,7 +87,7 @@ class Run:
         return all(body.is_here for body in self.blocks)
 
 
-def read(answer: BlocksAnswer, head: Head, chain: str, checkpoint: Checkpoint | None) -> list[Final] | str:
+def read(answer: BlocksAnswer, head: Head, chain: str) -> list[Final] | str:
     """The blocks of an answer that follow `head`, tail and all; or why nobody who obeys the rules gives it. No signature is looked at."""
     certificate, headers = answer.certificate, answer.headers
     if certificate is None or not headers or len(answer.ids) > len(headers):
@@ -103,8 +103,6 @@ def read(answer: BlocksAnswer, head: Head, chain: str, checkpoint: Checkpoint | 
         ids = answer.ids[place] if place < len(answer.ids) else ()
         if (place < len(answer.ids) and not fits(header, ids)) or (is_over and header.count):
             return "ids that are not those of the block"
-        if checkpoint is not None and not is_over and height == checkpoint.height and parent != checkpoint.digest:
-            return "a chain without the checkpoint"
         blocks.append(Final(parent, header, ids))
     return _certified(certificate, blocks[-1], head) or blocks
 

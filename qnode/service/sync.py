@@ -13,7 +13,7 @@ import trio
 from qnode.core import sync_events as events
 from qnode.core.sync import Sync as Core
 from qnode.core.sync import step
-from qnode.core.sync_events import Checkpoint, Effect, Event, Head
+from qnode.core.sync_events import Effect, Event, Head
 from qnode.net.answers import Desk
 from qnode.net.stepping import Stepping
 from qnode.service.chain import Chain
@@ -45,9 +45,9 @@ class Sync:
 
     def __init__(
         self, chain: Chain, verifier: Verifier, peers: PeerService, desk: Desk, *, held: Callable[[bytes], bytes | None] = lambda _: None,
-        is_validator: Callable[[], bool] = lambda: False, checkpoint: Checkpoint | None = None,
+        is_validator: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self.core = Core(chain.genesis.chain, checkpoint)
+        self.core = Core(chain.genesis.chain)
         self.answers = SyncAnswers(chain)
         self.charged = self.fetched = 0  # peers that lied; blocks that came this way
         self._chain, self._verifier, self._peers = chain, verifier, peers

@@ -51,7 +51,6 @@ def play(seed: int, patience_us: int = PATIENCE_US) -> SyncHistory:
     is_validator = chance.random() < 0.25
     world = SyncWorld(
         seed, peers=peers, blocks=blocks, head=ahead, block_us=chance.choice((1_000_000, 5_000_000)), is_validator=is_validator,
-        checkpoint=chance.choice((0, 1, blocks // 2)),
     )  # fmt: skip
     world.disk_fails = chance.choice((0.0, 0.0, 0.1))
     history = SyncHistory(seed, kinds, is_validator, blocks)

@@ -22,7 +22,6 @@ from qnode.core.sync_events import (
     BlocksTold,
     BodyTold,
     Charge,
-    Checkpoint,
     Effect,
     Event,
     Finalise,
@@ -167,9 +166,7 @@ class Peer:
 class SyncWorld:
     """`head`: of the real chain, which grows by a block each `block_us`. `height`: ours, on disk with `bodies`."""
 
-    def __init__(
-        self, seed: int, *, peers: list[Peer], blocks: int, head: int, block_us: int, is_validator: bool = False, checkpoint: int = 0
-    ) -> None:
+    def __init__(self, seed: int, *, peers: list[Peer], blocks: int, head: int, block_us: int, is_validator: bool = False) -> None:
         self.chance = random.Random(seed)
         self.clock = Clockwork()
         self.chain = GrownChain(self.chance, blocks + 60)
@@ -177,7 +174,6 @@ class SyncWorld:
         self.head, self.last, self.block_us = head, blocks, block_us
         self.height = 0
         self.is_validator = is_validator
-        self.checkpoint = Checkpoint(checkpoint, self.chain.blocks[checkpoint - 1].digest) if checkpoint else None
         self.bodies: dict[bytes, bytes] = {}
         self.charged: Counter[bytes] = Counter()
         self.starts = 0
@@ -202,7 +198,7 @@ class SyncWorld:
 
     def start(self) -> None:
         self.starts += 1
-        self.sync = Sync(CHAIN, self.checkpoint)
+        self.sync = Sync(CHAIN)
         self.happens(Moved(self.chain.head(self.height, is_validator=self.is_validator)))
         for peer in self.peers.values():
             if peer.is_up:
@@ -425,7 +421,7 @@ class SyncWorld:
     def check(self) -> None:
         """What holds always."""
         assert self.most["bodies"] <= limits.BODY_ASKS_MAX
-        assert self.most["asks"] <= limits.BODY_ASKS_MAX + limits.FEEDS_MAX + limits.WATCHES_STALE
+        assert self.most["asks"] <= limits.BODY_ASKS_MAX + limits.GIVERS_MAX + limits.WATCHES_STALE
         assert self.most["run"] <= HEADERS_MAX
         for final in self.chain.blocks[: self.height]:
             assert all(name in self.bodies for name in final.ids)

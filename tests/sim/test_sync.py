@@ -107,7 +107,7 @@ def test_who_lies_is_charged(kind: str) -> None:
     world.check()
 
 
-def test_a_feed_that_keeps_blocks_back_is_left() -> None:
+def test_a_giver_that_keeps_blocks_back_is_left() -> None:
     world = followed(["withholder", "withholder", "withholder", "honest"], behind=0)
     late = sorted(world.late_us[30:])  # they stop at twenty
     assert late[len(late) // 2] < 1_000_000

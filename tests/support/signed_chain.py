@@ -20,7 +20,6 @@ from support.stored_chain import StoredChain
 from qnode.core.consensus_events import Final
 from qnode.core.ledger import rotations
 from qnode.core.ledger.block import Checked
-from qnode.core.sync_events import Checkpoint
 from qnode.service.chain import Chain
 from qnode.service.sync import Sync
 from qnode.service.verify import Verifier
@@ -88,7 +87,6 @@ class SyncNode:
 
     def __init__(self, node: TownNode, directory: Path, genesis: Genesis, *, is_validator: bool = False) -> None:
         self.node, self.directory, self.genesis, self.is_validator = node, directory, genesis, is_validator
-        self.checkpoint: Checkpoint | None = None
         self.store: ChainStore | None = None
         self.scope: trio.CancelScope | None = None
         self.gone = trio.Event()
@@ -104,7 +102,7 @@ class SyncNode:
         verifier = Verifier(self.genesis.chain, workers=1)
         service = self.node.service
         self.sync = Sync(
-            self.chain, verifier, service, service._desk, is_validator=lambda: self.is_validator, checkpoint=self.checkpoint
+            self.chain, verifier, service, service._desk, is_validator=lambda: self.is_validator
         )  # fmt: skip
         with trio.CancelScope() as self.scope:
             async with trio.open_nursery() as nursery:

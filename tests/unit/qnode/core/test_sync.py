@@ -76,12 +76,12 @@ class Follower:
     def last(self, kind: type[_E]) -> _E:
         return [effect for effect in self.all if isinstance(effect, kind)][-1]
 
-    def asks(self, *, feeds: bool) -> list[AskBlocks]:
-        return [effect for effect in self.all if isinstance(effect, AskBlocks) and bool(effect.most) is feeds]
+    def asks(self, *, givers: bool) -> list[AskBlocks]:
+        return [effect for effect in self.all if isinstance(effect, AskBlocks) and bool(effect.most) is givers]
 
     def tell(self, answer: BlocksAnswer, after_ms: int = 0) -> list[Effect]:
-        feed = self.asks(feeds=True)[-1]
-        return self.does(BlocksTold(feed.peer, feed.ask, answer), after_ms)
+        giver = self.asks(givers=True)[-1]
+        return self.does(BlocksTold(giver.peer, giver.ask, answer), after_ms)
 
     def verified(self, answer: BlocksAnswer) -> list[Effect]:
         self.tell(answer)
@@ -94,9 +94,9 @@ def of(effects: list[Effect], kind: type[_E]) -> list[_E]:
 
 def test_one_is_asked_for_blocks_and_two_how_far_they_are() -> None:
     one = Follower(ALICE, BOB, CAROL, DAVE)
-    (feed,) = one.asks(feeds=True)
-    assert (feed.above, feed.most, feed.wait_ms) == (10, HEADERS_MAX, limits.WAIT_MS)
-    watches = one.asks(feeds=False)
+    (giver,) = one.asks(givers=True)
+    assert (giver.above, giver.most, giver.wait_ms) == (10, HEADERS_MAX, limits.WAIT_MS)
+    watches = one.asks(givers=False)
     assert [(each.above, each.most, each.wait_ms) for each in watches] == [(12, 0, limits.WAIT_MS)] * 2
     assert one.does(Ticked(5), 1000) == []
     assert one.sync.sizes == {"peers": 4, "asks": 3, "bodies": 0, "run": 0}
@@ -119,8 +119,8 @@ def test_blocks_are_verified_fetched_and_handed_on() -> None:
     (finalise,) = of(one.does(Kept(12, (1, 2))), Finalise)
     assert [(final.header.height, final.ids) for final in finalise.blocks] == [(11, ()), (12, IDS)]
     assert (finalise.certificate, finalise.tail) == (answer.certificate, ())
-    (feed,) = [each for each in of(one.does(Moved(after(HEAD, answer))), AskBlocks) if each.most]
-    assert (feed.peer, feed.above) == (ALICE, 12)
+    (giver,) = [each for each in of(one.does(Moved(after(HEAD, answer))), AskBlocks) if each.most]
+    assert (giver.peer, giver.above) == (ALICE, 12)
 
 
 def test_ids_that_did_not_come_along_are_asked_for() -> None:
@@ -156,8 +156,8 @@ def test_who_lies_is_charged_and_asked_no_more(lie: str) -> None:
         one.tell(run(HEAD, ()))
         one.does(Verified(one.last(Verify).run, False))
     elif lie == "no message":
-        feed = one.asks(feeds=True)[-1]
-        one.does(Refused(feed.peer, feed.ask, is_lie=True))
+        giver = one.asks(givers=True)[-1]
+        one.does(Refused(giver.peer, giver.ask, is_lie=True))
     else:
         one.verified(run(HEAD, IDS, known=lie != "ids"))
         if lie != "ids":
@@ -219,36 +219,36 @@ def test_who_does_not_have_a_body_is_not_asked_for_it_again_at_once() -> None:
 
 def test_a_watch_that_is_ahead_is_asked_for_blocks() -> None:
     one = Follower(ALICE, BOB)
-    watch = one.asks(feeds=False)[-1]
-    assert of(one.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(50, (), (), None))), AskBlocks) == []  # the feed has had no time
+    watch = one.asks(givers=False)[-1]
+    assert of(one.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(50, (), (), None))), AskBlocks) == []  # the giver has had no time
     assert one.sync.told == 50
-    (feed,) = of(one.does(Ticked(0), limits.FEED_MS), AskBlocks)
-    assert (feed.peer, feed.most, feed.wait_ms) == (watch.peer, HEADERS_MAX, 0)
+    (giver,) = of(one.does(Ticked(0), limits.GIVER_MS), AskBlocks)
+    assert (giver.peer, giver.most, giver.wait_ms) == (watch.peer, HEADERS_MAX, 0)
     one.tell(BlocksAnswer(50, (), (), None))  # it told of blocks, and gives none
     assert of(one.all, Charge) == []
     assert one.sync.told == 0
     one.does(Ticked(0), 2 * limits.REST_MS - 1)
-    assert len(one.asks(feeds=True)) == 2
+    assert len(one.asks(givers=True)) == 2
 
 
 def test_a_validator_asks_only_when_it_is_overtaken() -> None:
     head = Head(10, BASE, 1, HEAD.weights, is_validator=True)
     one = Follower(ALICE, BOB, head=head)
-    assert one.asks(feeds=True) == []
-    watch = one.asks(feeds=False)[0]
+    assert one.asks(givers=True) == []
+    watch = one.asks(givers=False)[0]
     one.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(13, (), (), None)))
     one.does(Ticked(0), limits.WATCH_REST_MS)
-    assert one.asks(feeds=True) == []
-    other = [each for each in one.asks(feeds=False) if each.peer != watch.peer][-1]
+    assert one.asks(givers=True) == []
+    other = [each for each in one.asks(givers=False) if each.peer != watch.peer][-1]
     one.does(BlocksTold(other.peer, other.ask, BlocksAnswer(14, (), (), None)))
-    (feed,) = one.asks(feeds=True)
-    assert (feed.peer, feed.above) == (other.peer, 10)
+    (giver,) = one.asks(givers=True)
+    assert (giver.peer, giver.above) == (other.peer, 10)
     slow = Follower(ALICE, head=head)
-    watch = slow.asks(feeds=False)[0]
+    watch = slow.asks(givers=False)[0]
     slow.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(11, (), (), None)))
-    assert slow.asks(feeds=True) == []
+    assert slow.asks(givers=True) == []
     slow.does(Ticked(0), limits.STALE_MS + 1)  # nothing has come for long: any block will do
-    assert len(slow.asks(feeds=True)) == 1
+    assert len(slow.asks(givers=True)) == 1
 
 
 def test_what_others_bring_meanwhile_is_left_out() -> None:
@@ -274,27 +274,27 @@ def test_a_disk_that_is_full_is_tried_again() -> None:
     assert of(one.verified(run(HEAD, ())), Finalise)
     assert one.does(NotFinalised()) == []
     one.does(Ticked(0), limits.RETRY_MS - 1)
-    feeds = len(one.asks(feeds=True))
+    givers = len(one.asks(givers=True))
     one.does(Ticked(0), 1)
-    assert len(one.asks(feeds=True)) == feeds + 1
+    assert len(one.asks(givers=True)) == givers + 1
 
 
 def test_refusals_grow_and_limits_are_obeyed() -> None:
     one = Follower(ALICE)
     rests = []
     for _ in range(4):
-        feed = one.asks(feeds=True)[-1]
-        one.does(Refused(ALICE, feed.ask))
+        giver = one.asks(givers=True)[-1]
+        one.does(Refused(ALICE, giver.ask))
         rested = 0
-        while one.asks(feeds=True)[-1] is feed:
+        while one.asks(givers=True)[-1] is giver:
             one.does(Ticked(0), 500)
             rested += 500
         rests.append(rested)
     assert rests == [1000, 2000, 4000, 8000]
-    feed = one.asks(feeds=True)[-1]
-    one.does(Refused(ALICE, feed.ask, after_ms=1 << 40))
+    giver = one.asks(givers=True)[-1]
+    one.does(Refused(ALICE, giver.ask, after_ms=1 << 40))
     one.does(Ticked(0), limits.REST_MAX_MS)
-    assert one.asks(feeds=True)[-1] is not feed
+    assert one.asks(givers=True)[-1] is not giver
 
 
 def test_peers_are_remembered_within_bounds() -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from qnode.core.consensus_events import Final
-from qnode.core.sync_events import Checkpoint, Head
+from qnode.core.sync_events import Head
 from qnode.core.sync_run import Body, fits, read
 from qustream.rules import merkle
 from qustream.wire.consensus import VOTE_SIGNATURE_BYTES, Certificate, ChainHeader, Kind, header_digest
@@ -37,15 +37,13 @@ def answer() -> BlocksAnswer:
 
 
 def test_what_a_quorum_made_final_is_read() -> None:
-    blocks = read(answer(), HEAD, CHAIN, None)
+    blocks = read(answer(), HEAD, CHAIN)
     assert not isinstance(blocks, str)
     assert [(final.header.height, final.ids) for final in blocks] == [(11, IDS), (12, ()), (12, ()), (12, ())]
     assert blocks[0].digest == header_digest(answer().headers[0])
-    assert not isinstance(read(answer(), HEAD, CHAIN, Checkpoint(11, blocks[0].digest)), str)
-    assert not isinstance(read(answer(), HEAD, CHAIN, Checkpoint(13, ZERO)), str)
     short = answer()
     short = BlocksAnswer(20, short.headers[:1], (), signed(short.headers[0]))
-    assert not isinstance(read(short, HEAD, CHAIN, None), str)
+    assert not isinstance(read(short, HEAD, CHAIN), str)
 
 
 def changed(place: int, **fields: object) -> Callable[[BlocksAnswer], BlocksAnswer]:
@@ -100,11 +98,7 @@ LIES = {
 
 @pytest.mark.parametrize("name", LIES)
 def test_anything_else_is_a_lie(name: str) -> None:
-    assert isinstance(read(LIES[name](answer()), HEAD, CHAIN, None), str)
-
-
-def test_another_block_at_the_checkpoint_is_a_lie() -> None:
-    assert isinstance(read(answer(), HEAD, CHAIN, Checkpoint(12, ZERO)), str)
+    assert isinstance(read(LIES[name](answer()), HEAD, CHAIN), str)
 
 
 def test_ids_fit_a_header_by_number_and_root() -> None:

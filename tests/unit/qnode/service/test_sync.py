@@ -12,7 +12,6 @@ from support.peers_town import until
 from support.signed_chain import SignedChain, SyncNode, signed_certificate, syncing
 from support.stored_chain import raw_of
 
-from qnode.core.sync_events import Checkpoint
 from qnode.service import sync_serve
 from qnode.service.keys_workers import settled
 from qustream.errors import fault
@@ -105,16 +104,6 @@ async def test_a_validator_that_was_left_behind_is_brought_forward(tmp_path: Pat
         await full.start(nursery)
         await behind.start(nursery)
         await until(lambda: behind.height >= 34)
-
-
-async def test_a_checkpoint_that_is_not_on_the_chain_stops_it(tmp_path: Path) -> None:
-    chain = grown(tmp_path / "chain", 12)
-    async with syncing(tmp_path, [chain, None]) as (_, (full, new), nursery):
-        new.checkpoint = Checkpoint(5, bytes(32))
-        await full.start(nursery)
-        await new.start(nursery)
-        await until(lambda: new.sync.charged)
-        assert new.height < 5
 
 
 def _signature(answer: BlocksAnswer) -> BlocksAnswer:

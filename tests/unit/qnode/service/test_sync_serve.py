@@ -69,7 +69,7 @@ async def test_a_run_ends_where_a_finalisation_is(place: Place) -> None:
         answer = await place.blocks(head.height)
         assert answer.height == 34
         assert len(answer.ids) == len(answer.headers)
-        blocks = read(answer, head, place.signed.world.genesis.chain, None)
+        blocks = read(answer, head, place.signed.world.genesis.chain)
         assert not isinstance(blocks, str), blocks
         total += len(blocks)
         last = blocks[-1].header
