@@ -13,9 +13,9 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -36,6 +36,9 @@ from qustream.transport.greeting import LocalHello
 from qustream.wire.codec import decode, encode
 from qustream.wire.feed import FeedHealth, FeedOpen
 from qustream.wire.hello import Role
+
+if TYPE_CHECKING:
+    from qnode.cli.doctor_chain import ChainOnDisk
 
 __all__ = ["doctor"]
 
@@ -59,8 +62,8 @@ class Finding(NamedTuple):
 @click.command()
 @config_option
 def doctor(config_path: Path) -> None:
-    """Check configuration, keys, clock, disk, network file, addresses, QRNG servers, other nodes, whether they reach this one, and
-    the line. Exit 1 when something is wrong."""
+    """Check configuration, keys, clock, disk, network file or chain, what a validator needs, addresses, QRNG servers, other nodes,
+    whether they reach this one, and the line. Exit 1 when something is wrong."""
     failures = 0
     for name, trouble, note in _findings(config_path):
         failures += trouble is not None
@@ -99,6 +102,7 @@ class _Examination:
         if config.network_file is not None:
             self._file = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain, kept=kept)
         self._chain: Registry | None = None
+        self._on_disk: ChainOnDisk | None = None
         self._key: SigningKey | None = None
         self._running: StatusSnapshot | None = None
 
@@ -113,6 +117,8 @@ class _Examination:
         yield network
         if network.trouble is None and self._key is not None:
             yield _tried("licence", self._licence)
+        if network.trouble is None and self._on_disk is not None:
+            yield from self._on_chain(self._on_disk)
         for address in self._config.listen:
             yield _tried(f"address {address}", lambda address=address: self._listen(address))  # type: ignore[misc]
         if address := self._config.status_listen:
@@ -123,6 +129,21 @@ class _Examination:
             yield from self._others()
         if self._running is not None:
             yield _tried("running node", self._readiness)
+
+    def _on_chain(self, chain: ChainOnDisk) -> Iterator[Finding]:
+        """The chain, and what a validator needs."""
+        from qnode.cli.doctor_chain import ChainSurvey
+
+        node_id = self._key.id if self._key is not None else b""
+        survey = ChainSurvey(self._config, chain, self._running, node_id=node_id, now_ms=_now_ms())
+        yield _tried("genesis", survey.genesis)
+        yield _tried("chain head", survey.head)
+        yield _tried("room for the chain", survey.room)
+        if self._config.validator is None:
+            return
+        yield _tried("sign-state", survey.memory) if self._key is not None else Finding("sign-state", NO_KEY)
+        if self._key is not None or self._running is not None:
+            yield _tried("validator", survey.duty)
 
     def _others(self) -> Iterator[Finding]:
         """Other nodes, and the line to them. The event loop is loaded for these checks alone."""
@@ -221,9 +242,12 @@ class _Examination:
         if self._file is not None:
             self._file.load(_now_ms())
         else:
-            from qnode.cli.doctor_chain import chain_registry  # which loads the event loop; the command's help shall not
+            from qnode.cli.doctor_chain import open_chain  # which loads the event loop; the command's help shall not
 
-            self._chain = chain_registry(self._config)
+            self._on_disk = open_chain(self._config)
+            self._chain = self._on_disk.registry
+            if self._running is not None and self._running.ledger is not None:  # which has the chain's store
+                return f"block {self._running.ledger.executed}, epoch {self._running.epoch}"
         registry = self._registry
         nodes = sum(len(registry.nodes(node_class)) for node_class in NodeClass)
         try:
@@ -235,13 +259,21 @@ class _Examination:
 
     def _licence(self) -> str:
         assert self._key is not None, "the licence is looked up by the key"
-        record, listen = self._registry.node(self._key.id), self._config.listen
+        if self._on_disk is not None and self._running is not None:
+            from qnode.cli.doctor_chain import licence_by
+
+            line = licence_by(self._config, self._key.id)
+            return self._led_to(f"{line.node_class}, licence {line.licence} of {line.owner}", line.addresses)
+        record = self._registry.node(self._key.id)
         if not record.active:
             raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")
-        who, shown = f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}", ", ".join(record.addresses)
-        if any(_leads_to(address, ours) for address in record.addresses for ours in listen):
+        return self._led_to(f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}", record.addresses)
+
+    def _led_to(self, who: str, addresses: Sequence[str]) -> str:
+        listen, shown = self._config.listen, ", ".join(addresses)
+        if any(_leads_to(address, ours) for address in addresses for ours in listen):
             return f"{who}, found at {shown}"
-        if not shown or any(_is_local(address) for address in record.addresses):
+        if not shown or any(_is_local(address) for address in addresses):
             raise fault(
                 "E-CONFIG", f"listen: the network tells others to connect to {shown or 'no address'}, where this node does not listen"
             )
