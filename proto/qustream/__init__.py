@@ -15,12 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qustream.client.chain import ChainClient
     from qustream.client.client import Client
     from qustream.errors import OperatorFault, PeerFault, QuStreamError, Unavailable
     from qustream.identity.user import UserHome
+    from qustream.identity.wallet import Wallet
     from qustream.registry import NetworkFileRegistry
 
 __all__ = [
+    "ChainClient",
     "Client",
     "NetworkFileRegistry",
     "OperatorFault",
@@ -28,10 +31,12 @@ __all__ = [
     "QuStreamError",
     "Unavailable",
     "UserHome",
+    "Wallet",
     "__version__",
 ]
 
 _HOMES = {
+    "ChainClient": "qustream.client.chain",
     "Client": "qustream.client.client",
     "NetworkFileRegistry": "qustream.registry",
     "OperatorFault": "qustream.errors",
@@ -39,6 +44,7 @@ _HOMES = {
     "QuStreamError": "qustream.errors",
     "Unavailable": "qustream.errors",
     "UserHome": "qustream.identity.user",
+    "Wallet": "qustream.identity.wallet",
 }
 
 
