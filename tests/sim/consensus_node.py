@@ -143,6 +143,7 @@ class Validator:
 
     def verify(self, effect: Verify) -> None:
         votes = len(effect.message.signatures) if isinstance(effect.message, Certificate) else 1
+        self.world.verifications += votes
         self.later(VERIFY_US * votes, Verified(effect.message, self.world.holds(effect.message)))
 
     def judge(self, effect: Judge) -> None:

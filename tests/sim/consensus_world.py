@@ -59,6 +59,7 @@ class ConsensusWorld:
         regions = [self.chance.randrange(len(REGIONS)) for _ in weights]
         self.wires = Wires(self.clock, seed=seed + 1, regions=regions, uplink_bps=1_000_000_000, even_ms=even_ms)
         self.missing = 0  # chance, in thousandths, that somebody has to wait for the transactions of a block
+        self.verifications = 0
         self.is_loaded = True
         self.safe = True  # fewer than a third of the weight is evil: what must never be, must not
         self.finals: dict[int, bytes] = {}
