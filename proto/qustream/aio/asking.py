@@ -71,7 +71,7 @@ class NodeTasks:
     async def _connected(self, ask: Ask) -> _Held:
         trouble = fault("E-PEER-UNREACHABLE", NO_ADDRESS)
         ends_s = trio.current_time() + min(CONNECT_MAX_MS, self._timeout_ms) / 1000
-        for address in ask.node.addresses:
+        for address in ask.addresses:
             left_ms = round((ends_s - trio.current_time()) * 1000)
             if left_ms <= 0:
                 break

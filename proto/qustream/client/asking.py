@@ -57,6 +57,11 @@ class Ask:
         """The node's id."""
         return self.node.key.id
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it is reached. A path is no address: nobody proves who he is there, and what stands here is what a licensee has said."""
+        return tuple(address for address in self.node.addresses if not address.startswith("unix:"))
+
 
 @dataclass(frozen=True, slots=True)
 class Suspect:

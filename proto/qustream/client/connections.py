@@ -62,7 +62,7 @@ class Connections:
         """A new connection, to the first address that answers as this node, all within the time a connection may take."""
         trouble = fault("E-PEER-UNREACHABLE", NO_ADDRESS)
         ends_s = time.monotonic() + min(CONNECT_MAX_MS, self._timeout_ms) / 1000
-        for address in ask.node.addresses:
+        for address in ask.addresses:
             left_ms = round((ends_s - time.monotonic()) * 1000)
             if left_ms <= 0:
                 break

@@ -36,7 +36,8 @@ def node_from_text(text: str) -> AskedNode:
     """`qn1…@host:port` as people configure it. Errors: `E-CONFIG`."""
     name, _, address = text.partition("@")
     try:
-        parse_address(address)
+        if parse_address(address).path:  # nobody proves who he is there
+            raise fault("E-CONFIG", "a path is no address of a node")
         return AskedNode(from_text(name, IdKind.NODE), address)
     except QuStreamError as error:
         raise fault("E-CONFIG", f"{text!r} is not qn1…@host:port: {error.detail}") from None

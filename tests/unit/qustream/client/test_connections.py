@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,7 +158,7 @@ def test_a_deadline_that_passes_is_tried_once_more(servers: list[Server]) -> Non
     kept.close()
 
 
-def test_addresses_are_tried_in_turn_and_the_trouble_names_the_last(servers: list[Server], kept: Connections) -> None:
+def test_addresses_are_tried_in_turn_and_the_trouble_names_the_last(servers: list[Server], kept: Connections, tmp_path: Path) -> None:
     with open_listener("127.0.0.1:0") as closed:
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
     assert kept.ask(ask(servers[0].record(nobody, servers[1].address, servers[0].address))) == b"<a>"
@@ -171,6 +173,16 @@ def test_addresses_are_tried_in_turn_and_the_trouble_names_the_last(servers: lis
             kept.ask(ask(servers[2].record(*addresses)))
         assert caught.value.code == code
         assert word in caught.value.detail
+    # Nobody proves who he is on a Unix socket: a licence's owner could have any program of this machine asked.
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as anybody:
+        anybody.bind(path)
+        anybody.listen()
+        anybody.setblocking(False)
+        with pytest.raises(QuStreamError, match="no address"):
+            kept.ask(ask(servers[2].record(f"unix:{path}")))
+        with pytest.raises(BlockingIOError):
+            anybody.accept()
     without = NodeRecord(servers[2].key.public, NodeClass.COMMUNITY, "op", bytes(16), (), 1, True)
     with pytest.raises(QuStreamError, match="no address"):
         kept.ask(ask(without))
