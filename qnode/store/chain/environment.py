@@ -153,12 +153,29 @@ class Environment:
     @contextmanager
     def reading(self) -> Iterator[Any]:
         """A short look. Errors in coded form: `E-DATA-CORRUPT`."""
-        reading = self.read()
-        try:
-            with reading.using() as txn:
+        with self.first_use() as (reading, txn):
+            try:
                 yield txn
+            finally:
+                reading.end()
+        self.forget(reading)
+
+    @contextmanager
+    def first_use(self) -> Iterator[tuple[Reading, Any]]:
+        """A reading and its transaction, which nobody can take away between its beginning and this use of it."""
+        with self._lock:
+            reading = Reading(self)
+            reading.lock.acquire()
+            self._readings.add(reading)
+        try:
+            with reading.coded() as txn:
+                yield reading, txn
+        except BaseException:
+            reading.end()
+            self.forget(reading)
+            raise
         finally:
-            reading.close()
+            reading.lock.release()
 
 
 class Reading:
@@ -185,12 +202,17 @@ class Reading:
     @contextmanager
     def using(self) -> Iterator[Any]:
         """The transaction. Errors: `E-DATA-CORRUPT`; `E-NOT-HELD` if the map has grown meanwhile and the state has gone on since."""
-        with self.lock:
-            self.resume()
-            try:
-                yield self._txn
-            except lmdb.Error as error:
-                raise fault("E-DATA-CORRUPT", f"{self._environment.path}: {error}") from None
+        with self.lock, self.coded() as txn:
+            yield txn
+
+    @contextmanager
+    def coded(self) -> Iterator[Any]:
+        """As `using`, for who has the lock."""
+        self.resume()
+        try:
+            yield self._txn
+        except lmdb.Error as error:
+            raise fault("E-DATA-CORRUPT", f"{self._environment.path}: {error}") from None
 
     def resume(self) -> Any:
         """The transaction, opened again if it was taken away; the caller has the lock."""
@@ -212,9 +234,13 @@ class Reading:
     def close(self) -> None:
         """Harmless when repeated."""
         with self.lock:
-            self._closed = True
-            self.suspend()
+            self.end()
         self._environment.forget(self)
+
+    def end(self) -> None:
+        """It is used no more; the caller has the lock."""
+        self._closed = True
+        self.suspend()
 
 
 def number_key(number: int) -> bytes:

@@ -301,14 +301,9 @@ class ChainStore:
 
     def state(self) -> StateView:
         """The newest state, to be closed. Errors: `E-NOT-HELD` while a snapshot is being taken in."""
-        reading = self._environment.read()
-        try:
-            with reading.using() as txn:
-                root = None if reading.progress is None else self._execution.root(txn, reading.progress.height)
+        with self._environment.first_use() as (reading, txn):
+            root = None if reading.progress is None else self._execution.root(txn, reading.progress.height)
             held = HeldState(self._environment, reading, root or b"")
-        except BaseException:
-            reading.close()
-            raise
         view = held.view()
         held.release()
         return view

@@ -163,3 +163,33 @@ def test_more_readers_than_there_are_places_for(environment):
     environment.read().close()
     for reading in readings:
         reading.close()
+
+
+def test_a_short_look_that_has_begun_is_not_interrupted(environment):
+    """The state goes on and the map grows just when somebody begins to look: he waits for nobody, and is refused nothing."""
+    at_height(environment, 1)
+    begun, go_on, grown = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def look():
+        with environment.first_use() as (reading, txn):
+            begun.set()
+            assert go_on.wait(10)
+            seen.append((reading.progress.height, txn.get(b"executed", db=environment.tables.meta) is not None))
+        reading.close()
+
+    def grow():
+        at_height(environment, 2)
+        environment.grow(2 * MIB)
+        grown.set()
+
+    threads = [threading.Thread(target=look), threading.Thread(target=grow)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    assert not grown.wait(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert seen == [(1, True)]
+    assert not environment._readings
