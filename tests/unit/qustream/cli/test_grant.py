@@ -9,7 +9,7 @@ from pathlib import Path
 import click.testing
 import pytest
 from support.ledger_world import key
-from support.living_chain import BUYER, OPERATOR, PASSPHRASE, Town, living, peopled
+from support.living_chain import BUYER, OPERATOR, PASSPHRASE, Holder, Town, living, peopled
 
 from qustream.cli import cli
 from qustream.client.client import now_ms
@@ -30,17 +30,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    with living(tmp_path_factory.mktemp("town"), peopled()) as made:
-        yield made
+    with living(tmp_path_factory.mktemp("town"), peopled()) as going:
+        yield going
+
+
+def made(folder: Path, town: Town, holder: Holder) -> Path:
+    """A user who is his own payer: one directory, one passphrase, the same words."""
+    UserHome.create(folder, holder.words, "laptop", PASSPHRASE, now_ms=now_ms())
+    write_chain_config(folder, town.name, bytes(32), [f"{to_text(IdKind.NODE, key('node', 0).id)}@127.0.0.1:7400"])
+    return holder.wallet(folder, town)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, town: Town) -> Path:
-    """A user who is his own payer: one directory, one passphrase, the same words."""
-    folder = tmp_path_factory.mktemp("user")
-    UserHome.create(folder, BUYER.words, "laptop", PASSPHRASE, now_ms=now_ms())
-    write_chain_config(folder, town.name, bytes(32), [f"{to_text(IdKind.NODE, key('node', 0).id)}@127.0.0.1:7400"])
-    return BUYER.wallet(folder, town)
+    """A user that the chain knows."""
+    folder = made(tmp_path_factory.mktemp("user"), town, BUYER)
+    done = qustream(folder, "user", "register", "--yes", input=BUYER.words)
+    assert done.exit_code == 0, done.exception
+    return folder
 
 
 def qustream(home: Path, *arguments: object, **options: str) -> click.testing.Result:
@@ -54,30 +61,33 @@ def refusal(home: Path, *arguments: object, **options: str) -> str:
     return error.code
 
 
-def test_a_user_is_registered_and_buys_requests(home: Path, town: Town) -> None:
+def test_a_user_is_registered(tmp_path: Path, town: Town) -> None:
+    home = made(tmp_path / "user", town, OPERATOR)
     user = UserHome.load(home, PASSPHRASE)
     assert refusal(home, "grant", "buy", "5", "--yes") == "E-LEDGER-UNKNOWN"
     assert list((home / "grants").glob("*.grant")) == []  # an offer that came to nothing is forgotten
-    assert refusal(home, "user", "register", "--yes", input=OPERATOR.words) == "E-PASSPHRASE-WORDS"
+    assert refusal(home, "user", "register", "--yes", input=BUYER.words) == "E-PASSPHRASE-WORDS"
     other = to_text(IdKind.DEVICE, bytes([7]) * 32)
-    done = qustream(home, "user", "register", "--device", other, "--yes", "--json", input=BUYER.words)
+    done = qustream(home, "user", "register", "--device", other, "--yes", "--json", input=OPERATOR.words)
     assert done.exit_code == 0, done.exception
     assert json.loads(done.stdout)["action"] == "register-user"
-    assert refusal(home, "user", "register", "--yes", input=BUYER.words) == "E-LEDGER-KNOWN"
+    assert refusal(home, "user", "register", "--yes", input=OPERATOR.words) == "E-LEDGER-KNOWN"
     shown = json.loads(qustream(home, "user", "show", "--json").stdout)
     assert shown["id"] == to_text(IdKind.USER, user.user)
     assert set(shown["devices"]) == {other, to_text(IdKind.DEVICE, user.device.id)}
 
+
+def test_requests_are_bought(home: Path, town: Town) -> None:
     before = town.world.liquid(BUYER.account)
     bought = json.loads(qustream(home, "grant", "buy", "5", "--lifetime", "12h", "--yes", "--json").stdout)
     price = grant_price(town.world.parameters, 5, DAY_MS // 2)
     assert town.world.liquid(BUYER.account) == before - price - int(bought["fee"]["units"])
-    [line] = json.loads(qustream(home, "grant", "list", "--json").stdout)
-    assert (line["id"], line["count"], line["left"], line["lifetime_max_ms"]) == (bought["grant"], 5, 5, DAY_MS // 2)
-    [(record)] = UserHome.load(home, PASSPHRASE).grants.records()
+    [line] = [each for each in json.loads(qustream(home, "grant", "list", "--json").stdout) if each["count"] == 5]
+    assert (line["id"], line["left"], line["lifetime_max_ms"]) == (bought["grant"], 5, DAY_MS // 2)
+    user = UserHome.load(home, PASSPHRASE)
+    [record] = [each for each in user.grants.records() if each.count == 5]
     assert record.grant is not None
     assert to_text(IdKind.GRANT, record.grant.grant) == bought["grant"]
-    user = UserHome.load(home, PASSPHRASE)
     assert user.next_index(record.grant.grant) == 0
     assert "4 left on this device" in qustream(home, "grant", "list").stdout
 
@@ -97,7 +107,7 @@ def test_a_grant_that_was_not_waited_for_is_taken_over_later(home: Path, town: T
     try:
         done = qustream(home, "grant", "buy", "7", "--yes", "--wait", "0")
         assert "qustream grant list" in done.stderr
-        assert len([r for r in UserHome.load(home, PASSPHRASE).grants.records() if r.grant is None]) == 1
+        assert [r.count for r in UserHome.load(home, PASSPHRASE).grants.records() if r.grant is None] == [7]
         assert refusal(home, "grant", "buy", "8", "--yes", "--wait", "0.1") == "E-DEADLINE"
     finally:
         town.holds.clear()
