@@ -264,7 +264,12 @@ class _Examination:
 
             line = licence_by(self._config, self._key.id)
             return self._led_to(f"{line.node_class}, licence {line.licence} of {line.owner}", line.addresses)
-        record = self._registry.node(self._key.id)
+        try:
+            record = self._registry.node(self._key.id)
+        except QuStreamError:
+            if self._on_disk is not None and self._on_disk.store is None:
+                return "not known before the chain is here, for it does not begin with this node; qnode licence activate"
+            raise
         if not record.active:
             raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")
         return self._led_to(f"{NodeClass(record.node_class).name.lower()}, operator {record.operator}", record.addresses)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import msgspec
 
+from qnode.cli.licence import licence_of
 from qnode.cli.options import CREDENTIAL, config_option, new_passphrase, open_key
 from qnode.cli.purse import Wallet, wallet_options
 from qnode.cli.sign_state import sign_state as sign_state_group
@@ -126,6 +127,8 @@ def register(*, name: bytes, config_path: Path, commission: int, wallet: Wallet,
     config = load_config(config_path)
     key, (_, _, held), purse = open_key(config), _votes(config), wallet.purse()
     vote, chain = VoteKey(held.seed), held.chains()[0]
+    if not units((line := licence_of(purse.client, name)).staked):
+        raise fault("E-LEDGER-STATUS", f"licence {line.id} is {line.status} and not staked: qnode licence activate, qnode stake add")
     what = [f"let licence {licence_text(name)} vote with node {to_text(IdKind.NODE, key.id)}, commission {commission / 100:g} %"]
 
     def make(binding: consents.Binding) -> Any:
