@@ -10,6 +10,7 @@ from qnode.api.chain_text import account_text, action_name, event_lines, fields_
 from qnode.api.chain_validators import running_rotation
 from qnode.core.ledger import rotations
 from qnode.core.ledger.state import State
+from qustream.errors import fault
 from qustream.model.ids import IdKind, licence_text, to_text
 from qustream.model.receipt import Receipt
 from qustream.model.state import EpochEntry, Progress, Table
@@ -55,6 +56,7 @@ def chain_status(source: ChainSource, view: View, waiting: int) -> ChainStatus:
     return ChainStatus(
         source.chain, source.genesis.hex(), head.height, head.digest.hex(), header.time_ms if header else progress.time_ms, view.height,
         view.root.hex(), height, progress.epoch, rotation, header.view if header else 0, edge_ms, waiting,
+        source.store.first_height,
     )  # fmt: skip
 
 
@@ -96,6 +98,9 @@ def block_page(source: ChainSource, state: State, height: int) -> BlockPage:
     """A final block. Errors: `E-LEDGER-UNKNOWN`: not final yet, or not kept."""
     header, ids = source.store.header_at(height), source.store.ids_at(height)
     if header is None or ids is None:
+        first = source.store.first_height
+        if 0 < height < first:
+            raise fault("E-LEDGER-UNKNOWN", f"this node began with block {first}; what was before is not here")
         raise missing("final block")
     receipts: Sequence[Receipt] = source.store.receipts_at(height)
     return BlockPage(

@@ -90,7 +90,9 @@ def test_a_new_node_joins_with_the_state_of_others_killed_in_the_middle(circle: 
     assert first == incoming.block.header.height > 1
     # It has what the others have, and says what it has not.
     assert circle.agree(node.height)["height"] >= first
-    assert node.page(f"/v1/chain/blocks/{first - 1}")[0] == 404
+    code, said = node.page(f"/v1/chain/blocks/{first - 1}")
+    assert (code, f"began with block {first}" in json.loads(said)["error"]) == (404, True)
+    assert node.chain_page("status")["first"] == first
     assert circle.nodes[0].page(f"/v1/chain/blocks/{first - 1}")[0] == 200
     assert json.loads(node.page("/v1/status")[1])["ledger"]["first"] == first
     # A start with a chain on the disk looks at no checkpoint.

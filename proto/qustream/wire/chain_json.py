@@ -18,7 +18,7 @@ __all__ = [
 class ChainStatus(Page, frozen=True):
     """`/status`. `height`, `digest`, `time_ms`: of the newest final block; `executed`: of the state all other pages speak of, with its
     `root`; `certified`: the newest executed height whose root a final header names, -1 for
-    none; `waiting`: transactions not in a block yet."""
+    none; `waiting`: transactions not in a block yet; `first`: the lowest block here, above 1 on a node that began with a later state."""
 
     chain: str
     genesis: str
@@ -33,6 +33,7 @@ class ChainStatus(Page, frozen=True):
     view: int
     edge_ms: int
     waiting: int
+    first: int = 0
 
 
 class CheckpointPage(Page, frozen=True):

@@ -36,7 +36,7 @@ class SnapshotAsk(Message, frozen=True, tag=107):
 
 
 class Offer(Noun, frozen=True):
-    """Why to believe in a root. `headers`: each the parent of the next, the first names the root, the last is the certificate's; `block`: of
+    """Why to believe in a root. `headers`: each the parent of the next; the first names the root, the last has the certificate; `block`:
     whose state it is, with its `ids`; `progress`: the state's own word on that, proven under the root."""
 
     headers: Annotated[tuple[ChainHeader, ...], Meta(min_length=1, max_length=HEADERS_MAX)]
