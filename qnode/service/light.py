@@ -188,8 +188,10 @@ class LightAnswers:
             if size > LIGHT_ANSWER_MAX_BYTES and items:
                 break
             items.append(item)
+        if not items and rotation < self._running():
+            raise fault("E-CHAIN-STALE", "how that rotation ended is from before this node began; ask another")
         if not items:
-            raise fault("E-NOT-HELD", "that rotation has not ended, or how it ended is not known here")
+            raise fault("E-NOT-HELD", "that rotation has not ended")
         return HandOvers(tuple(items))
 
     def _hand_over(self, number: int) -> HandOver | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -120,3 +121,19 @@ def test_a_checkpoint_that_nobody_knows_or_that_is_old_begins_nothing(circle: Ch
     assert node.stop() == 0
     with ChainStore.open(node.data_dir / FOLDER, circle.genesis) as store:
         assert store.executed.height == 0
+
+
+def test_a_validator_that_lost_its_chain_joins_and_votes_again(circle: ChainCircle) -> None:
+    """What it has signed is kept elsewhere, and holds."""
+    node = circle.nodes[3]
+    node.configure(checkpoint=checkpoint_of(circle.nodes[0]))
+    assert node.stop() == 0
+    shutil.rmtree(node.data_dir / FOLDER)
+    node.start()
+    until(lambda: joined(node), patience_s=60)
+    circle.until_height(max(peer.height for peer in circle.nodes[:3]) + 1, [node])
+    assert node.ledger.first > 1
+    circle.until(lambda node: node.ledger.voting is not None and node.ledger.voting.signed > 0, [node])
+    assert node.ledger.voting is not None
+    assert not node.ledger.voting.silent
+    assert not any(peer.ledger.accusations for peer in circle.validators)

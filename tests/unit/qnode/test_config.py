@@ -126,9 +126,17 @@ def test_a_node_of_a_chain(tmp_path: Path) -> None:
     assert config.validator.sign_state_path == Path("/var/memory")
 
 
+def test_a_checkpoint_to_begin_with(tmp_path: Path) -> None:
+    pinned = to_text(IdKind.CHECKPOINT, bytes(range(32)))
+    assert load(tmp_path, f'checkpoint = "{pinned}"\n{CHAIN}').checkpoint_digest == bytes(range(32))
+    assert load(tmp_path, CHAIN).checkpoint_digest is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (f'checkpoint = "{NETWORK_KEY}"\n' + CHAIN, "checkpoint: "),
+        (f'checkpoint = "{to_text(IdKind.CHECKPOINT, bytes(32))}"\n' + GOOD, "checkpoint: only a chain has one"),
         (GOOD.replace('network_file = "network.toml"', ""), "network_file or genesis_file is needed"),
         ('genesis_file = "genesis.bin"\n' + GOOD, "and not both"),
         (f'network_key = "{NETWORK_KEY}"\n' + CHAIN, "network_key: "),

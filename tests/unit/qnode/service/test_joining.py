@@ -11,12 +11,16 @@ from support.giving import BLOCKS, Lie, giving
 from support.peers_town import until
 
 from qnode.service import joining as module
+from qnode.service.chain import Chain
 from qnode.service.joining import Joining
+from qnode.service.light import LightAnswers
 from qnode.store.chain import ChainStore
+from qustream.errors import QuStreamError
 from qustream.rules import radix_plan
 from qustream.rules.radix_plan import PlanNode, StateEntry
+from qustream.wire.codec import encode
 from qustream.wire.consensus import header_digest
-from qustream.wire.light import ProvenEntry, SetTold, VoteKeys
+from qustream.wire.light import HandOversAsk, ProvenEntry, SetTold, VoteKeys
 from qustream.wire.snapshot import ChunkTold, SnapshotTold
 
 DAY_MS = 86_400_000
@@ -50,6 +54,13 @@ async def test_it_joins_with_what_several_give(tmp_path: Path) -> None:
         assert sum(giver.asked > 2 for giver in place.givers) >= 2
         await place.leave()
         check(tmp_path, place)
+        with ChainStore.open(tmp_path / "new" / "chain", place.chain.world.genesis) as store:
+            chain = Chain(store, place.chain.world.genesis)
+            with pytest.raises(QuStreamError, match="E-CHAIN-STALE"):  # it cannot say how the first rotation ended
+                await LightAnswers(chain, None).answer(encode(HandOversAsk(1)))  # type: ignore[arg-type]
+            with pytest.raises(QuStreamError, match="E-NOT-HELD"):  # and the running one has not
+                await LightAnswers(chain, None).answer(encode(HandOversAsk(store.executed.rotation + 1)))  # type: ignore[arg-type]
+            chain.close()
         again = Joining.open(tmp_path / "new", place.chain.world.genesis, place.pinned, clock_ms=place.now_ms)
         assert again is None, "where there is a chain nothing is looked for"
 
