@@ -309,7 +309,7 @@ class LedgerMachine(RuleBasedStateMachine):
         validator = state.get(Table.VALIDATOR, name, Validator)
         holder = None if validator is None else state.get(Table.VOTE_KEY, validator.vote_key, VoteKeyEntry)
         public = voter(step.size % 20).public if holder is None or step.who % 8 == 6 else holder.key
-        rotation, view = max(0, self.world.progress.rotation - step.who % 3), 1 + step.size
+        rotation, view = max(1, self.world.progress.rotation - step.who % 3), 1 + step.size
         first = Statement(CHAIN, rotation, view, Kind.FINAL, bytes([1]) * 32)
         others = (Kind.SKIP, NO_DIGEST), (Kind.FINAL, bytes([2]) * 32), (Kind.NOTAR, bytes([1]) * 32)
         kind, digest = others[step.size % 3]

@@ -29,10 +29,13 @@ def world() -> LedgerWorld:
 
 
 def test_random_histories_add_up():
-    """Short ones in the suite: 1,500 of up to 30 blocks took five minutes and found nothing more."""
+    """Short ones in the suite, the same each time: 1,500 of up to 30 blocks took five minutes and found nothing more."""
+    LedgerMachine.codes.clear()
     run_state_machine_as_test(
         LedgerMachine,
-        settings=settings(max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]),
+        settings=settings(
+            max_examples=40, stateful_step_count=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+        ),
     )
     succeeded = {kind for kind, code in LedgerMachine.codes if not code}
     assert {"Transfer", "Stake", "Delegate", "RegisterUser", "EditValidator", "DoubleSign"} <= succeeded
