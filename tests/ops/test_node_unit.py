@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.chain_circle import ChainCircle
 from support.node import QNode
 from support.qrng_server import Server
 from support.units import DEPLOY, Unit, calls_of
@@ -13,6 +14,11 @@ from support.units import DEPLOY, Unit, calls_of
 from qustream.identity.signing import SigningKey
 
 UNIT = Unit("qnode.service")
+
+
+def test_a_process_beside_the_daemon_may_die_alone() -> None:
+    """What checks signatures is started again; the unit must not be stopped for it."""
+    assert UNIT.settings("OOMPolicy") == ["continue"]
 
 
 def test_the_unit_and_the_daemon_agree() -> None:
@@ -35,4 +41,23 @@ def test_every_system_call_of_a_node_is_allowed(tmp_path: Path) -> None:
             node.page("/metrics")
     made = calls_of(trace)
     assert {"openat", "mmap", "epoll_wait", "fdatasync"} <= made
+    assert made - UNIT.allowed_calls() == set()
+
+
+@pytest.mark.e2e
+@pytest.mark.needs("systemd-analyze", "strace")
+def test_every_system_call_of_a_validator_and_of_what_checks_signatures_for_it_is_allowed(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with ChainCircle(tmp_path, 1) as circle:
+        [node] = circle.nodes
+        node.command_line = ["strace", "-D", "-f", "-qq", "-o", str(trace)]
+        node.start_s = 60
+        circle.start()
+        raw = circle.transfer(0, 1, 0)
+        assert node.submit(raw)[0] == 202
+        circle.until(lambda each: each.has_executed(raw))
+        node.page("/metrics")
+        assert node.ledger.verify_starts >= 1
+    made = calls_of(trace)
+    assert {"execve", "socketpair", "fdatasync"} <= made
     assert made - UNIT.allowed_calls() == set()
