@@ -88,7 +88,7 @@ class ChainNode:
             height=self.chain.executed.height,
         )  # fmt: skip
         self.light = LightAnswers(self.chain, self.registry)
-        self.snapshots = SnapshotAnswers(self.chain)
+        self.snapshots = SnapshotAnswers(self.chain, store.path)
         self.judges: Mapping[Topic, Judge] = {Topic.TRANSACTION: self.mempool.judge}
         self.on_servers: Callable[[], None] = lambda: None
         self._clock_ms = clock_ms
@@ -137,6 +137,7 @@ class ChainNode:
             await nursery.start(self.verifier.run)
             await nursery.start(self.chain.run)
             nursery.start_soon(self.mempool.run)
+            nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self._consensus.run)
             nursery.start_soon(self._sync.run)
             task_status.started()

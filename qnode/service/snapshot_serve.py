@@ -3,15 +3,13 @@
 Of each rotation that state is held which the first of its headers names that names one at or above the rotation's base: all nodes hold the
 same, and a certificate of the running rotation vouches for it. A node that has just been started holds the first that is named.
 
-A held state is a reading of the database: what blocks change meanwhile goes into new pages, and the old ones are free again when it is let
-go.
+It is written to a file at once (`qnode.store.chain.given`); until then, and while it waits to be named, it is a reading of the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import trio
@@ -22,10 +20,11 @@ from qnode.net.answers import Quota
 from qnode.net.session import Session
 from qnode.service.chain import Chain
 from qnode.service.sync_serve import blocks_above
-from qnode.store.chain import ChainStore, StateView
+from qnode.store.chain import ChainStore, GivenState, StateView
+from qustream.aio.logs import logger
 from qustream.errors import QuStreamError, fault
 from qustream.model.state import Progress
-from qustream.rules.radix_plan import Plan, PlanNode
+from qustream.rules.radix_plan import PlanNode
 from qustream.wire.codec import decode, encode
 from qustream.wire.light import ProvenEntry
 from qustream.wire.snapshot import (
@@ -33,7 +32,6 @@ from qustream.wire.snapshot import (
     SNAPSHOT_ANSWER_MAX_BYTES,
     SNAPSHOT_ASK_MAX_BYTES,
     ChunkAsk,
-    ChunkTold,
     Offer,
     SnapshotAsk,
     SnapshotTold,
@@ -51,35 +49,39 @@ WORKED_ON_MAX = 2
 CANDIDATES_MAX = 64
 # When there is a newer one, the last is held for so long: whoever has begun with it may be through by then. By the time of the chain.
 KEEP_MS = 20 * 60_000
+# What no state is written into: the chain and the erasures of one-time keys come first.
+RESERVE_BYTES = 256 * 1024 * 1024
 # Of an answer, what is neither offer nor nodes; and a node's own head.
 HEAD_BYTES, NODE_BYTES = 64, 8
 
 
-class _Prepared(NamedTuple):
-    """What is made when it is asked for first."""
-
-    offer: Offer
-    plan: Plan
-
-
-@dataclass
-class _Held:
-    """`view`: of the state after the block `height`; `named`: height of the header that names it; `since_ms`: when, by the chain."""
+class _Named(NamedTuple):
+    """A state that is to be written. `named`: height of the header that names it; `since_ms`: when, by the chain."""
 
     view: StateView
     named: int
     since_ms: int
-    prepared: _Prepared | None = None
+
+
+class _Held(NamedTuple):
+    """One that is given away."""
+
+    state: GivenState
+    offer: Offer
+    since_ms: int
 
 
 class SnapshotAnswers:
-    """One node's. `close` it before the store."""
+    """One node's. `run` it; `close` it before the store. `directory`: where the files are."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain, self._store = chain, chain.store
+    def __init__(self, chain: Chain, directory: Path) -> None:
+        self._store, self._directory = chain.store, directory
         self._plans, self._chunks = Quota(PLANS_MAX, SPAN_MS), Quota(CHUNKS_MAX, SPAN_MS)
-        self._places, self._preparing = trio.Semaphore(WORKED_ON_MAX), trio.Lock()
+        self._places = trio.Semaphore(WORKED_ON_MAX)
         self._held: list[_Held] = []  # the newest last
+        self._named: _Named | None = None
+        self._news = trio.Event()
+        self._log = logger("snapshot")
         self._candidates: dict[int, StateView] = {}
         self._is_waiting = True
         self._note(chain.executed)
@@ -88,14 +90,37 @@ class SnapshotAnswers:
     @property
     def heights(self) -> tuple[int, ...]:
         """Of the blocks whose states are given away."""
-        return tuple(held.view.height for held in self._held)
+        return tuple(held.state.height for held in self._held)
 
     def close(self) -> None:
         """Let go of everything."""
         self._drop_candidates()
+        if self._named is not None:
+            self._named.view.close()
+            self._named = None
         for held in self._held:
-            held.view.close()
+            held.state.close()
         self._held.clear()
+
+    async def run(self) -> None:
+        """Write what is named, until cancelled."""
+        while True:
+            while (named := self._named) is not None:
+                self._named = None
+                await self._write(named)
+            await self._news.wait()
+            self._news = trio.Event()
+
+    async def _write(self, named: _Named) -> None:
+        try:
+            with trio.CancelScope(shield=True):  # or the reading would be closed under the thread
+                state, offer = await trio.to_thread.run_sync(_written, self._store, self._directory, named)
+        except QuStreamError as error:  # a full disk, or the database grew meanwhile: the next rotation's comes
+            self._log.warning("no state is held for nodes that begin", code=error.code, detail=error.detail)
+        else:
+            self._held.append(_Held(state, offer, named.since_ms))
+        finally:
+            named.view.close()
 
     # -- which ------------------------------------------------------------------------------------------------------------------
 
@@ -104,16 +129,18 @@ class SnapshotAnswers:
         assert header is not None, "it has been executed"
         view = self._candidates.pop(header.executed, None)
         if view is not None:
-            self._held.append(_Held(view, progress.height, progress.time_ms))
+            if self._named is not None:
+                self._named.view.close()
+            self._named = _Named(view, progress.height, progress.time_ms)
+            self._news.set()
             self._is_waiting = False
             self._drop_candidates()
         if progress.over:
             self._is_waiting = True
             self._drop_candidates()
         self._note(progress)
-        is_over = len(self._held) > 2 or (len(self._held) > 1 and progress.time_ms - self._held[-1].since_ms > KEEP_MS)
-        if is_over and not self._preparing.locked():  # or letting go would wait for the whole state to be looked at
-            self._let_go(self._held[0])
+        while len(self._held) > 2 or (len(self._held) > 1 and progress.time_ms - self._held[-1].since_ms > KEEP_MS):
+            self._held.pop(0).state.close()
 
     def _note(self, progress: Progress) -> None:
         """A state that a header may name. Block 0's is nobody's need."""
@@ -129,49 +156,28 @@ class SnapshotAnswers:
             view.close()
         self._candidates.clear()
 
-    def _let_go(self, held: _Held) -> None:
-        if held in self._held:
-            self._held.remove(held)
-            held.view.close()
-
     # -- answers ----------------------------------------------------------------------------------------------------------------
 
     async def answer(self, session: Session, body: bytes, _deadline_ms: int) -> bytes:
         """Errors: the refusal."""
         ask = decode(body, SnapshotAsk | ChunkAsk, max_bytes=SNAPSHOT_ASK_MAX_BYTES)
         (self._plans if isinstance(ask, SnapshotAsk) else self._chunks).spend(session.peer)
-        held = next((each for each in reversed(self._held) if ask.root in (NEWEST, each.view.root)), None)
+        held = next((each for each in reversed(self._held) if ask.root in (NEWEST, each.state.root)), None)
         if held is None:
             raise fault("E-NOT-HELD", "that state is not held here")
-        try:
-            if isinstance(ask, ChunkAsk):
-                async with self._places:
-                    chunk = await trio.to_thread.run_sync(self._store.snapshots.chunk, held.view, ask.prefix)
-                return encode(ChunkTold(chunk.entries))
-            return encode(await self._told(held, ask.first))
-        except QuStreamError:
-            self._look(held)
-            raise
+        if isinstance(ask, ChunkAsk):
+            async with self._places:
+                return await trio.to_thread.run_sync(held.state.chunk, ask.prefix)
+        return encode(_told(held, ask.first))
 
-    def _look(self, held: _Held) -> None:
-        """A state whose reading was taken away, because the database grew, is held no more."""
-        try:
-            held.view.get(PROGRESS)
-        except QuStreamError:
-            with suppress(QuStreamError):
-                self._let_go(held)
 
-    async def _told(self, held: _Held, first: int) -> SnapshotTold:
-        async with self._preparing:
-            prepared = held.prepared
-            if prepared is None:
-                prepared = held.prepared = await trio.to_thread.run_sync(_prepared, self._store, held)
-        nodes = prepared.plan.nodes
-        if first > len(nodes):
-            raise fault("E-REQUEST-INVALID", "the plan has fewer nodes")
-        offer = None if first else prepared.offer
-        room = SNAPSHOT_ANSWER_MAX_BYTES - HEAD_BYTES - (len(encode(offer)) if offer is not None else 0)
-        return SnapshotTold(held.view.root, offer, len(nodes), _fitting(nodes[first:], room))
+def _told(held: _Held, first: int) -> SnapshotTold:
+    nodes = held.state.plan.nodes
+    if first > len(nodes):
+        raise fault("E-REQUEST-INVALID", "the plan has fewer nodes")
+    offer = None if first else held.offer
+    room = SNAPSHOT_ANSWER_MAX_BYTES - HEAD_BYTES - (len(encode(offer)) if offer is not None else 0)
+    return SnapshotTold(held.state.root, offer, len(nodes), _fitting(nodes[first:], room))
 
 
 def _fitting(nodes: Sequence[PlanNode], room: int) -> tuple[PlanNode, ...]:
@@ -181,11 +187,11 @@ def _fitting(nodes: Sequence[PlanNode], room: int) -> tuple[PlanNode, ...]:
     return tuple(nodes[:end])
 
 
-def _prepared(store: ChainStore, held: _Held) -> _Prepared:
-    """Blocking: looks at every entry. Errors: `E-NOT-HELD`, `E-DATA-CORRUPT`."""
-    view = held.view
-    run, block = blocks_above(store, BlocksAsk(held.named - 1, HEADERS_MAX, 0)), store.block_at(view.height)
+def _written(store: ChainStore, directory: Path, named: _Named) -> tuple[GivenState, Offer]:
+    """Blocking: looks at every entry. Errors: of `GivenState.write`."""
+    view = named.view
+    run, block = blocks_above(store, BlocksAsk(named.named - 1, HEADERS_MAX, 0)), store.block_at(view.height)
     if run.certificate is None or not run.headers or block is None:
         raise fault("E-NOT-HELD", "what proves this state is not here")
-    progress = ProvenEntry(view.get(PROGRESS), view.prove(PROGRESS))
-    return _Prepared(Offer(run.headers, run.certificate, block.header, block.ids, progress), store.snapshots.plan(view))
+    offer = Offer(run.headers, run.certificate, block.header, block.ids, ProvenEntry(view.get(PROGRESS), view.prove(PROGRESS)))
+    return GivenState.write(directory, store.snapshots, view, lambda: store.sizes()["free_bytes"] > RESERVE_BYTES), offer

@@ -46,7 +46,7 @@ class Giver(SyncNode):
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         assert self.store is not None
         self.chain = Chain(self.store, self.genesis)
-        self.snapshots = SnapshotAnswers(self.chain)
+        self.snapshots = SnapshotAnswers(self.chain, self.directory)
         self.light = LightAnswers(self.chain, None)  # type: ignore[arg-type]  # nobody asks for grants
         desk = self.node.service._desk
         for tags in SNAPSHOT_TAGS:
@@ -54,6 +54,7 @@ class Giver(SyncNode):
         desk.route_open(LIGHT_TAGS, self._answer_light)
         with trio.CancelScope() as self.scope:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.snapshots.run)
                 await nursery.start(self.chain.run)
                 task_status.started()
         self.snapshots.close()
@@ -131,7 +132,7 @@ async def giving(folder: Path, count: int) -> AsyncIterator[Giving]:
                 assert giver.store is not None
                 await settled(giver.store.keep_transactions([(name, raw_of(chain.raws[name])) for name in block.ids]))
                 await giver.chain.finalise([block], signed_certificate(block.header))
-            await until(lambda giver=giver: giver.height == BLOCKS)  # type: ignore[misc]
+            await until(lambda giver=giver: giver.height == BLOCKS and giver.snapshots.heights[-1:] > (BEFORE,))  # type: ignore[misc]
         yield Giving(folder, chain, t, givers, nursery)
         nursery.cancel_scope.cancel()
     chain.store.close()

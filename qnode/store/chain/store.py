@@ -126,6 +126,11 @@ class ChainStore:
         self.close()
 
     @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._directory.path
+
+    @property
     def trouble(self) -> QuStreamError | None:
         """Why the last attempt to write failed, in words for the operator; None once one has succeeded."""
         return self._writer.trouble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,17 +31,21 @@ class Place:
         self.signed = SignedChain(directory, people=120, **given)
         self.store = self.signed.store
         self.listeners: list[Any] = []
-        self.answers = SnapshotAnswers(self)  # type: ignore[arg-type]
+        self.answers = SnapshotAnswers(self, directory)  # type: ignore[arg-type]
 
     @property
     def executed(self) -> Progress:
         return self.store.executed
 
-    def grow(self, blocks: int) -> None:
+    async def grow(self, blocks: int) -> None:
+        """One after the other; what is named is written before the next."""
         for _ in range(blocks):
             self.signed.grow(1)
             for listen in self.listeners:
                 listen(self.executed, None)
+            if (named := self.answers._named) is not None:
+                self.answers._named = None
+                await self.answers._write(named)
 
     async def ask(self, message: SnapshotAsk | ChunkAsk, *, peer: Any = PEER) -> Any:
         said = await self.answers.answer(peer, encode(message), 20_000)
@@ -65,11 +70,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_the_state_each_rotation_begins_with_is_held_and_two_at_most(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEEP_MS", 5_000)
     assert await place.code(SnapshotAsk(NEWEST, 0)) == "E-NOT-HELD"
-    place.grow(4)
+    await place.grow(4)
     assert place.answers.heights == (1,)  # the first that is named after a start
     boundaries = []
     for _ in range(40):
-        place.grow(1)
+        await place.grow(1)
         if place.executed.over:
             boundaries.append(place.executed.height)
         elif boundaries and place.executed.height == boundaries[-1] + 3:  # named by the third block behind
@@ -81,7 +86,7 @@ async def test_the_state_each_rotation_begins_with_is_held_and_two_at_most(place
 
 
 async def test_what_is_told_is_a_state_that_holds_together(place: Place) -> None:
-    place.grow(16)
+    await place.grow(16)
     first = await place.ask(SnapshotAsk(NEWEST, 0))
     assert first.offer is not None
     assert wrong_with(first.offer, first.root, place.signed.world.genesis.chain) == ""
@@ -102,13 +107,11 @@ async def test_what_is_told_is_a_state_that_holds_together(place: Place) -> None
     assert (rest.offer, rest.nodes) == (None, ())
 
 
-async def test_a_plan_comes_in_parts_that_fit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.grow(16)
+async def test_a_plan_comes_in_parts_that_fit(place: Place) -> None:
+    await place.grow(16)
     first = await place.ask(SnapshotAsk(NEWEST, 0))
     nodes = tuple(PlanNode(bytes((number >> 8, number & 255)), bytes(516)) for number in range(2_000))
-    held = place.answers._held[-1]
-    assert held.prepared is not None
-    held.prepared = held.prepared._replace(plan=Plan(nodes))
+    place.answers._held[-1].state.plan = Plan(nodes)
     found: list[PlanNode] = []
     while len(found) < len(nodes):
         told = await place.ask(SnapshotAsk(first.root, len(found)))
@@ -118,21 +121,20 @@ async def test_a_plan_comes_in_parts_that_fit(place: Place, monkeypatch: pytest.
     assert tuple(found) == nodes
 
 
-async def test_what_is_not_there_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.grow(16)
+async def test_what_is_not_there_is_refused(place: Place) -> None:
+    await place.grow(16)
     told = await place.ask(SnapshotAsk(NEWEST, 0))
     assert await place.code(SnapshotAsk(b"r" * 32, 0)) == "E-NOT-HELD"
     assert await place.code(ChunkAsk(b"r" * 32, b"")) == "E-NOT-HELD"
     assert await place.code(SnapshotAsk(told.root, told.count + 1)) == "E-REQUEST-INVALID"
-    monkeypatch.setattr("qnode.store.chain.snapshot.CHUNK_MAX_BYTES", 8192)
-    assert await place.code(ChunkAsk(told.root, b"")) == "E-NOT-HELD"  # that is all of it
-    assert (await place.ask(ChunkAsk(told.root, bytes(40)))).entries == ()
+    for prefix in (b"", bytes(40)):  # no chunks of the plan
+        assert await place.code(ChunkAsk(told.root, prefix)) == "E-NOT-HELD"
     with pytest.raises(QuStreamError, match="E-WIRE"):
         await place.answers.answer(PEER, b"\x93\x6b\xc0\x00", 20_000)
 
 
-async def test_each_peer_has_its_own_quota(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.grow(16)
+async def test_each_peer_has_its_own_quota(place: Place) -> None:
+    await place.grow(16)
     root = (await place.ask(SnapshotAsk(NEWEST, 0))).root
     for _ in range(module.CHUNKS_MAX):
         place.answers._chunks.spend(PEER.peer)
@@ -141,20 +143,35 @@ async def test_each_peer_has_its_own_quota(place: Place, monkeypatch: pytest.Mon
     await place.ask(SnapshotAsk(root, 0))
 
 
-async def test_a_state_whose_reading_went_when_the_database_grew_is_held_no_more(place: Place) -> None:
-    place.grow(16)
+async def test_a_held_state_outlives_a_database_that_grows_and_is_no_reading(place: Place) -> None:
+    await place.grow(16)
     told = await place.ask(SnapshotAsk(NEWEST, 0))
     environment = place.store._environment
     environment.grow(environment.info()["map_bytes"] + (1 << 26))
-    assert await place.code(ChunkAsk(told.root, b"\0")) == "E-NOT-HELD"
-    assert told.offer.block.height not in place.answers.heights
-    place.grow(14)  # and the next is
-    assert (await place.ask(SnapshotAsk(NEWEST, 0))).root != told.root
+    assert (await place.ask(ChunkAsk(told.root, b"\0"))).entries
+    readings = set(environment._readings)
+    await place.grow(3)
+    place.answers.close()
+    assert len(environment._readings) <= len(readings)
+
+
+async def test_a_disk_without_room_and_a_damaged_file_are_nobody_elses_fault(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESERVE_BYTES", 1 << 60)
+    await place.grow(6)
+    assert place.answers.heights == ()
+    monkeypatch.undo()
+    monkeypatch.setattr(radix_plan, "CHUNK_BYTES", 4096)
+    await place.grow(12)
+    told = await place.ask(SnapshotAsk(NEWEST, 0))
+    state = place.answers._held[-1].state
+    assert not list(place.store.path.glob("tmp*"))  # it has no name
+    os.ftruncate(state._file, 10)
+    assert await place.code(ChunkAsk(told.root, b"\0")) == "E-DATA-CORRUPT"
 
 
 async def test_one_that_waits_in_vain_to_be_named_holds_no_more_than_it_may(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
     place.answers._is_waiting = True
-    place.grow(3)
+    await place.grow(3)
     assert place.answers.heights == ()
     assert not place.answers._candidates
