@@ -22,8 +22,8 @@ STEP_US = 200_000
 
 @dataclass
 class SnapshotHistory:
-    """`took_s`: until the state was here; `begins`: states that were begun, `kept`: chunks of an earlier one that fitted a later; `charged`:
-    liars that were found."""
+    """`took_s`: until the state was here; `begins`: states that were begun; `kept`: chunks of an earlier one that fitted a later one;
+    `charged`: liars that were found."""
 
     seed: int
     kinds: list[str] = field(default_factory=list)
