@@ -32,6 +32,9 @@ TOPICS = (
 SPEAKING_MS = 4_000
 # After the last word: three heartbeats of lazy repair, pulls that go from one silent teller to the next.
 AFTER_MS = 9_000
+STEP_MS = 500
+# What is bounded is looked at after so many events of a world: what grows without bound is still there.
+CHECK_EVERY = 8
 
 
 @dataclass
@@ -48,12 +51,12 @@ class History:
     copies: float = 0.0  # of a large message, a node
 
 
-def play(seed: int) -> History:
-    """Raises `Breach` for what must never be; the rest is in the history."""
+def play(seed: int, *, to_the_end: bool = True) -> History:
+    """Raises `Breach` for what must never be; the rest is in the history. `to_the_end`: even if everybody has everything long before."""
     chance = random.Random(seed)
     nodes = chance.randrange(12, 37)
     evil = [chance.choice(EVIL) for _ in range(chance.randrange(nodes // 4 + 1))]
-    world = GossipWorld(seed=seed, nodes=nodes, byzantine=evil)
+    world = GossipWorld(seed=seed, nodes=nodes, byzantine=evil, check_every=CHECK_EVERY)
     world.replay = f"PYTHONPATH=tests python -m sim.gossip_histories --seed {seed}"
     history = History(seed, nodes, [each.__name__ for each in evil])
     world.run_ms(3_000)
@@ -69,18 +72,25 @@ def play(seed: int) -> History:
         if since < 0:
             world.restart(number)
             down[number] = world.clock.now_ms
-    world.run_ms(AFTER_MS)
-    history.events, history.said = world.clock.events, len(said)
+    ends_ms = world.clock.now_ms + AFTER_MS
+    while world.clock.now_ms < ends_ms and (to_the_end or _missing(world, said, down)):
+        world.run_ms(STEP_MS)
+    history.events, history.said, history.missing = world.clock.events, len(said), _missing(world, said, down)
+    history.grey = world.grey_between_honest()
+    large = [count / len(world.honest) for count in world.copies.values()]
+    history.copies = round(max(large, default=0.0), 2)
+    return history
+
+
+def _missing(world: GossipWorld, said: list[tuple[bytes, int, int]], down: dict[int, int]) -> list[tuple[str, int]]:
+    missing: list[tuple[str, int]] = []
     for name, who, when in said:
         reached = world.reached(name)
         due = [node.number for node in world.honest if not when <= down.get(node.number, -1) + 1 and node.number not in _away(down, when)]
         if who in down and len(reached) <= 1:
             continue  # it fell silent before anybody had heard it
-        history.missing += [(name.hex()[:8], number) for number in due if number not in reached]
-    history.grey = world.grey_between_honest()
-    large = [count / len(world.honest) for count in world.copies.values()]
-    history.copies = round(max(large, default=0.0), 2)
-    return history
+        missing += [(name.hex()[:8], number) for number in due if number not in reached]
+    return missing
 
 
 def _away(down: dict[int, int], when: int) -> set[int]:
