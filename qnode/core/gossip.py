@@ -8,8 +8,7 @@
 
 Passing on is done to the *mesh*: pushed if small, announced if large; and news of a large message is passed on while it is still
 being pulled, so the bytes find the way asked for when they come. Who has brought an item, told of it or been told is told no more.
-A pull over a long way is what takes longest; so a body is pulled a second time if a nearer peer tells of it, and goes unasked to some
-of those who have said nothing yet.
+A pull over a long way takes longest; so a body is pulled again if a nearer peer tells of it, and goes unasked to some who said nothing.
 
 Nothing here checks a signature or reads a clock: `Check` asks somebody who can, `Judged` is the answer, and randomness comes with `Ticked`.
 """
@@ -97,7 +96,8 @@ class Gossip:
         self._decay_ms = min(self._decay_ms, now_ms + limits.DECAY_MS)
         link = Link(event.peer, operator=event.operator, ours=event.ours, assigned=event.assigned, now_ms=now_ms)
         self.links[event.peer] = self._past.came(link, now_ms)
-        if event.ours and len(self.mesh) < limits.MESH_WANTED:
+        self._charge(link, 0, now_ms)  # it may have been shown out while this connection was under way
+        if event.ours and event.peer in self.links and len(self.mesh) < limits.MESH_WANTED:
             self._graft(link)
 
     def link_closed(self, event: LinkClosed, now_ms: int) -> None:

@@ -37,6 +37,14 @@ def test_who_hangs_up_and_comes_back_is_not_forgiven() -> None:
     assert of(Expel, node.does(Misled(ALICE)))
 
 
+def test_who_was_shown_out_and_is_linked_at_once_by_another_connection_is_shown_out_again() -> None:
+    node = Node(ALICE)
+    effects = [effect for _ in range(3) for effect in node.does(Misled(ALICE))]
+    assert len(of(Expel, effects)) == 1
+    assert [effect.peer for effect in of(Expel, node.does(LinkOpened(ALICE, "", ours=True)))] == [ALICE]
+    assert not node.core.links
+
+
 def test_a_bad_message_is_charged_to_who_has_hung_up_before_it_was_looked_at() -> None:
     node = Node(ALICE, BOB)
     names = []
