@@ -167,7 +167,7 @@ class Explorer:
         yield from self._things[around[1]]
         if core.view <= self.setting.views:
             yield ("timer",)
-            if local.build is not None:
+            if local.build is not None and local.build.view == core.view:
                 yield ("build",)
         if local.life:
             yield ("again",)
