@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,22 +22,18 @@ from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.net.answers import Desk
 from qnode.service.bulk import BulkService
-from qnode.service.chain_node import ChainNode, read_genesis
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
 from qnode.service.forgetful import ForgetfulKeeper
-from qnode.service.joining import Joining
 from qnode.service.keys import KeyService
 from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.peers_status import peers_status
 from qnode.service.picture import NodeRegistry, Parts, Picture
 from qnode.service.pool import Pool
-from qnode.service.voter import Voter
 from qnode.service.watch import NetworkWatch, kept_file, known_height, remember_height
 from qnode.store import Store
 from qnode.store.history import first_start_done, require_history
 from qnode.store.peers import PeerStore
-from qnode.store.sign_state import SignStateFile
 from qustream.aio.connection import Connection
 from qustream.aio.http import serve_http
 from qustream.aio.listener import ListenerLimits, ListenerStats, open_listener, serve
@@ -46,13 +43,17 @@ from qustream.aio.systemd import notify, watchdog_interval_ms
 from qustream.errors import QuStreamError
 from qustream.identity.sealing import derive
 from qustream.identity.signing import SigningKey
-from qustream.identity.voting import VoteKey, VoteSecrets
-from qustream.model.genesis import Genesis
 from qustream.model.ids import IdKind, to_text
 from qustream.registry import NetworkFileRegistry
 from qustream.transport.address import show_address
 from qustream.transport.greeting import LocalHello, Peer
 from qustream.wire.hello import Role
+
+if TYPE_CHECKING:  # a node on a network file neither loads nor holds what a chain needs
+    from qnode.service.chain_node import ChainNode
+    from qnode.service.joining import Joining
+    from qustream.identity.voting import VoteSecrets
+    from qustream.model.genesis import Genesis
 
 __all__ = ["Daemon", "now_ms", "open_registry", "open_store", "run"]
 
@@ -170,8 +171,15 @@ class Daemon:
                     await self._drain()
                     nursery.cancel_scope.cancel()
 
+    def _joining(self) -> Joining | None:
+        if self._chain is None:
+            return None
+        from qnode.service.joining import Joining
+
+        return self._chain if isinstance(self._chain, Joining) else None
+
     async def _until_over(self, signals: AsyncIterator[int]) -> None:
-        joining = self._chain if isinstance(self._chain, Joining) else None
+        joining = self._joining()
         async with trio.open_nursery() as nursery:
             if joining is not None:
 
@@ -351,6 +359,8 @@ def run(config: Config, key: SigningKey, votes: VoteSecrets | None = None) -> No
         network: NetworkFileRegistry | ChainNode
         keeper = _open_keeper(config, opened) if config.peers else None
         if config.genesis_file is not None:
+            from qnode.service.chain_node import read_genesis
+
             genesis = read_genesis(config.genesis_file, config.chain)
             if not _has_joined(config, key, genesis, store, keeper):
                 return
@@ -364,6 +374,8 @@ def run(config: Config, key: SigningKey, votes: VoteSecrets | None = None) -> No
 
 def _has_joined(config: Config, key: SigningKey, genesis: Genesis, store: Store, keeper: PeerStore | None) -> bool:
     """Get the chain's state from others, if that is how this node begins; False if it was told to stop before it was here."""
+    from qnode.service.joining import Joining
+
     pinned = config.checkpoint_digest
     joining = Joining.open(config.data_dir, genesis, pinned, clock_ms=now_ms) if pinned is not None else None
     if joining is None:
@@ -375,6 +387,11 @@ def _has_joined(config: Config, key: SigningKey, genesis: Genesis, store: Store,
 
 
 def _open_chain(config: Config, genesis: Genesis, key: SigningKey, votes: VoteSecrets | None, opened: ExitStack) -> ChainNode:
+    from qnode.service.chain_node import ChainNode
+    from qnode.service.voter import Voter
+    from qnode.store.sign_state import SignStateFile
+    from qustream.identity.voting import VoteKey
+
     voter = None
     if votes is not None and config.validator is not None:
         vote_key = VoteKey(votes.seed)

@@ -102,8 +102,15 @@ def check_invocation(words: list[str]) -> None:
             if not equals and isinstance(parameter, click.Option) and not parameter.is_flag and left:
                 left.pop(0)
         elif isinstance(command, click.Group):
-            assert word in command.commands, f"{shlex.join(words)}: no command {word}"
-            command = command.commands[word]
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, f"{shlex.join(words)}: no command {word}"
+            command = found
+
+
+def commands_of(group: click.Group) -> list[click.Command]:
+    """Groups may load a command when it is named."""
+    context = click.Context(group)
+    return [found for name in group.list_commands(context) if (found := group.get_command(context, name)) is not None]
 
 
 def option_of(command: click.Command, name: str) -> click.Parameter | None:
@@ -199,7 +206,7 @@ def test_commands_and_options_exist(name):
         for words in invocations(span):
             check_invocation(words)
         if re.fullmatch(r"--[a-z-]+", span):
-            subcommands = [command for group in GROUPS.values() for command in group.commands.values()]
+            subcommands = [command for group in GROUPS.values() for command in commands_of(group)]
             assert any(option_of(command, span) for command in subcommands), f"{name}: no command has {span}"
 
 
