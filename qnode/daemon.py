@@ -24,7 +24,7 @@ from qnode.net.answers import Desk
 from qnode.service.bulk import BulkService
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
-from qnode.service.forgetful import ForgetfulKeeper
+from qnode.service.forgetful import ForgetfulKeeper, open_keeper
 from qnode.service.keys import KeyService
 from qnode.service.peers import PeerKeeper, PeerService
 from qnode.service.peers_status import peers_status
@@ -172,14 +172,12 @@ class Daemon:
                     nursery.cancel_scope.cancel()
 
     def _joining(self) -> Joining | None:
-        if self._chain is None:
-            return None
         from qnode.service.joining import Joining
 
         return self._chain if isinstance(self._chain, Joining) else None
 
     async def _until_over(self, signals: AsyncIterator[int]) -> None:
-        joining = self._joining()
+        joining = self._joining() if self._chain is not None else None
         async with trio.open_nursery() as nursery:
             if joining is not None:
 
@@ -357,7 +355,7 @@ def run(config: Config, key: SigningKey, votes: VoteSecrets | None = None) -> No
     `open_registry` and `ChainNode.open`, `E-ADDRESS-IN-USE`."""
     with open_store(config, key) as store, ExitStack() as opened:
         network: NetworkFileRegistry | ChainNode
-        keeper = _open_keeper(config, opened) if config.peers else None
+        keeper = open_keeper(config.data_dir / PEERS_FOLDER, opened) if config.peers else None
         if config.genesis_file is not None:
             from qnode.service.chain_node import read_genesis
 
@@ -399,15 +397,3 @@ def _open_chain(config: Config, genesis: Genesis, key: SigningKey, votes: VoteSe
     chain = ChainNode.open(config.data_dir, genesis, key, voter, clock_ms=now_ms)
     opened.callback(chain.close)
     return chain
-
-
-def _open_keeper(config: Config, opened: ExitStack) -> PeerStore | None:
-    """What the disk knows of peers. It is a convenience: without it the node asks its peers again."""
-    try:
-        keeper = opened.enter_context(PeerStore.open(config.data_dir / PEERS_FOLDER))
-    except QuStreamError as error:
-        logger("qnode").warning("peers are not remembered", code=error.code, detail=error.detail)
-        return None
-    if keeper.lost:
-        logger("qnode").warning("what was known of peers is lost, and asked for again", reason=keeper.lost)
-    return keeper

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
+from qnode.store.peers import PeerStore
+from qustream.aio.logs import logger
+from qustream.errors import QuStreamError
 from qustream.model.base import Signed
 
-__all__ = ["ForgetfulKeeper"]
+__all__ = ["ForgetfulKeeper", "open_keeper"]
 
 
 class ForgetfulKeeper:
@@ -40,3 +45,15 @@ class ForgetfulKeeper:
 
     def keep_issued_ms(self, issued_ms: int) -> None:
         self._issued_ms = issued_ms
+
+
+def open_keeper(folder: Path, opened: ExitStack) -> PeerStore | None:
+    """What the disk knows of peers, to be closed with `opened`. It is a convenience: without it the node asks its peers again."""
+    try:
+        keeper = opened.enter_context(PeerStore.open(folder))
+    except QuStreamError as error:
+        logger("qnode").warning("peers are not remembered", code=error.code, detail=error.detail)
+        return None
+    if keeper.lost:
+        logger("qnode").warning("what was known of peers is lost, and asked for again", reason=keeper.lost)
+    return keeper

@@ -210,15 +210,15 @@ def test_what_is_known_of_peers_is_a_convenience(tmp_path: Path) -> None:
     config = load_config(QNode(tmp_path / "node", others=[NOBODY]).config)
     folder = config.data_dir / module.PEERS_FOLDER
     with ExitStack() as opened:
-        keeper = module._open_keeper(config, opened)
+        keeper = module.open_keeper(folder, opened)
         assert keeper is not None
         keeper.keep_anchors([bytes(32)])
     (folder / "data.mdb").write_bytes(b"damaged" * 1000)
     with ExitStack() as opened:
-        keeper = module._open_keeper(config, opened)
+        keeper = module.open_keeper(folder, opened)
         assert keeper is not None
         assert keeper.anchors() == ()
     shutil.rmtree(folder)
     folder.write_bytes(b"a file in the way")
     with ExitStack() as opened:
-        assert module._open_keeper(config, opened) is None
+        assert module.open_keeper(folder, opened) is None
