@@ -11,6 +11,8 @@ def main() -> None:
     """The command `qnode`, or one line that says how to install what it needs beside the library."""
     try:
         from qnode.cli import main as command
+
+        command()  # which loads what it needs itself
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] in ("qnode", "qustream"):
             raise
@@ -18,4 +20,3 @@ def main() -> None:
             f"qnode: the daemon's packages are not installed ({missing.name} is missing). Remedy: pip install 'qustream[node]'.\n"
         )
         sys.exit(78)
-    command()
