@@ -174,8 +174,8 @@ class PeerService:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until cancelled."""
-        try:
-            async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as self._nursery:
+            try:
                 await self._nursery.start(self.gossip.run)
                 self._look()
                 self._nursery.start_soon(self.records.run, self.gossip, self.hub)
@@ -189,8 +189,8 @@ class PeerService:
                     for link in list(self.hub.links):
                         if link.is_clogged:  # what becomes of a link that breaks becomes of it
                             link.connection.close_soon("E-PEER-LIMIT", "the peer does not take gossip")
-        finally:
-            self._nursery = None
+            finally:  # at once: whoever else is ending may still tell us something, and nobody is there any more to do it
+                self._nursery = None
 
     def _look(self) -> None:
         """See what the registry and the clock say. Whoever is not known any more is cut off; a new height is told to the links."""
