@@ -152,8 +152,9 @@ async def test_what_nobody_can_tell_is_neither() -> None:
     verifier = Verifier(CHAIN)
 
     async def settle() -> None:
-        while len(verifier.pool) < 2:
-            await trio.sleep(0.001)
+        with trio.fail_after(60):
+            while len(verifier.pool) < 2:
+                await trio.sleep(0.001)
         for job in (*verifier.pool._others, *verifier.pool._urgent):
             job.settle(None)
 
