@@ -91,6 +91,17 @@ def test_a_delay_is_what_was_asked_for(lan: Lan) -> None:
         assert all(each.took_ms >= wanted for each in packets)
 
 
+def test_what_was_under_way_before_is_not_watched(lan: Lan) -> None:
+    lan.change(["alice"], ["bob"], back=False, delay_ms=200)
+    before = lan.counts("alice", "bob")
+    with lan["bob"].socket(), lan["alice"].socket() as mouth:
+        mouth.sendto(b"sent before", (BOB, 9))
+        lan.watch()
+        until(lambda: lan.counts("alice", "bob")["delivered"] == before["delivered"] + 1)
+    send(lan, "alice", "carol", 2)
+    assert {each.receiver for each in lan.watched() if each.sender == "alice"} == {"carol"}
+
+
 def test_jitter_is_drawn_evenly_and_keeps_the_order(lan: Lan) -> None:
     lan.change(["alice"], ["bob"], delay_ms=5, jitter_ms=10)
     assert send(lan, "alice", "bob", 100) == list(range(100))

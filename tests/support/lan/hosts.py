@@ -194,7 +194,7 @@ class Lan:
         return told
 
     def watch(self) -> None:
-        """Begin to remember each packet."""
+        """Begin to remember each packet that is sent from now on."""
         self._order("trace", on=True)
 
     def watched(self) -> list[Seen]:

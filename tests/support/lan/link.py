@@ -71,6 +71,7 @@ class Link:
         self.stations: dict[str, Station] = {}
         self.ways: dict[tuple[str, str], Way] = {}
         self.trace: deque[tuple[str, str, int, bool, int, int, int]] | None = None
+        self._trace_from_ns = 0  # whoever sent before has nothing to do with what is watched, even if it arrives now
         self._owners: dict[bytes, Station] = {}  # by address, or by the first half of it where a host has the prefix
         self._by_device: dict[int, Station] = {}
         self._ways: dict[int, dict[bytes, tuple[Way, Station]]] = {}  # by device and destination: what was looked up once
@@ -114,6 +115,14 @@ class Link:
                     self._take(descriptor)
             if flying:
                 self._deliver()
+
+    def watch(self, on: bool) -> list[tuple[str, str, int, bool, int, int, int]]:
+        """Begin to remember the packets that hosts send from now on, or end it; what was remembered until now."""
+        for device in self._by_device:
+            self._take(device)
+        told = list(self.trace or ())
+        self.trace, self._trace_from_ns = deque(maxlen=_TRACE_MAX) if on else None, time.monotonic_ns()
+        return told
 
     def _take(self, device: int) -> None:
         """What this host has sent."""
@@ -166,8 +175,8 @@ class Link:
             way.counts.overflowed += 1
             return
         way.counts.delivered += 1
-        if self.trace is not None:
-            sent_ns, due_ns, sender, receiver = when
+        sent_ns, due_ns, sender, receiver = when
+        if self.trace is not None and sent_ns >= self._trace_from_ns:
             self.trace.append((sender, receiver, len(packet), _opens(packet), sent_ns, due_ns, time.monotonic_ns()))
 
     def _look_up(self, device: int, target: bytes) -> tuple[Way, Station] | None:
@@ -232,9 +241,7 @@ class Control:
 
     def do_trace(self, link: Link, on: bool) -> list[tuple[str, str, int, bool, int, int, int]]:
         """Begin to remember packets, or end and tell them."""
-        told = list(link.trace or ())
-        link.trace = deque(maxlen=_TRACE_MAX) if on else None
-        return told
+        return link.watch(on)
 
 
 def main() -> int:
