@@ -127,17 +127,19 @@ class GossipService:
         """Keep time and wait for judges, until cancelled."""
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._wake)
-                for _ in self._waiting:
-                    self._begin_judging()
-                task_status.started()
-                beat_s = trio.current_time()
-                while True:
-                    beat_s = max(beat_s + HEARTBEAT_S, trio.current_time())
-                    await trio.sleep_until(beat_s)
-                    self._step(Ticked(secrets.randbits(DRAW_BITS)))
+                try:
+                    self._nursery.start_soon(self._wake)
+                    for _ in self._waiting:
+                        self._begin_judging()
+                    task_status.started()
+                    beat_s = trio.current_time()
+                    while True:
+                        beat_s = max(beat_s + HEARTBEAT_S, trio.current_time())
+                        await trio.sleep_until(beat_s)
+                        self._step(Ticked(secrets.randbits(DRAW_BITS)))
+                finally:  # at once: a link that ends as well may still have heard something, and nobody judges it any more
+                    self._nursery = None
         finally:
-            self._nursery = None
             for _, _, verdict in self._waiting:
                 if isinstance(verdict, Coroutine):
                     verdict.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import trio
 import trio.testing
+from support.stepwise import moments
 
 from qnode.service import gossip as module
 from qnode.service.gossip import GossipService, Judge, Verdict
@@ -145,6 +147,22 @@ async def test_no_more_judges_are_waited_for_than_the_bound_and_all_get_their_tu
             while gossip._judging:
                 await trio.sleep(0.01)
         assert (judged, most) == (90, module.JUDGES_MAX)
+
+
+class Never:
+    """A verdict that does not come. No coroutine, for which somebody would have to wait."""
+
+    def __await__(self) -> Generator[Any, Any, Verdict]:
+        return (yield from trio.sleep_forever().__await__())
+
+
+async def test_something_may_be_heard_at_any_moment_of_an_ending() -> None:
+    for moment in moments():
+        async with AsyncExitStack() as stack:
+            gossip, _ = await stack.enter_async_context(running(lambda _body, _peer: Never()))
+            with moment.happens(lambda gossip=gossip: gossip.heard(A, [push(b"news")])):  # type: ignore[misc]
+                await stack.aclose()
+        assert not gossip._judging
 
 
 async def test_who_brings_what_is_bad_is_expelled() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 from support.peers_town import CHAIN, TownNode, town, until
+from support.stepwise import moments
 
 from qnode.net.session import NODE_CHANNELS
 from qnode.service.gossip import Verdict
+from qnode.service.peers import PeerService
 from qustream.aio.connection import Connection, connect
 from qustream.aio.listener import ListenerLimits
 from qustream.errors import QuStreamError
@@ -102,6 +104,21 @@ async def test_who_was_killed_is_linked_again(tmp_path: Path) -> None:
         await until(lambda: t.nodes[2].id not in t.nodes[0].links | t.nodes[1].links)
         await t.nodes[2].start()
         await t.linked()
+
+
+async def test_the_network_may_change_at_any_moment_of_an_ending(tmp_path: Path) -> None:
+    """A newer file is taken over by a task that is not stopped in the middle of it, so perhaps when the links end."""
+    async with town(tmp_path, 1) as t:
+        for moment in moments():
+            await t.start()
+            service = t.nodes[0].service
+
+            def change(service: PeerService = service) -> None:
+                service.known.height = 0  # what it knows is an older one
+                service.network_changed()
+
+            with moment.happens(change):
+                await t.nodes[0].stop()
 
 
 async def test_who_is_struck_off_is_hung_up_and_refused(tmp_path: Path) -> None:
