@@ -39,9 +39,6 @@ EPOCHS_KEPT = 64
 PAGE = 1024
 # The newest of a user's that are told: a device has a directory of 1,024, of which half may have ended.
 GRANTS_OF_MAX = 4096
-# A user was merged into one that was merged later itself, and so on; each time both have to sign.
-ALIASES_MAX = 16
-
 ID_BYTES = 32  # BLAKE2b-256
 EPOCH_BYTES = 8  # as in names of the state
 
@@ -133,8 +130,7 @@ class ChainRegistry(Registry):
                 for key in keys:
                     if (user := _user(changes[key])) is not None:
                         told += device_changes(progress.height, key[1:], _user(old.get(key)), user)
-                if keys:  # whoever was merged into one of them is answered with it
-                    self._users.clear()
+                    self._users.pop(key[1:], None)
             if table is Table.GRANT:
                 for key in keys:
                     self._grants.pop(key[1:], None)
@@ -229,7 +225,7 @@ class ChainRegistry(Registry):
         return server
 
     def user(self, user_id: bytes, /) -> UserRecord:
-        """As `Registry.user`; of a user that was merged into another, that other."""
+        """As `Registry.user`. Who was merged into another is still himself: his devices sign for him, with certificates of his master."""
         with self._lock:
             known = self._users.find(user_id)
             if known is None:
@@ -237,15 +233,14 @@ class ChainRegistry(Registry):
             return known
 
     def _user_entry(self, user_id: bytes) -> UserEntry:
-        name = user_id
-        for _ in range(ALIASES_MAX):
-            entry = self._read(Table.USER, name, UserEntry)
-            if entry is None:
-                break
-            if entry.alias is None:
-                return entry
-            name = entry.alias
-        raise unknown(IdKind.USER, user_id)
+        entry = self._read(Table.USER, user_id, UserEntry)
+        if entry is None:
+            raise unknown(IdKind.USER, user_id)
+        return entry
+
+    def addressee(self, user_id: bytes, /) -> bytes:
+        with self._lock:
+            return self._user_entry(user_id).alias or user_id
 
     def grant(self, grant_id: bytes, /) -> Grant:
         with self._lock:

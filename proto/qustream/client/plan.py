@@ -68,13 +68,16 @@ class Plan:
     # -- encrypting -----------------------------------------------------------------------------------------------------
 
     def recipients(self, to: Sequence[str | bytes]) -> list[tuple[bytes, bytes]]:
-        """User id and HPKE key of each recipient. Errors: `E-ID-TEXT`, `E-REGISTRY-UNKNOWN`, `E-REQUEST-INVALID` when there is none."""
+        """User id and HPKE key of each recipient; of one who was merged into another, that other's.
+
+        Errors: `E-ID-TEXT`, `E-REGISTRY-UNKNOWN`, `E-REQUEST-INVALID` when there is none."""
         if isinstance(to, str | bytes):  # for the type checker a str is a sequence of str
             to = [to]
         users = dict.fromkeys(from_text(one, IdKind.USER) if isinstance(one, str) else one for one in to)
         if not 1 <= len(users) <= RECIPIENTS_MAX:
             raise fault("E-REQUEST-INVALID", f"an envelope has 1 to {RECIPIENTS_MAX} recipients, not {len(users)}")
-        records = [(user, self.registry.user(user)) for user in users]
+        # Of two that were merged only the one that is left has keys that somebody will renew.
+        records = [(user, self.registry.user(user)) for user in dict.fromkeys(map(self.registry.addressee, users))]
         return [(user, open_hpke_statement(record.hpke, record.master)) for user, record in records]
 
     def order(self, recipients: Sequence[tuple[bytes, bytes]], lifetime_ms: int | None) -> KeyOrder:

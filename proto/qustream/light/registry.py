@@ -45,7 +45,6 @@ PAGES_MAX = 42
 KEPT_MAX = 4096
 # Nodes that `nodes` proves of a class: callers choose a handful of them.
 SAMPLE_MAX = 24
-ALIASES_MAX = 1  # an alias is of a user that is none
 
 
 class Nodes(Protocol):
@@ -190,10 +189,10 @@ class LightRegistry(Registry):
         return self._known_entry(Table.QRNG_SERVER, server_id, QrngServerRecord, IdKind.QRNG)
 
     def user(self, user_id: bytes, /) -> UserRecord:
-        entry = self._known_entry(Table.USER, user_id, UserEntry, IdKind.USER)
-        if entry.alias is not None:
-            entry = self._known_entry(Table.USER, entry.alias, UserEntry, IdKind.USER)
-        return user_record(entry)
+        return user_record(self._known_entry(Table.USER, user_id, UserEntry, IdKind.USER))
+
+    def addressee(self, user_id: bytes, /) -> bytes:
+        return self._known_entry(Table.USER, user_id, UserEntry, IdKind.USER).alias or user_id
 
     def grant(self, grant_id: bytes, /) -> Grant:
         return self._known_entry(Table.GRANT, grant_id, Grant, IdKind.GRANT)

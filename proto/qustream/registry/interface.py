@@ -84,6 +84,10 @@ class Registry(Protocol):
         """The user, his HPKE key and his devices; the master's signature on the HPKE key has been checked."""
         ...
 
+    def addressee(self, user_id: bytes, /) -> bytes:
+        """Whom to write to who means this user: the one he was merged into, or himself."""
+        return user_id
+
     def grant(self, grant_id: bytes, /) -> Grant:
         """The grant, ended or not: whoever serves it compares epochs."""
         ...

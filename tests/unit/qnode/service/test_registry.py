@@ -233,22 +233,20 @@ def test_users_devices_and_grants_change(world: World) -> None:
     assert [each.kind for each in registry.changes(0)] == [ChangeKind.EVERYTHING]
 
 
-def test_who_was_merged_is_answered_with_whom_he_was_merged_into(world: World) -> None:
+def test_who_was_merged_keeps_his_devices_and_is_written_to_as_the_other(world: World) -> None:
     alice, bob, registry = world.alice, world.bob, world.registry
-    registry.user(bob.master.id)
+    assert registry.user(bob.master.id) == bob
+    assert registry.addressee(bob.master.id) == bob.master.id
     assert world.block(lambda state: world.put_user(state, bob, alice.master.id)) == [(ChangeKind.USER_CHANGED, bob.master.id)]
-    assert registry.user(bob.master.id) == alice
-    changed = replace(alice, devices=(device(0), device(5)))
-    world.block(lambda state: world.put_user(state, changed))
+    assert registry.user(bob.master.id) == bob
+    assert registry.addressee(bob.master.id) == registry.addressee(alice.master.id) == alice.master.id
+    # A lost device of his is revoked in his own record, and what others change in theirs is theirs.
+    changed = replace(bob, devices=(replace(bob.devices[0], revoked=True), *bob.devices[1:]))
+    world.block(lambda state: world.put_user(state, changed, alice.master.id))
     assert registry.user(bob.master.id) == changed
-    carol = user("carol")
-
-    def merge_on(state: State) -> None:
-        world.put_user(state, carol)
-        world.put_user(state, changed, carol.master.id)
-
-    world.block(merge_on)
-    assert registry.user(bob.master.id) == registry.user(alice.master.id) == carol
+    assert registry.user(alice.master.id) == alice
+    with pytest.raises(QuStreamError, match="E-REGISTRY-UNKNOWN"):
+        registry.addressee(b"\x07" * 32)
 
 
 def test_an_epoch_begins_with_its_first_block(world: World) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,11 @@ from msgspec.structs import replace
 from support.ledger_world import key, licence_id
 from support.light_chain import CHAIN, ROTATION_MS, START_MS, LightChain, Several, Told, holds
 
+from qustream.client.plan import Plan
 from qustream.errors import QuStreamError, fault
+from qustream.identity.enrolment import state_hpke_key
+from qustream.identity.user import UserHome
+from qustream.identity.words import UserSecrets, new_words
 from qustream.light.registry import LightRegistry
 from qustream.light.trust import Known
 from qustream.model.base import Signed
@@ -25,6 +31,7 @@ from qustream.wire.light import GrantsListed, HandOvers, ListedNode, NodesListed
 
 SEED = b"\x07" * 32
 USER = key("light user").public
+MERGED, LEFT = (UserSecrets(bytes([number]) * 64) for number in (3, 4))
 
 
 def licence(number: int, **changes: Any) -> Licence:
@@ -36,6 +43,12 @@ def licence(number: int, **changes: Any) -> Licence:
 
 def node_entry(number: int) -> NodeEntry:
     return NodeEntry(licence_id(number), key("light node", number).public, (f"192.0.2.{number + 1}:7400",))
+
+
+@cache  # two signatures of one statement differ
+def of_words(user: UserSecrets) -> UserRecord:
+    devices = (DeviceEntry(b"d" * 32, False),)
+    return UserRecord(user.master.public, state_hpke_key(user.master, user.hpke.public), devices)
 
 
 def a_grant(name: bytes = b"g", epoch: int = 0) -> Grant:
@@ -55,7 +68,8 @@ def chain() -> LightChain:
     chain.put(Table.QRNG_SERVER, key("qrng").id, QrngServerRecord(key("qrng").public, "one", True, True))
     record = UserRecord(USER, Signed(b"stated", bytes(3373)), (DeviceEntry(b"d" * 32, False),))
     chain.put(Table.USER, USER.id, UserEntry(encode(record), 0, None, False))
-    chain.put(Table.USER, b"a" * 32, UserEntry(encode(record), 0, USER.id, False))
+    chain.put(Table.USER, MERGED.master.id, UserEntry(encode(of_words(MERGED)), 0, LEFT.master.id, False))
+    chain.put(Table.USER, LEFT.master.id, UserEntry(encode(of_words(LEFT)), 0, None, True))
     for grant in (a_grant(), a_grant(b"h")):
         chain.put(Table.GRANT, grant.grant, grant)
     return chain
@@ -75,7 +89,6 @@ def test_it_answers_what_stands_in_the_chain(chain: LightChain) -> None:
     registry = light(chain)
     assert registry.qrng_server(key("qrng").id).name == "one"
     assert registry.user(USER.id).devices == (DeviceEntry(b"d" * 32, False),)
-    assert registry.user(b"a" * 32) == registry.user(USER.id)
     assert registry.grant(a_grant().grant) == a_grant()
     assert registry.grants_of(USER.id) == [a_grant(), a_grant(b"h")]
     node = registry.node(key("light node", 3).id)
@@ -83,6 +96,19 @@ def test_it_answers_what_stands_in_the_chain(chain: LightChain) -> None:
     assert registry.epoch(chain.now_ms).seed == SEED
     assert registry.height == 37
     assert [change.kind for change in registry.changes(0)] == [ChangeKind.EVERYTHING]
+
+
+def test_who_was_merged_is_himself_and_is_written_to_as_the_other(chain: LightChain, tmp_path: Path) -> None:
+    """His devices hold certificates of his own master; what is written to him is sealed for the one who is left."""
+    registry = light(chain)
+    assert registry.user(MERGED.master.id) == of_words(MERGED)
+    assert registry.addressee(MERGED.master.id) == registry.addressee(LEFT.master.id) == LEFT.master.id
+    home = UserHome.create(tmp_path / "home", new_words(), "a sender's", b"passphrase", now_ms=chain.now_ms)
+    plan = Plan(home, registry, lambda: chain.now_ms)
+    # Named twice is written to once.
+    assert plan.recipients([MERGED.master.id, LEFT.master.id]) == [(LEFT.master.id, LEFT.hpke.public)]
+    with pytest.raises(QuStreamError, match="E-REGISTRY-UNKNOWN"):
+        plan.recipients([b"\x01" * 32])
 
 
 def test_what_the_chain_does_not_have_is_unknown(chain: LightChain) -> None:
