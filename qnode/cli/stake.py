@@ -83,11 +83,11 @@ def remove(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
 @wallet_options
 @pay_options
 def top_up(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
-    """Fill up the stake of LICENCE after a slash."""
+    """Fill up the stake of LICENCE when the chain asks for more than it has."""
     purse = wallet.purse()
     line, whole = licence_of(purse.client, name), purse.client.parameters().stake
     missing = whole - units(line.staked)
-    if not line.top_up_by_ms or missing <= 0:
+    if not units(line.staked) or missing <= 0:
         raise fault("E-LEDGER-STATUS", f"nothing is missing of the stake of {line.id}, or it has none")
     what = [f"fill up the stake of licence {line.id} with {amount_shown(missing)}"]
     show(pay(purse, lambda _: TopUp(name, missing), what, choices), choices)

@@ -198,7 +198,7 @@ def unsuspend(*, name: bytes, wallet: Wallet, choices: Choices) -> None:
 @wallet_options
 @pay_options
 def delegate(*, name: bytes, amount: int, wallet: Wallet, choices: Choices) -> None:
-    """Put AMOUNT on the validator LICENCE: it earns with it, is slashed with it, and is slow to come back."""
+    """Put AMOUNT on the validator LICENCE: it earns with it, is slashed with it, for what it did before too, and is slow to come back."""
     purse = wallet.purse()
     found = purse.client.get(f"validators/{licence_text(name)}", ValidatorLine)
     days = purse.client.parameters().unbonding_ms / 86_400_000

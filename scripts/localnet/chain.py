@@ -27,12 +27,14 @@ from qustream.wire.light import checkpoint_digest
 LINKS = 1 << 18
 # A chain to try things on: what takes weeks elsewhere takes minutes. Rotations, epochs: see `Layout`.
 PARAMETERS = {
-    "interval_ms": "1s", "idle_ms": "1s", "lock_ms": "1m", "unbonding_ms": "3m", "evidence_ms": "2m", "market_rest_ms": "2m",
+    "interval_ms": "1s", "idle_ms": "1s", "lock_ms": "1m", "evidence_ms": "2m", "market_rest_ms": "2m",
     "top_up_ms": "1m", "removed_ms": "3m", "appeal_ms": "2m", "suspension_ms": "1m",
 }  # fmt: skip
 # Of 10⁹: each owner, the bank that pays for users, and what a user gets when he is entered.
 OWNER_QST, BANK_QST, USER_QST = 300_000, 1_000_000, 100
 SPARE_PRICE_QST = 1_000
+# A stake outlasts evidence by two rotations (`proto/spec/ledger.md`, §9), and a minute.
+UNBONDS_AFTER_MS = (2 + 1) * 60_000
 # Keys are made side by side: each takes a second of one processor.
 AT_ONCE = 2
 
@@ -84,7 +86,8 @@ def _genesis(layout: Layout, bank: bytes) -> None:
     """Every node has an owner of its own, or no two could serve one request; foundation nodes are told apart by their sites, too."""
     owners = {name: _owner(layout, name) for name in layout.node_names}
     funds = {bank: BANK_QST} | dict.fromkeys(owners.values(), OWNER_QST) | dict.fromkeys(map(bytes.fromhex, layout.funded), USER_QST)
-    parameters = PARAMETERS | {"epoch_ms": layout.epoch_ms, "rotation_ms": layout.rotation_ms}
+    unbonding_ms = UNBONDS_AFTER_MS + 2 * layout.rotation_ms
+    parameters = PARAMETERS | {"epoch_ms": layout.epoch_ms, "rotation_ms": layout.rotation_ms, "unbonding_ms": unbonding_ms}
     lines = [
         f'chain = "{layout.chain}"',
         f"time = {datetime.now(UTC).isoformat()}",

@@ -113,9 +113,10 @@ def withdraw(state: State, account: bytes, licence: bytes, now_ms: int) -> int:
     return units
 
 
-def slash(state: State, licence: bytes, part_bp: int, now_ms: int) -> tuple[int, int]:
+def slash(state: State, licence: bytes, part_bp: int, now_ms: int, set_ms: int = 0) -> tuple[int, int]:
     """Take a part of what is delegated to a validator, and of what was until lately: units that were staked, units that were unbonding.
-    They are in no entry then, and where they were in the totals."""
+    They are in no entry then, and where they were in the totals. `set_ms`: at the earliest then the set was made in which it offended:
+    a batch that was complete before was no part of its weight."""
     validator = state.get(Table.VALIDATOR, licence, Validator)
     bonded = 0
     if validator is not None:
@@ -128,7 +129,7 @@ def slash(state: State, licence: bytes, part_bp: int, now_ms: int) -> tuple[int,
     unbonding = 0
     for name, noun in list(state.scan(Table.UNBOND_BATCH, licence, days + 1, after=licence + before.to_bytes(_DAY_BYTES, "big"))):
         assert isinstance(noun, UnbondBatch)
-        if noun.free_ms > now_ms:
+        if noun.free_ms > now_ms and noun.free_ms - unbonding_ms > set_ms:
             part = noun.units * part_bp // BASIS
             unbonding += part
             state.put(Table.UNBOND_BATCH, name, replace(noun, units=noun.units - part))

@@ -51,7 +51,7 @@ def _double_sign(state: State, action: DoubleSign, context: Context) -> Outcome:
         return "E-LEDGER-KNOWN"
     if state.must(Table.LICENCE, holder.licence, Licence).incidents == INCIDENTS_MAX:
         return "E-LEDGER-STATUS"
-    escrow = _slash(state, holder.licence, context)
+    escrow = _slash(state, holder.licence, action.first.rotation, context)
     appeal_until_ms = context.time_ms + context.parameters.appeal_ms
     said = Incident(
         IncidentKind.DOUBLE_SIGN, holder.licence, action.first.rotation, action.first.view, context.time_ms, escrow, context.sender,
@@ -71,18 +71,29 @@ def _counts(state: State, vote_key: bytes, rotation: int, context: Context) -> b
     return over_ms is None or context.time_ms <= over_ms + context.parameters.evidence_ms
 
 
-def _slash(state: State, name: bytes, context: Context) -> int:
+def _slash(state: State, name: bytes, rotation: int, context: Context) -> int:
     """A part of all that stood behind the vote goes into escrow: own stake, delegations, and what is on its way back."""
     part_bp, licence = context.parameters.double_sign_bp, state.must(Table.LICENCE, name, Licence)
-    staked = licence.staked * part_bp // BASIS
+    staked = unbonding = 0
+    if _stood(state, licence, rotation):
+        staked = licence.staked * part_bp // BASIS
     # What waits for the end of an earlier incident is not free either.
-    waits = licence.free_ms > context.time_ms or licence.incidents
-    unbonding = licence.unbonding * part_bp // BASIS if waits else 0
+    elif licence.free_ms > context.time_ms or licence.incidents:
+        unbonding = licence.unbonding * part_bp // BASIS
     state.put(Table.LICENCE, name, replace(licence, staked=licence.staked - staked, unbonding=licence.unbonding - unbonding))
-    bonded, batches = delegation.slash(state, name, part_bp, context.time_ms)
+    # A set is made at the end of the rotation before the last; that rotation's edge is above its time by at most one length.
+    set_ms = rotations.began_ms(state, rotation - 1) or 0
+    bonded, batches = delegation.slash(state, name, part_bp, context.time_ms, set_ms)
     to_pool(state, Pool.ESCROW, staked + bonded, source=Place.STAKED)
     to_pool(state, Pool.ESCROW, unbonding + batches, source=Place.UNBONDING)
     return staked + bonded + unbonding + batches
+
+
+def _stood(state: State, licence: Licence, rotation: int) -> bool:
+    """Whether the stake of today stood behind that rotation's votes. Who had a seat could not take it off before that rotation was over:
+    a stake that was taken off later is on its way back, and what is staked now is another."""
+    edge_ms = rotations.current(state, rotation).edge_ms
+    return licence.staked > 0 and not 0 < edge_ms <= licence.unstaked_ms
 
 
 def _remove(state: State, holder: VoteKeyEntry, incident: bytes, context: Context) -> tuple[LedgerEvent, ...]:

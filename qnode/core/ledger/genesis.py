@@ -180,8 +180,12 @@ def _bounds(parameters: Parameters) -> Iterator[str]:
     for name in ("interval_ms", "idle_ms", "delta_ms"):
         if not PACE_MIN_MS <= getattr(parameters, name) <= PACE_MAX_MS:
             yield f"{name} is not between {PACE_MIN_MS} and {PACE_MAX_MS}"
-    if parameters.evidence_ms >= parameters.unbonding_ms:
-        yield "evidence_ms is not less than unbonding_ms"
+    answers_ms = parameters.evidence_ms + 2 * parameters.rotation_ms
+    if answers_ms >= parameters.unbonding_ms:
+        yield (
+            f"unbonding_ms is {parameters.unbonding_ms}, and must be more than evidence_ms and two rotations together, {answers_ms}: "
+            "who is removed keeps his seats of this rotation and the next, and what he does there is answered for"
+        )
     if parameters.evidence_ms > parameters.market_rest_ms:
         yield "evidence_ms is more than market_rest_ms"
     if parameters.market_fee_bp > MARKET_FEE_MAX_BP:

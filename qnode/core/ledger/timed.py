@@ -18,8 +18,8 @@ __all__ = ["end_due"]
 
 # What ends in one block: a grant is two deletions, so a block of nothing else costs what 256 transfers do. More waits for the next.
 ENDINGS_MAX = 256
-# The reporter's part of what was slashed, in hundredths of a percent: 1 % is worth a report and not worth an offence of one's own.
-REPORTER_BP = 100
+# What a report costs: its bytes at most, and gas for the action and two signatures (ADR 13). Whoever copies another's gains nothing.
+REPORT_BYTES, REPORT_GAS = 12_288, 3
 
 
 def end_due(state: State, parameters: Parameters, now_ms: int) -> tuple[LedgerEvent, ...]:
@@ -30,7 +30,7 @@ def end_due(state: State, parameters: Parameters, now_ms: int) -> tuple[LedgerEv
             case Table.LICENCE:
                 events += _licence(state, parameters, name, now_ms)
             case Table.INCIDENT:
-                events += _incident(state, name, now_ms)
+                events += _incident(state, parameters, name, now_ms)
             case Table.GRANT:
                 _grant(state, name)
             case _:
@@ -53,15 +53,15 @@ def _licence(state: State, parameters: Parameters, name: bytes, now_ms: int) -> 
     return []
 
 
-def _incident(state: State, name: bytes, now_ms: int) -> list[LedgerEvent]:
-    """Nobody has appealed: the reporter is paid, the rest is no more."""
+def _incident(state: State, parameters: Parameters, name: bytes, now_ms: int) -> list[LedgerEvent]:
+    """Nobody has appealed: the reporter has back what it cost him, the rest is no more."""
     incident = state.must(Table.INCIDENT, name, Incident)
     if not incident.open or incident.appeal_until_ms > now_ms:
         return []
     state.put(Table.INCIDENT, name, replace(incident, open=False))
     licence = state.must(Table.LICENCE, incident.licence, Licence)
     state.put(Table.LICENCE, incident.licence, replace(licence, incidents=licence.incidents - 1))
-    reward = incident.escrow * REPORTER_BP // 10_000
+    reward = min(incident.escrow, parameters.fee_byte * REPORT_BYTES + parameters.fee_gas * REPORT_GAS)
     from_pool(state, Pool.ESCROW, incident.escrow)
     pay(state, incident.reporter, reward, source=Place.POOLS)
     burn(state, incident.escrow - reward, source=Place.POOLS)

@@ -23,6 +23,7 @@ from qustream.model.state import (
     NodeEntry,
     Pool,
     Table,
+    Totals,
     UnbondBatch,
     Validator,
 )
@@ -226,16 +227,21 @@ def test_the_order_in_which_it_comes_changes_nothing(order: list[tuple[int, int,
     assert after(order) == after(sorted(order))
 
 
-def test_after_two_weeks_the_reporter_is_paid_and_the_rest_burned() -> None:
+def test_after_two_weeks_a_report_has_cost_nothing_and_the_rest_burns() -> None:
+    """Nor is there anything to be had by copying one: the copier paid what he gets."""
     world = LedgerWorld()
-    assert world.code(world.people[0], evidence()) == ""
+    started = world.liquid(world.account(0))
+    report = world.checked(world.people[0], evidence())
+    assert world.block(report).receipts[0].code == ""
     before = world.liquid(world.account(0))
+    assert before == started - report.body.fee
     world.block(after_ms=14 * DAY_MS - 1)
     assert incident(world).open
     assert world.liquid(world.account(0)) == before
     world.block(after_ms=1)
     assert not incident(world).open
-    assert world.liquid(world.account(0)) == before + 200 * QST
+    assert 0 <= world.liquid(world.account(0)) - started < report.body.fee // 10
+    assert world.state().must(Table.TOTALS, b"", Totals).burned == 20_000 * QST - (world.liquid(world.account(0)) - before)
     assert pool(world.state(), Pool.ESCROW) == 0
     assert world.licence(0).incidents == 0
     world.audit()
@@ -364,7 +370,73 @@ def test_a_listing_ends_and_what_is_frozen_by_an_incident_is_slashed_though_its_
     world.audit()
     found = world.state().must(Table.LICENCE, name, Licence)
     assert found.price == 0
-    assert found.unbonding == 90 + (held.staked - 100) * 9 // 10
+    # What was on its way back already when this stake was put there had no part in the vote.
+    assert found.unbonding == 100 + (held.staked - 100) * 9 // 10
+    # In the next rotation it is all one, and none of it is free.
+    world.block(after_ms=HOUR_MS)
+    assert world.code(world.people[0], evidence(rotation=2)) == ""
+    assert world.licence(0).unbonding == (100 + (held.staked - 100) * 9 // 10) * 9 // 10
+    world.audit()
+
+
+def days(world: LedgerWorld, count: int) -> None:
+    for _ in range(count):
+        world.block(after_ms=DAY_MS)
+
+
+def batches(world: LedgerWorld) -> list[int]:
+    return [batch.units for _, batch in sorted(world.reader.nouns(Table.UNBOND_BATCH).items()) if isinstance(batch, UnbondBatch)]
+
+
+def test_who_had_taken_back_before_the_set_was_made_pays_nothing_and_who_takes_back_later_pays() -> None:
+    """A set counts what is bonded at the end of the rotation before the last: that is what votes, and what answers."""
+    world = LedgerWorld()
+    licence = world.licences[0]
+    for person in range(3):
+        assert world.code(world.people[person], Delegate(licence, 1_000 * QST)) == ""
+    assert world.code(world.people[0], Undelegate(licence, 1_000 * QST)) == ""
+    days(world, 2)
+    assert world.code(world.people[1], Undelegate(licence, 1_000 * QST)) == ""
+    rotation = world.progress.rotation
+    assert rotation == 3  # its set was made a day ago
+    assert world.code(world.people[3], evidence(rotation=rotation)) == ""
+    assert (batches(world), validator(world).bonded) == ([1_000 * QST, 900 * QST], 900 * QST)
+    assert incident(world, rotation=rotation).escrow == (20_000 + 200) * QST
+    # In the first two rotations everybody was there, and that is known as well.
+    assert world.code(world.people[3], evidence(rotation=1)) == ""
+    assert (batches(world), validator(world).bonded) == ([900 * QST, 810 * QST], 810 * QST)
+    world.audit()
+
+
+def test_a_batch_with_one_who_left_too_late_pays_as_a_whole() -> None:
+    world = LedgerWorld()
+    licence = world.licences[0]
+    world.block(after_ms=2 * HOUR_MS)  # what follows is one day
+    for person in (0, 1):
+        assert world.code(world.people[person], Delegate(licence, 1_000 * QST)) == ""
+    assert world.code(world.people[0], Undelegate(licence, 1_000 * QST)) == ""
+    for _ in range(3):
+        world.block(after_ms=HOUR_MS)
+    rotation = world.progress.rotation
+    assert world.code(world.people[1], Undelegate(licence, 1_000 * QST)) == ""
+    assert world.code(world.people[3], evidence(rotation=rotation)) == ""
+    assert batches(world) == [1_800 * QST]
+    world.audit()
+
+
+def test_a_stake_put_there_after_the_offence_is_another() -> None:
+    world = LedgerWorld(lock_ms=0)
+    owner, licence = world.owners[0], world.licences[0]
+    assert world.code(owner, ExitValidator(licence)) == ""
+    for _ in range(3):
+        world.block(after_ms=HOUR_MS)
+    assert [world.code(owner, action) for action in (Unstake(licence), Stake(licence))] == ["", ""]
+    assert world.code(world.people[0], evidence()) == ""
+    found = world.licence(0)
+    # A tenth of the one that voted; the other is whole, and goes back with it.
+    assert (found.staked, found.unbonding) == (0, 380_000 * QST)
+    assert incident(world).escrow == 20_000 * QST
+    world.audit()
 
 
 def test_every_order_of_two_pairs_is_the_same_evidence() -> None:

@@ -141,7 +141,9 @@ def test_an_idle_licence_may_be_for_sale_from_the_beginning():
         ({"interval_ms": 49}, "interval_ms is not between"),
         ({"idle_ms": 60_001}, "idle_ms is not between"),
         ({"delta_ms": 0}, "delta_ms is not between"),
-        ({"evidence_ms": 28 * DAY_MS}, "evidence_ms is not less than unbonding_ms"),
+        ({"evidence_ms": 28 * DAY_MS, "market_rest_ms": 28 * DAY_MS}, f"unbonding_ms is {28 * DAY_MS}, and must be more than"),
+        ({"unbonding_ms": 21 * DAY_MS + 7_200_000}, f"two rotations together, {21 * DAY_MS + 7_200_000}"),
+        ({"rotation_ms": 84 * 3_600_000}, "two rotations together"),
         ({"market_rest_ms": 21 * DAY_MS - 1}, "evidence_ms is more than market_rest_ms"),
         ({"market_fee_bp": 1_001}, "market_fee_bp is more than"),
         ({"nodes_bp": 7_001}, "more than the whole"),
@@ -153,4 +155,5 @@ def test_an_idle_licence_may_be_for_sale_from_the_beginning():
 )
 def test_parameters_have_bounds(fields, why):
     check(genesis(parameters=PARAMETERS))
+    check(genesis(parameters=replace(PARAMETERS, unbonding_ms=21 * DAY_MS + 7_200_001)))
     refused(genesis(parameters=replace(PARAMETERS, **fields)), why)

@@ -93,6 +93,16 @@ def test_an_alias_buys_no_more(world: LedgerWorld) -> None:
     assert world.code(world.people[0], buy(user=other.id)) == ""
 
 
+def test_what_an_alias_had_paid_for_is_rolled_over_to_it(world: LedgerWorld) -> None:
+    """Its devices go on with what it has: their certificates are of its own master."""
+    old, other = bought(world), key("user", 2)
+    world.code(world.people[0], RegisterUser(other.public, state_hpke_key(other, bytes(1216)), (), bytes(3373)))
+    assert world.code(world.people[0], MergeUsers(USER.public, other.public, bytes(3373), bytes(3373))) == ""
+    world.block(after_ms=2 * EPOCH_MS)
+    assert world.code(world.people[0], RollOver(old.grant, OTHER_ROOT, 1_000, 2, 1_000 * QST)) == ""
+    assert world.state().must(Table.GRANT, rolled_id(old.grant), Grant).owner == USER.id
+
+
 def test_an_ended_grant_is_rolled_over_once_at_half_the_price(world: LedgerWorld) -> None:
     old = bought(world)
     roll = RollOver(old.grant, OTHER_ROOT, 400, 3, 1_000 * QST)

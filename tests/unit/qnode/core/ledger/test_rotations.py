@@ -118,7 +118,7 @@ def test_a_header_says_the_next_set_as_soon_as_the_executed_state_has_it() -> No
 
 
 def test_rotations_go_after_unbonding_time_and_never_the_last() -> None:
-    world = LedgerWorld(validators=1, unbonding_ms=5 * HOUR_MS, evidence_ms=4 * HOUR_MS)
+    world = LedgerWorld(validators=1, unbonding_ms=5 * HOUR_MS, evidence_ms=2 * HOUR_MS)
     for _ in range(12):
         world.block()
         world.block(after_ms=HOUR_MS)

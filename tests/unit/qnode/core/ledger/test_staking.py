@@ -134,6 +134,26 @@ def test_a_short_stake_is_filled_up_exactly(world):
     assert world.licence(0).staked == STAKE
 
 
+def test_a_chain_that_asks_for_more_has_stakes_filled_up(world):
+    """As a change of parameters will do it; nothing does today, so it is done behind the ledger's back."""
+    world.change(Table.PARAMETERS, b"", stake=STAKE + 50_000 * QST)
+    for _ in range(2):
+        world.block(after_ms=HOUR_MS)
+    assert rotations.set_of(world.state(), world.progress.time_ms) == ()  # a short stake has no seat in what is made now
+    assert world.code(world.owners[0], TopUp(world.licences[0], 50_000 * QST - 1)) == "E-LEDGER-PRICE"
+    assert world.code(world.owners[0], TopUp(world.licences[0], 50_000 * QST)) == ""
+    assert world.licence(0).staked == STAKE + 50_000 * QST
+    [seat] = rotations.set_of(world.state(), world.progress.time_ms)
+    assert (seat.licence, seat.weight) == (world.licences[0], STAKE + 50_000 * QST)
+    world.audit()
+    # Less than there is cannot be topped up.
+    world.change(Table.PARAMETERS, b"", stake=STAKE)
+    assert world.code(world.owners[0], TopUp(world.licences[0], 1)) == "E-LEDGER-PRICE"
+    # Who stakes now puts down what is asked now.
+    assert world.code(world.owners[1], Stake(world.licences[1])) == ""
+    assert world.licence(1).staked == STAKE
+
+
 def test_a_stake_that_stays_short_is_taken_off_and_the_validator_leaves(world):
     by_ms = slashed(world, 5 * QST)
     world.block(after_ms=by_ms - world.progress.time_ms - 1)

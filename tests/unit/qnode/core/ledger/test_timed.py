@@ -57,13 +57,13 @@ def incident(world: LedgerWorld, *, escrow: int = ESCROW, is_open: bool = True) 
     return name, at_ms
 
 
-def test_an_incident_closes_the_reporter_is_paid_and_the_rest_burns(world):
+def test_an_incident_closes_the_reporter_is_paid_back_and_the_rest_burns(world):
     name, _ = incident(world)
     before, totals = world.liquid(world.account(0)), world.reader.nouns(Table.TOTALS)[b""]
     world.block(after_ms=9_999)
     assert pool(world.state(), Pool.ESCROW) == ESCROW
     done = world.block(after_ms=1)
-    reward = ESCROW // 100
+    reward = 12_288 * 1_000 + 3 * 1_000_000
     assert [(event.name, event.amount) for event in done.receipts[-1].events] == [("incident-closed", reward), ("burned", ESCROW - reward)]
     assert world.liquid(world.account(0)) == before + reward
     after = world.reader.nouns(Table.TOTALS)[b""]
@@ -72,6 +72,15 @@ def test_an_incident_closes_the_reporter_is_paid_and_the_rest_burns(world):
     closed = world.state().must(Table.INCIDENT, name, Incident)
     assert (closed.open, closed.escrow) == (False, ESCROW)
     assert world.licence(1).incidents == 0
+    world.audit()
+
+
+def test_no_more_is_paid_back_than_was_slashed(world):
+    incident(world, escrow=5)
+    before = world.liquid(world.account(0))
+    done = world.block(after_ms=10_000)
+    assert [(event.name, event.amount) for event in done.receipts[-1].events] == [("incident-closed", 5), ("burned", 0)]
+    assert world.liquid(world.account(0)) == before + 5
     world.audit()
 
 
