@@ -57,6 +57,17 @@ class Watched:
         parts = re.split(r"^ +- (?=alert: |record: )", self.rules, flags=re.MULTILINE)[1:]
         return {part.split()[1]: part for part in parts if part.startswith("alert: ")}
 
+    def tests_of(self, rule: str) -> list[str]:
+        """Each test of the rules as a file of its own: first those that name this rule, and of these the quickest."""
+        found: list[tuple[bool, int, str]] = []
+        for each in self.rule_tests:
+            head, *tests = re.split(r"^(?=  - name: )", each.read_text(), flags=re.MULTILINE)
+            for test in tests:
+                times = re.findall(r"eval_time: (\d+)([mhd])", test)
+                lasts = max(int(count) * {"m": 1, "h": 60, "d": 1440}[unit] for count, unit in times)
+                found.append((rule not in test, lasts, head + test))
+        return [test for *_, test in sorted(found)]
+
     @cached_property
     def recorded(self) -> set[str]:
         return set(re.findall(r"- record: (\S+)", self.rules))
