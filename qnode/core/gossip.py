@@ -16,7 +16,6 @@ Nothing here checks a signature or reads a clock: `Check` asks somebody who can,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 from qnode.core import gossip_limits as limits
 from qnode.core.chance import Chance
@@ -37,14 +36,14 @@ from qnode.core.gossip_events import (
     Verdict,
     Wake,
 )
-from qnode.core.gossip_items import ASKED, HEARD, SERVED, TOLD, Item, Items, ItemState, Pull
+from qnode.core.gossip_items import Item, Items, ItemState, Pull
 from qnode.core.gossip_link import Link, Past
-from qnode.core.gossip_mesh import newcomers, takes_in, tend
+from qnode.core.gossip_mesh import Mesh, takes_in
 from qnode.core.gossip_pulls import Pulls
-from qnode.core.gossip_spread import bets, near_first, news_of
+from qnode.core.gossip_seats import Seats
+from qnode.core.gossip_spread import bets, missed, near_first, news_of
 from qustream.rules.peering import message_id
 from qustream.wire.gossip import (
-    ENTRIES_MAX,
     Announced,
     GossipAnnounce,
     GossipGraft,
@@ -57,9 +56,6 @@ from qustream.wire.gossip import (
 __all__ = ["Gossip", "step"]
 
 
-# ----------------------------------------------------------------------------------------------------------------- state
-
-
 class Gossip:
     """The state of one node's gossip. Use `step`; the properties are for displays and tests."""
 
@@ -68,7 +64,7 @@ class Gossip:
         self.links: dict[bytes, Link] = {}
         self.duplicates = self.dropped = 0
         self._items = Items()
-        self._pulls, self._past = Pulls(self.links), Past()
+        self._pulls, self._past, self._seats, self._mesh = Pulls(self.links), Past(), Seats(), Mesh(self.links)
         self._checking = 0
         self._wake_ms: int | None = None
         self._decay_ms = 0  # when the first link's score is to be looked at
@@ -76,7 +72,7 @@ class Gossip:
 
     @property
     def mesh(self) -> list[Link]:
-        return [link for link in self.links.values() if link.in_mesh]
+        return self._mesh.inside
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -96,6 +92,9 @@ class Gossip:
         self._decay_ms = min(self._decay_ms, now_ms + limits.DECAY_MS)
         link = Link(event.peer, operator=event.operator, ours=event.ours, assigned=event.assigned, now_ms=now_ms)
         self.links[event.peer] = self._past.came(link, now_ms)
+        self._mesh.changed()
+        if link.sit(self._seats.take(event.peer, now_ms)):
+            self._items.wipe(link.marks)
         self._charge(link, 0, now_ms)  # it may have been shown out while this connection was under way
         if event.ours and event.peer in self.links and len(self.mesh) < limits.MESH_WANTED:
             self._graft(link)
@@ -104,9 +103,11 @@ class Gossip:
         if (link := self.links.pop(event.peer, None)) is None:
             return
         self._past.went(link, now_ms)
+        self._mesh.changed()
+        self._seats.leave(event.peer, link.seat, now_ms)
         for item in self._items.recent(now_ms - limits.LAZY_MS):
-            if not item.is_marked(event.peer, HEARD):  # what was on its way to it is lost, and is told again when it comes back
-                item.marks.pop(event.peer, None)
+            if not item.marks & link.heard:  # what was on its way to it is lost, and is told again when it comes back
+                item.marks &= ~link.marks
         if self._pulls.left(event.peer, now_ms):
             self._wake(now_ms)
 
@@ -115,24 +116,24 @@ class Gossip:
             link.delay_ms = min(max(0, event.delay_ms), limits.DELAY_MAX_MS)
 
     def _graft(self, link: Link) -> None:
-        link.in_mesh = True
+        self._mesh.put(link, inside=True)
         self._out.append(Send(link.peer, GossipGraft()))
 
     def _prune(self, link: Link, now_ms: int) -> None:
-        link.in_mesh = False
+        self._mesh.put(link, inside=False)
         link.backoff_until_ms = now_ms + limits.BACKOFF_MS
         self._out.append(Send(link.peer, GossipPrune(limits.BACKOFF_MS // 1000)))
 
     def heard_graft(self, link: Link, _message: GossipMessage, now_ms: int) -> None:
         if link.in_mesh or takes_in(link, len(self.mesh), now_ms):
-            link.in_mesh = True
+            self._mesh.put(link, inside=True)
         else:
             self._prune(link, now_ms)
             self._charge(link, 0, now_ms)  # `takes_in` may have
 
     def heard_prune(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPrune)
-        link.in_mesh = False
+        self._mesh.put(link, inside=False)
         link.backoff_until_ms = max(link.backoff_until_ms, now_ms + 1000 * message.backoff_s)
 
     # --- messages
@@ -158,8 +159,8 @@ class Gossip:
         if len(body) > limits.TOPIC_LIMITS[topic].body_max_bytes:
             self._charge(link, limits.SCORE_OVER, now_ms)
             return
-        if item is not None and item.is_marked(link.peer, ASKED):
-            item.unmark(link.peer, ASKED)  # it counted when it was announced; if it comes again it counts again
+        if item is not None and item.marks & link.asked:
+            item.marks ^= link.asked  # it counted when it was announced; if it comes again it counts again
         else:
             if not link.allowed(topic, now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
@@ -169,7 +170,7 @@ class Gossip:
                 return
         if item is not None and item.state is not ItemState.PULLING:
             self.duplicates += 1
-            item.mark(link.peer, HEARD)
+            item.marks |= link.heard
         else:
             self._examine(item or self._items.new(name, topic, len(body), now_ms), link, body)
 
@@ -177,7 +178,8 @@ class Gossip:
         """A body that is new."""
         item.owing = [pull.peer for pull in item.pulls if pull.peer != link.peer]
         self._pulls.ended(item)
-        item.mark(link.peer, HEARD)
+        item.tellers = ()
+        item.marks |= link.heard
         if self._checking >= limits.CHECKS_MAX:
             self.dropped += 1
             self._items.forget(item)
@@ -207,7 +209,7 @@ class Gossip:
         # Whom we asked need not send it any more.
         self._out += [Send(peer, news_of(item, held=True)) for peer in owing if peer in self.links]
         for link in near_first(self.links[peer] for peer in waiting if peer in self.links):
-            self._serve(item, link.peer)
+            self._serve(item, link)
         if not item.is_small:
             self._push_unasked(item, *bets(item, self.mesh), now_ms)
 
@@ -220,9 +222,10 @@ class Gossip:
         """To whom it would be above the limit nothing is sent: lazy repair tells it later."""
         marks, topic, out = item.marks, item.topic, self._out
         for link in links:
-            if link.peer not in marks and link.may_send(topic, now_ms):
-                marks[link.peer] = TOLD
+            if not marks & link.marks and link.may_send(topic, now_ms):
+                marks |= link.told
                 out.append(Send(link.peer, message))
+        item.marks = marks
 
     def _push_unasked(self, item: Item, links: Iterable[Link], count: int, now_ms: int) -> None:
         """To the first `count` that would take it."""
@@ -231,7 +234,7 @@ class Gossip:
                 return
             if link.may_push(item.topic, item.size, now_ms):
                 count -= 1
-                self._serve(item, link.peer)
+                self._serve(item, link)
 
     # --- news and pulls
 
@@ -256,18 +259,18 @@ class Gossip:
 
     def _hear(self, link: Link, news: Announced, now_ms: int) -> None:
         item = self._items.new(news.id, news.topic, news.size, now_ms)
-        item.mark(link.peer, HEARD)
+        item.marks |= link.heard
         self._wake(self._pulls.ask(item, link, news.held, now_ms).due_ms)
         if link.in_mesh and link.is_trusted and not item.is_small:
             self._tell(item, self.mesh, news_of(item, held=False), now_ms)
 
     def _hear_again(self, item: Item, link: Link, held: bool, now_ms: int) -> None:
         """Who tells us does not need it from us; and while it is being pulled it may be had sooner, or at all, from this peer."""
-        is_new = not item.is_marked(link.peer, HEARD)
-        item.mark(link.peer, HEARD)
-        if link.peer in item.waiting:
+        marks = item.marks
+        item.marks = marks | link.heard
+        if item.waiting and link.peer in item.waiting:
             item.waiting = [peer for peer in item.waiting if peer != link.peer]
-        if item.state is not ItemState.PULLING or not is_new or item.is_marked(link.peer, ASKED):
+        if item.state is not ItemState.PULLING or marks & (link.heard | link.asked):
             return
         if self._pulls.is_sooner(item, link, now_ms):
             self._wake(self._pulls.ask(item, link, held, now_ms).due_ms)
@@ -298,54 +301,48 @@ class Gossip:
             item = self._items.get(name)
             if link.peer not in self.links:
                 return  # expelled for what came before
-            if item is None or item.state is ItemState.DEAD or item.is_marked(link.peer, SERVED) or link.peer in item.waiting:
+            if item is None or item.state is ItemState.DEAD or item.marks & link.served or link.peer in item.waiting:
                 continue  # once is what there is
             if item.state is ItemState.GOOD:
-                self._serve(item, link.peer)
-            elif link.peer in item.marks and len(item.waiting) < limits.LINKS_MAX:
+                self._serve(item, link)
+            elif item.marks & link.marks and len(item.waiting) < limits.LINKS_MAX:
                 item.waiting = [*item.waiting, link.peer]
 
-    def _serve(self, item: Item, peer: bytes) -> None:
-        if item.body is not None and peer in self.links:
-            item.mark(peer, SERVED)
-            self._out.append(Send(peer, GossipPush(item.topic, item.body)))
+    def _serve(self, item: Item, link: Link) -> None:
+        if item.body is not None:
+            item.marks |= link.served
+            self._out.append(Send(link.peer, GossipPush(item.topic, item.body)))
 
     # --- time
 
     def ticked(self, event: Ticked, now_ms: int) -> None:
         if self._wake_ms is not None and self._wake_ms <= now_ms:
             self._wake_ms = None
-        for item, pull in self._pulls.overdue(now_ms):
-            self._ask_the_next(item, pull, now_ms)
-        if (due_ms := self._pulls.next_due_ms()) is not None:
-            self._wake(due_ms)
+        if self._pulls:
+            for item, pull in self._pulls.overdue(now_ms):
+                self._ask_the_next(item, pull, now_ms)
+            if (due_ms := self._pulls.next_due_ms()) is not None:
+                self._wake(due_ms)
         if event.is_heartbeat:
             self._heartbeat(event.draw, now_ms)
 
     def _heartbeat(self, draw: int, now_ms: int) -> None:
-        links = list(self.links.values())
         if now_ms >= self._decay_ms:
-            self._decay_ms = min((link.decay(now_ms) for link in links), default=now_ms)
-        grafts, prunes = tend(links, draw, now_ms)
+            self._decay_ms = min((link.decay(now_ms) for link in self.links.values()), default=now_ms)
+        grafts, prunes = self._mesh.tended(draw, now_ms)
         for link in prunes:
             self._prune(link, now_ms)
         for link in grafts:
             self._graft(link)
         self._items.expire(now_ms)
-        self._repair(newcomers(links), draw, now_ms)
+        self._repair(self._mesh.newcomers(), draw, now_ms)
 
     def _repair(self, fresh: list[Link], draw: int, now_ms: int) -> None:
         """Tell some outside the mesh, and all who have just come into it, what came lately."""
-        recent = list(self._items.recent(now_ms - limits.LAZY_MS))
-        if not recent:
+        if not (recent := list(self._items.recent(now_ms - limits.LAZY_MS))):
             return
-        others = [link for link in self.links.values() if not link.in_mesh]
-        for link in [*fresh, *Chance(draw).dealt(others, limits.LAZY_LINKS)]:
-            fit = (item for item in recent if link.peer not in item.marks and link.may_send(item.topic, now_ms))
-            if unaware := list(islice(fit, ENTRIES_MAX)):
-                for item in unaware:
-                    item.mark(link.peer, TOLD)
-                entries = tuple(Announced(item.id, item.topic, item.size, True) for item in unaware)
+        for link in [*fresh, *Chance(draw).dealt(self._mesh.outside, limits.LAZY_LINKS)]:
+            if entries := missed(recent, link, now_ms):
                 self._out.append(Send(link.peer, GossipAnnounce(entries)))
 
     # --- within

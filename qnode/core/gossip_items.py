@@ -9,9 +9,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from qnode.core.gossip_limits import KEEP_BYTES, KEEP_MS, SEEN_MAX, SMALL_MAX_BYTES
+from qnode.core.gossip_seats import HEARD_ALL
 from qustream.wire.gossip import Topic
 
-__all__ = ["ASKED", "HEARD", "SERVED", "TOLD", "Item", "ItemState", "Items", "Pull"]
+__all__ = ["Item", "ItemState", "Items", "Pull"]
 
 
 class ItemState(IntEnum):
@@ -35,16 +36,10 @@ class Pull(NamedTuple):
 _SETTLED = (ItemState.GOOD, ItemState.DEAD)
 
 
-# What is remembered of one peer and one message. Being in `Item.marks` at all means: it need not be told.
-TOLD = 1  # by us
-HEARD = 2  # it announced or brought it
-ASKED = 4  # we have pulled it from this peer
-SERVED = 8  # this peer has had the body from us
-
-
 class Item:
-    """One message. `marks`: what is remembered of peers; `pulls`: under way; `tellers`: who may be asked next, and whether they hold it;
-    `waiting`: who pulled it from us before we had it; `owing`: whom we asked and who need not answer any more; `sender`: who brought it."""
+    """One message. `marks`: what is remembered of peers, at their seats (`gossip_seats`); `pulls`: under way; `tellers`: who may be asked
+    next, and whether they hold it; `waiting`: who pulled it from us before we had it; `owing`: whom we asked and who need not answer any
+    more; `sender`: who brought it."""
 
     __slots__ = (
         "body",
@@ -67,7 +62,7 @@ class Item:
         self.resize(size)
         self.state = ItemState.PULLING
         self.body: bytes | None = None
-        self.marks: dict[bytes, int] = {}
+        self.marks = 0
         self.sender = b""
         self.pulls: Sequence[Pull] = ()
         self.tellers: Sequence[tuple[bytes, bool]] = ()
@@ -77,19 +72,10 @@ class Item:
     def resize(self, size: int) -> None:
         self.size, self.is_small = size, size <= SMALL_MAX_BYTES
 
-    def mark(self, peer: bytes, what: int) -> None:
-        self.marks[peer] = self.marks.get(peer, 0) | what
-
-    def unmark(self, peer: bytes, what: int) -> None:
-        self.marks[peer] &= ~what
-
-    def is_marked(self, peer: bytes, what: int) -> bool:
-        return self.marks.get(peer, 0) & what != 0
-
     @property
     def voices(self) -> int:
         """How many have told us of it."""
-        return sum(1 for marks in self.marks.values() if marks & HEARD)
+        return (self.marks & HEARD_ALL).bit_count()
 
 
 class Items:
@@ -146,6 +132,11 @@ class Items:
             self._kept.remove(item)
             self._drop_body(item)
         self._items.pop(item.id, None)
+
+    def wipe(self, marks: int) -> None:
+        """Nobody remembers these marks any more: their seat is another's."""
+        for item in self._items.values():
+            item.marks &= ~marks
 
     def _make_room(self, now_ms: int) -> None:
         while self._kept and (self.kept_bytes > KEEP_BYTES or now_ms - self._kept[0].born_ms > KEEP_MS):

@@ -96,3 +96,6 @@ DECAY_MS = 10_000
 GREY_MS = 600_000
 # Links that are gone and whose standing is remembered, as long as the greatest disgrace lasts: or whoever hangs up would be forgiven.
 PAST_MAX, PAST_MS = 1024, GREY_MS
+# Seats in the marks of messages: of everybody who is linked, and of as many that are gone as are remembered at all. A peer of which a
+# message has no mark costs it nothing, so in a calm node marks have the bits of its links alone.
+SEATS_MAX = LINKS_MAX + PAST_MAX

@@ -19,6 +19,7 @@ from qnode.core.gossip_limits import (
     UNASKED_BYTES_PER_S,
     UNKEPT_EVERY_MS,
 )
+from qnode.core.gossip_seats import ASKED, HEARD, SEAT_BITS, SERVED, TOLD
 from qustream.wire.gossip import Topic
 
 __all__ = ["Link", "Past"]
@@ -51,8 +52,9 @@ class Allowance:
 class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
-    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "_unkept_ms", "assigned", "backoff_until_ms", "delay_ms",
-                 "good", "hollow", "in_mesh", "operator", "ours", "peer", "pulls", "score", "was_in_mesh")  # fmt: skip
+    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "_unkept_ms", "asked", "assigned", "backoff_until_ms",
+                 "delay_ms", "good", "heard", "hollow", "in_mesh", "marks", "operator", "ours", "peer", "pulls", "score", "seat", "served",
+                 "told", "was_in_mesh")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
@@ -63,12 +65,22 @@ class Link:
         self.good = 0  # points of `score` that good messages brought
         self.hollow = 0  # announcements that came to nothing, less those that did not
         self.pulls = 0  # under way to this peer
+        self.sit((0, False))
         self._decayed_ms = now_ms
         self._unkept_ms = now_ms - UNKEPT_EVERY_MS
         self._theirs: dict[Topic, Allowance] = {}
         self._own: dict[Topic, Allowance] = {}
         self._unasked: Allowance | None = None
         self._own_unasked: Allowance | None = None
+
+    def sit(self, place: tuple[int, bool]) -> bool:
+        """Take what `Seats.take` gave: what stands in a message's marks if it is told, heard, … of this peer; `marks`: all of them. Whether
+        somebody else's may still be there."""
+        seat, is_worn = place
+        self.seat = seat
+        self.told, self.heard, self.asked, self.served = (what << SEAT_BITS * seat for what in (TOLD, HEARD, ASKED, SERVED))
+        self.marks = self.told | self.heard | self.asked | self.served
+        return is_worn
 
     def allowed(self, topic: Topic, now_ms: int) -> bool:
         """Take one message of `topic` from what the peer may send; False if nothing is left."""

@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qnode.core.chance import Chance
-from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED, SCORE_OVER
+from qnode.core.gossip_limits import MESH_MAX, MESH_MIN, MESH_WANTED, SCORE_KEPT_MIN, SCORE_OVER
 from qnode.core.gossip_link import Link
 
-__all__ = ["newcomers", "takes_in", "tend"]
+__all__ = ["Mesh", "newcomers", "takes_in", "tend"]
+
+
+class Mesh:
+    """The links in the mesh and the others, in the order in which they came; the lists are made anew when somebody comes or goes, which is
+    seldom, and read with every message."""
+
+    __slots__ = ("_inside", "_left", "_links", "_outside")
+
+    def __init__(self, links: Mapping[bytes, Link]) -> None:
+        self._links = links
+        self._inside: list[Link] | None = None
+        self._outside: list[Link] = []
+        self._left: list[Link] = []
+
+    @property
+    def inside(self) -> list[Link]:
+        return self._sorted() if self._inside is None else self._inside
+
+    @property
+    def outside(self) -> list[Link]:
+        if self._inside is None:
+            self._sorted()
+        return self._outside
+
+    def changed(self) -> None:
+        """A link has come or gone."""
+        self._inside = None
+
+    def put(self, link: Link, *, inside: bool) -> None:
+        if link.in_mesh != inside:
+            link.in_mesh, self._inside = inside, None
+            if not inside:
+                self._left.append(link)
+
+    def tended(self, draw: int, now_ms: int) -> tuple[list[Link], list[Link]]:
+        """Whom to take in, and whom to leave out: asked once a second, and nearly always nobody."""
+        return ([], []) if _is_well(self.inside) else tend(list(self._links.values()), draw, now_ms)
+
+    def newcomers(self) -> list[Link]:
+        """Those that have come into the mesh since this was asked last, whoever grafted whom."""
+        if self._left:
+            newcomers([link for link in self._left if not link.in_mesh])
+            self._left.clear()
+        return newcomers(self.inside)
+
+    def _sorted(self) -> list[Link]:
+        inside = self._inside = [link for link in self._links.values() if link.in_mesh]
+        self._outside = [link for link in self._links.values() if not link.in_mesh]
+        return inside
 
 
 def takes_in(link: Link, size: int, now_ms: int) -> bool:
@@ -21,8 +70,6 @@ def takes_in(link: Link, size: int, now_ms: int) -> bool:
 
 def tend(links: Sequence[Link], draw: int, now_ms: int) -> tuple[list[Link], list[Link]]:
     """Whom to take in, and whom to leave out."""
-    if _is_well(links):
-        return [], []  # nearly always
     prunes = [link for link in links if link.in_mesh and not link.is_bearable]
     mesh = [link for link in links if link.in_mesh and link.is_bearable]
     if len(mesh) > MESH_MAX:
@@ -55,16 +102,16 @@ def newcomers(links: Sequence[Link]) -> list[Link]:
     return found
 
 
-def _is_well(links: Sequence[Link]) -> bool:
-    """Whether nothing is to be done: asked once a second of every link, so in one pass."""
-    size = ours = 0
-    for link in links:
-        if link.in_mesh:
-            if not link.is_bearable:
-                return False
-            size += 1
-            ours += link.ours
-    return MESH_MIN <= size <= MESH_MAX and ours >= MESH_WANTED // 2
+def _is_well(mesh: Sequence[Link]) -> bool:
+    """Whether nothing is to be done."""
+    if not MESH_MIN <= len(mesh) <= MESH_MAX:
+        return False
+    ours = 0
+    for link in mesh:
+        if link.score < SCORE_KEPT_MIN:
+            return False
+        ours += link.ours
+    return ours >= MESH_WANTED // 2
 
 
 def _with_enough_of_ours(ranked: Sequence[Link], size: int) -> list[Link]:

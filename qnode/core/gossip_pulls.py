@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qnode.core.gossip_items import ASKED, Item, Pull
+from qnode.core.gossip_items import Item, Pull
 from qnode.core.gossip_limits import (
     LARGE_MIN_BYTES,
     PULL_HEARD_MS,
@@ -38,7 +38,7 @@ class Pulls:
         """Remember that `link` is asked for `item`."""
         pull = Pull(link.peer, held, now_ms + 2 * link.delay_ms, now_ms + (PULL_HELD_MS if held else PULL_HEARD_MS))
         item.pulls = (*item.pulls, pull)
-        item.mark(link.peer, ASKED)
+        item.marks |= link.asked
         link.pulls += 1
         self._items[item.id] = item
         return pull

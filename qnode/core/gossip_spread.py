@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qnode.core.gossip_items import HEARD, SERVED, Item
+from qnode.core.gossip_items import Item
 from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, PUSHES_LARGE, VOICES_LARGE_MAX
 from qnode.core.gossip_link import Link
-from qustream.wire.gossip import Announced, GossipAnnounce
+from qustream.wire.gossip import ENTRIES_MAX, Announced, GossipAnnounce
 
-__all__ = ["bets", "near_first", "news_of"]
+__all__ = ["bets", "missed", "near_first", "news_of"]
 
 
 def near_first(links: Iterable[Link]) -> list[Link]:
@@ -22,7 +22,7 @@ def bets(item: Item, mesh: Iterable[Link]) -> tuple[list[Link], int]:
     """Those of whom nothing has been heard, the best first, and how many of them get the body unasked: they may have asked for it, and the
     word is still on its way."""
     marks = item.marks
-    silent = near_first(link for link in mesh if not marks.get(link.peer, 0) & (HEARD | SERVED))
+    silent = near_first(link for link in mesh if not marks & (link.heard | link.served))
     if item.size > LARGE_MIN_BYTES:
         return silent, PUSHES_LARGE if item.voices <= VOICES_LARGE_MAX else 0
     if silent and (silent[-1].delay_ms >= PUSH_FAR_MS or item.voices <= 1):
@@ -32,6 +32,18 @@ def bets(item: Item, mesh: Iterable[Link]) -> tuple[list[Link], int]:
 
 def news_of(item: Item, *, held: bool) -> GossipAnnounce:
     return GossipAnnounce((Announced(item.id, item.topic, item.size, held),))
+
+
+def missed(recent: Iterable[Item], link: Link, now_ms: int) -> tuple[Announced, ...]:
+    """The news for a peer that was not told of these: what fits into one announcement, and is not above what it takes."""
+    entries: list[Announced] = []
+    for item in recent:
+        if not item.marks & link.marks and link.may_send(item.topic, now_ms):
+            item.marks |= link.told
+            entries.append(Announced(item.id, item.topic, item.size, True))
+            if len(entries) == ENTRIES_MAX:
+                break
+    return tuple(entries)
 
 
 def _delay(link: Link) -> int:
