@@ -6,19 +6,19 @@ Pages are made in threads, a few at a time, of a state that stands still meanwhi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import trio
 
-from qnode.api import chain_blocks, chain_state, chain_validators
+from qnode.api import chain_blocks, chain_evidence, chain_state, chain_validators
 from qnode.api.chain_asked import BadRequest, Query, Template, read_height, read_query
 from qnode.api.chain_check import check_page, sender_of
 from qnode.api.chain_events import Events
 from qnode.api.chain_proof import proof_page
-from qnode.api.chain_source import ChainSource, View
+from qnode.api.chain_source import ChainSource, Held, View
 from qnode.api.chain_text import node_text
 from qnode.core.ledger.state import State
 from qustream.aio.admission import Bucket
@@ -72,11 +72,12 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Looked up in the event loop, before the page is made. `count`: of transactions; `raw`: of the one asked for; `nonce`: the account's
-    next."""
+    next; `held`: evidence."""
 
     count: int
     raw: bytes | None = None
     nonce: int = 0
+    held: Sequence[Held] = ()
 
 
 Make = Callable[[Ask], Any]
@@ -186,6 +187,8 @@ PAGES: dict[str, Make] = {
     "users/<user>": lambda ask: chain_state.user_page(ask.state, ask.names[0]),
     "users/<user>/grants": lambda ask: chain_state.grants_page(ask.state, *_range(ask, ask.names[0])),
     "qrng": lambda ask: chain_state.servers_page(ask.state, *_range(ask)),
+    "evidence": lambda ask: chain_evidence.evidence_page(ask.source.chain, ask.waiting.held),
+    "evidence/<digest>": lambda ask: chain_evidence.evidence_of(ask.source.chain, ask.waiting.held, ask.names[0]),
     "incidents": lambda ask: chain_state.incidents_page(ask.state, *_range(ask)),
     "incidents/<digest>": _incident,
     "parameters": lambda ask: chain_state.parameters_page(ask.state),
@@ -249,6 +252,8 @@ class ChainPages:
         if template.startswith("transactions/"):
             found = pool.get(names[0])
             return Waiting(len(pool), found[0] if found is not None else None)
+        if template.startswith("evidence"):
+            return Waiting(len(pool), held=tuple(self._source.held()))
         return Waiting(len(pool), nonce=pool.next_nonce(names[0]) if template == "accounts/<account>" else 0)
 
     def _make(self, make: Make, names: tuple[Any, ...], query: Query, waiting: Waiting) -> Any:

@@ -16,8 +16,9 @@ from qustream.model.receipt import Receipt
 from qustream.model.state import Progress
 from qustream.rules.radix import Proof
 from qustream.wire.consensus import Certificate, ChainHeader
+from qustream.wire.transactions import DoubleSign
 
-__all__ = ["ChainSource", "Final", "Pool", "Store", "View"]
+__all__ = ["ChainSource", "Final", "Held", "Pool", "Store", "View"]
 
 
 class Final(Protocol):
@@ -97,12 +98,24 @@ class Pool(Protocol):
         ...
 
 
+class Held(Protocol):
+    """Evidence that this node has come by. `state`: `sent`, `known`, or why it was not sent; empty while that is not known."""
+
+    licence: bytes
+    rotation: int
+    view: int
+    action: DoubleSign
+    state: str
+
+
 @dataclass(frozen=True, slots=True)
 class ChainSource:
-    """Everything. `genesis`: the digest of block 0; `wait_above`: until a block above this height has been executed."""
+    """Everything. `genesis`: the digest of block 0; `wait_above`: until a block above this height has been executed; `held`: evidence;
+    called in the event loop."""
 
     chain: str
     genesis: bytes
     store: Store
     pool: Pool
     wait_above: Callable[[int], Awaitable[object]]
+    held: Callable[[], Sequence[Held]] = tuple

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import msgspec
 
+from qnode.cli.evidence import evidence, report
 from qnode.cli.licence import licence_of
 from qnode.cli.options import CREDENTIAL, config_option, new_passphrase, open_key
 from qnode.cli.purse import Wallet, wallet_options
@@ -65,6 +66,8 @@ def validator() -> None:
 
 
 validator.add_command(sign_state_group)
+validator.add_command(evidence)
+validator.add_command(report)
 
 
 @validator.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from qnode.api.status import Condition, condition
 from qnode.core.ledger.state import Reader
 from qnode.core.mempool_limits import BOUNDS
 from qnode.net.answers import Desk
+from qnode.service.accusing import Accusation
 from qnode.service.chain import Chain
 from qnode.service.chain_pages import source_of
 from qnode.service.consensus import ConsensusService, Place
@@ -144,7 +145,10 @@ class ChainNode:
 
     def folders(self) -> Mapping[str, Folder]:
         """The pages about the chain. In the event loop."""
-        return chain_folders(source_of(self.chain, self.mempool))
+        return chain_folders(source_of(self.chain, self.mempool, self._held))
+
+    def _held(self) -> Sequence[Accusation]:
+        return () if self._consensus is None else tuple(self._consensus.accusing.accusations.values())
 
     def stop(self) -> None:
         """Answer whoever waits for a block: there will be none."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qnode.api.chain_source import ChainSource
+from collections.abc import Callable, Sequence
+
+from qnode.api.chain_source import ChainSource, Held
 from qnode.core.ledger.block import Checked
 from qnode.service.chain import Chain
 from qnode.service.mempool import Mempool
@@ -30,7 +32,7 @@ class _Waiting:
         return await self._mempool.submit(raw)
 
 
-def source_of(chain: Chain, mempool: Mempool) -> ChainSource:
-    """For `qnode.api.chain.chain_folders`."""
+def source_of(chain: Chain, mempool: Mempool, held: Callable[[], Sequence[Held]] = tuple) -> ChainSource:
+    """For `qnode.api.chain.chain_folders`. `held`: evidence of offences."""
     genesis = chain.genesis
-    return ChainSource(genesis.chain, genesis_digest(genesis), chain.store, _Waiting(mempool), chain.wait_above)
+    return ChainSource(genesis.chain, genesis_digest(genesis), chain.store, _Waiting(mempool), chain.wait_above, held)

@@ -23,6 +23,7 @@ from support.stored_chain import StoredChain
 from qnode.api.chain import chain_folders
 from qnode.core.ledger.admission import Admission
 from qnode.core.ledger.state import State
+from qnode.service.accusing import Accusation
 from qnode.service.chain_pages import source_of
 from qnode.service.mempool import Mempool
 from qnode.service.verify import Verifier
@@ -89,13 +90,15 @@ class _Chain:
 
 
 class Town:
-    """`api`: of the node; `stored`: its chain; `holds`: while it is set no block is made; `step_ms`: from block to block."""
+    """`api`: of the node; `stored`: its chain; `holds`: while it is set no block is made; `step_ms`: from block to block; `held`: what
+    evidence the node has."""
 
     def __init__(self, stored: StoredChain) -> None:
         self.stored, self.name = stored, stored.world.genesis.chain
         self.api = ""
         self.holds = threading.Event()
         self.step_ms = 1_000
+        self.held: list[Accusation] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._started = threading.Event()
@@ -121,7 +124,7 @@ class Town:
             async with trio.open_nursery() as nursery:
                 await nursery.start(verifier.run)
                 listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-                folders = chain_folders(source_of(chain, mempool))  # type: ignore[arg-type]  # as much of one as pages need
+                folders = chain_folders(source_of(chain, mempool, lambda: self.held))  # type: ignore[arg-type]  # as much of one as pages need
                 served = await nursery.start(partial(serve_http, listeners, {}, folders=folders))
                 host, port = served[0].socket.getsockname()[:2]
                 self.api = f"http://{host}:{port}"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from qustream.model.amount import amount_text
 
 __all__ = [
-    "AccountPage", "Amount", "BatchPart", "DelegationLine", "DelegationsPage", "EpochPage", "GrantLine", "GrantsPage", "IncidentLine",
+    "AccountPage", "Amount", "BatchPart", "DelegationLine", "DelegationsPage", "EpochPage", "EvidenceLine", "EvidencePage", "GrantLine", "GrantsPage", "IncidentLine",
     "IncidentsPage", "LicenceLine", "LicencesPage", "ListingLine", "MarketPage", "NodeLine", "NodesPage", "Page", "ParametersPage",
     "RotationPage", "SeatLine", "ServerLine", "ServersPage", "SupplyPage", "UserPage", "ValidatorLine", "ValidatorsPage", "amount",
 ]  # fmt: skip
@@ -275,6 +275,27 @@ class IncidentsPage(Page, frozen=True):
 
     incidents: tuple[IncidentLine, ...]
     next: str
+
+
+class EvidenceLine(Page, frozen=True):
+    """Two votes that this node has seen and that prove an offence. `id`: of the incident it is evidence of; `state`: `sent`, `known` to the
+    chain, or why this node did not send it; `action`: the canonical `DoubleSign` in hexadecimal, on a page of its own alone."""
+
+    chain: str
+    id: str
+    licence: str
+    rotation: int
+    view: int
+    first: str
+    second: str
+    state: str
+    action: str
+
+
+class EvidencePage(Page, frozen=True):
+    """`/evidence`, the oldest first."""
+
+    evidence: tuple[EvidenceLine, ...]
 
 
 class ParametersPage(Page, frozen=True):
