@@ -15,7 +15,7 @@ from qustream.model.ids import IdKind, from_text
 from qustream.rules.peering import is_address
 from qustream.transport.address import Address, parse_address
 
-__all__ = ["Config", "QrngServerConfig", "ValidatorConfig", "load_config"]
+__all__ = ["Config", "QrngServerConfig", "ValidatorConfig", "load_config", "named_node"]
 
 _ADDRESSES = Meta(min_length=1, max_length=8)  # as many as the registry has for a node
 _HELD_MAX_BLOCKS = 1_000_000  # 279 GB; more disks are more nodes
@@ -60,6 +60,8 @@ class Config(settings.Section, frozen=True):
     genesis_file: Path | None = None
     # Where a chain's node begins that has nothing yet: with the state of others, not by replaying all blocks.
     checkpoint: str = ""
+    # Whom a chain's node asks as long as it is no link of anybody; genesis' nodes, too, but these may be gone. Sixteen are plenty.
+    nodes: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
     validator: ValidatorConfig | None = None
     status_listen: str = ""
     passphrase_file: Path | None = None
@@ -86,6 +88,15 @@ class Config(settings.Section, frozen=True):
         """The raw 32 bytes of the checkpoint, if there is one."""
         return from_text(self.checkpoint, IdKind.CHECKPOINT) if self.checkpoint else None
 
+    @property
+    def named_nodes(self) -> dict[bytes, tuple[str, ...]]:
+        """Addresses of the nodes that are named, by raw id."""
+        named: dict[bytes, tuple[str, ...]] = {}
+        for text in self.nodes:
+            node, address = named_node(text)
+            named[node] = (*named.get(node, ()), address)
+        return named
+
 
 def load_config(path: Path) -> Config:
     """Read and check the file at `path`. Relative paths, that of a Unix socket too, are taken from its folder.
@@ -104,6 +115,13 @@ def _check_network(config: Config) -> None:
         _check_text("checkpoint", config.checkpoint, IdKind.CHECKPOINT)
         if config.genesis_file is None:
             raise fault("E-CONFIG", "checkpoint: only a chain has one, and genesis_file is not set")
+    for number, text in enumerate(config.nodes):
+        if config.genesis_file is None:
+            raise fault("E-CONFIG", "nodes: only a chain is asked for, and genesis_file is not set")
+        try:
+            named_node(text)
+        except QuStreamError as error:
+            raise fault("E-CONFIG", f"nodes[{number}]: {text!r} is not qn1…@host:port: {error.detail}") from None
     if (config.network_file is None) == (config.genesis_file is None):
         raise fault("E-CONFIG", "network_file or genesis_file is needed, and not both: the network is a file's, or a chain's")
     if config.network_file is not None:
@@ -144,6 +162,14 @@ def _check_text(key: str, text: str, kind: IdKind) -> None:
         from_text(text, kind)
     except QuStreamError as error:
         raise fault("E-CONFIG", f"{key}: {error.detail}") from None
+
+
+def named_node(text: str) -> tuple[bytes, str]:
+    """`qn1…@host:port`."""
+    name, _, address = text.partition("@")
+    if not is_address(address):
+        raise fault("E-CONFIG", f"{address!r} is no address of a node")
+    return from_text(name, IdKind.NODE), address
 
 
 def _check_listen(key: str, address: str) -> None:

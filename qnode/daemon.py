@@ -21,6 +21,7 @@ from qnode.api.peers import BulkCounts, PeersStatus
 from qnode.api.status import StatusSnapshot, status_line
 from qnode.config import Config
 from qnode.net.answers import Desk
+from qnode.service.asked import Asked, vouched
 from qnode.service.bulk import BulkService
 from qnode.service.counts import RequestCounts
 from qnode.service.feed import FeedLink
@@ -63,9 +64,7 @@ SYSTEMD_S = 5.0  # how often systemd's status line is renewed at least
 DRAIN_S = 5.0  # answers in flight at SIGTERM get this long
 DRAIN_LOOK_S = 0.02  # how often it is looked whether they are out
 LINK_LOG_S = 10.0  # one line a QRNG server in this time; the status always shows the newest state
-
 PEERS_FOLDER = "peers"  # in the data directory
-
 NEWS_S = 0.2  # between two looks, however much changes
 # What anybody who may ask can bring about by asking; never worth a log line.
 BY_DEMAND = frozenset({"E-ENTROPY-SHORT", "E-NODE-FULL"})
@@ -102,7 +101,8 @@ class Daemon:
         self._watch = files[0] if files is not None else None
         self._bulk = BulkService(self._peers, self._desk, files, config.data_dir) if self._peers is not None else None
         if self._chain is not None and self._peers is not None:
-            self._chain.join(self._peers, self._desk)
+            asked = Asked(self._peers).with_outside(self._key, self._hello, config.named_nodes, self._chain.genesis, registry)
+            self._chain.join(self._peers, self._desk, asked)
             self._chain.on_servers = self._network_changed
         self._stats = ListenerStats()
         self._connections: set[Connection] = set()
@@ -118,6 +118,7 @@ class Daemon:
         return PeerService(
             self._key, self._registry, self._desk, keeper, hello=self._hello, clock_ms=now_ms, addresses=self._config.addresses,
             judges=self._chain.judges if self._chain is not None else None,
+            vouched=vouched(self._config.named_nodes, self._chain.genesis) if self._chain is not None else None,
         )  # fmt: skip
 
     def _peers_status(self) -> PeersStatus:
@@ -300,7 +301,7 @@ class Daemon:
 
     async def _talk(self, connection: Connection) -> None:
         async def answer(body: bytes, deadline_ms: int) -> bytes:
-            return await self._desk.answer_stranger(connection.peer, body, deadline_ms)
+            return await self._desk.answer_stranger(connection.peer, body, deadline_ms, remote=connection.remote)
 
         self._connections.add(connection)
         try:

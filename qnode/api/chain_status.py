@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from qnode.api.spans import span_text
+from qnode.api.sync_status import StrangersStatus, SyncStatus, sync_lines, sync_metrics
 
 __all__ = ["DUTIES", "AccusationStatus", "ChainStatus", "MempoolStatus", "VotingStatus", "chain_lines", "chain_metrics"]
 
@@ -65,7 +66,8 @@ class ChainStatus(Struct, frozen=True):
     """The chain here. `final`, `executed`: heights; `final_ms`: the time of the last final block; `view`: 0 for a node that does not vote;
     `views`, `skipped`: of this rotation, as executed; `voting`: None without a vote key; `verify_starts`: how often a process that checks
     signatures was started; `free_bytes`: of the disk that the chain is on; `first`: height of the lowest block here, `given`: of the blocks
-    whose states are given to nodes that begin; `taking`: how far this node is that begins so, empty if it does not."""
+    whose states are given to nodes that begin; `taking`: how far this node is that begins so, empty if it does not; `sync`: how the chain
+    comes here, `strangers`: what those have of it whom nobody knows."""
 
     final: int
     final_ms: int
@@ -87,6 +89,8 @@ class ChainStatus(Struct, frozen=True):
     first: int = 0
     given: tuple[int, ...] = ()
     taking: str = ""
+    sync: SyncStatus = field(default_factory=SyncStatus)
+    strangers: StrangersStatus = field(default_factory=StrangersStatus)
 
 
 _WITHOUT_SEAT = {
@@ -100,7 +104,7 @@ _WITHOUT_SEAT = {
 def chain_lines(status: ChainStatus, now_ms: int) -> list[str]:
     """For people, one screen's part."""
     if status.taking:
-        return [f"chain       {status.taking}"]
+        return [f"chain       {status.taking}", *sync_lines(status.sync)]
     behind = f", executed to {status.executed}" if status.executed != status.final else ""
     lines = [
         f"chain       height {status.final}, {span_text(max(0, now_ms - status.final_ms))} old{behind}; "
@@ -110,6 +114,7 @@ def chain_lines(status: ChainStatus, now_ms: int) -> list[str]:
     ]
     if status.first > 1:
         lines.append(f"begins      with block {status.first}: what was before is not here")
+    lines += sync_lines(status.sync)
     voting = status.voting
     if voting is not None:
         lines.append(f"validator   {_voting_text(voting, status)}")
@@ -153,6 +158,7 @@ def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:
     yield _gauge("mempool_capacity_bytes", "Bytes that may wait", status.mempool.bytes_max)
     yield _labelled("mempool_refused", "Transactions refused, by code", "code", status.mempool.refused)
     yield _labelled("mempool_dropped", "Transactions that wait no longer, by reason", "reason", status.mempool.dropped)
+    yield from sync_metrics(status.sync, status.strangers)
     if (voting := status.voting) is not None:
         yield _gauge("validator_seated", "1 with a seat in the running rotation", int(voting.seat >= 0))
         yield _gauge("validator_silent", "1 if it has a seat and does not vote", int(bool(voting.silent)))

@@ -15,8 +15,9 @@ import click
 from qnode.cli.genesis_file import read_genesis
 from qnode.cli.options import KEYSTORE_KIND, new_passphrase
 from qnode.cli.validator import LINKS, make_keys
+from qnode.config import named_node
 from qnode.store.history import allow_first_start
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.identity import files, keystore
 from qustream.identity.signing import SEED_BYTES, SigningKey
 from qustream.model.ids import IdKind, from_text, to_text
@@ -53,6 +54,7 @@ BY_FILE = """\
 BY_CHAIN = """\
 {genesis_file:<34} # how its chain begins; the chain says who belongs to it
 {checkpoint}
+{nodes}
 """
 VALIDATOR = """
 [validator]                        # it votes, once a licence is registered with it
@@ -77,6 +79,7 @@ class Asked:
     chain: str | None
     genesis_file: Path | None
     checkpoint: str
+    nodes: tuple[str, ...]
     votes: bool
     addresses: tuple[str, ...]
     network_file: Path | None
@@ -86,12 +89,17 @@ class Asked:
     servers: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.genesis_file is None and (self.votes or self.checkpoint):
-            raise click.UsageError("--validator and --checkpoint are about a chain: --genesis-file says which")
+        if self.genesis_file is None and (self.votes or self.checkpoint or self.nodes):
+            raise click.UsageError("--validator, --checkpoint and --node are about a chain: --genesis-file says which")
         if self.genesis_file is not None and (self.network_file is not None or self.network_key):
             raise click.UsageError("--genesis-file or --network-file: the network is a chain's, or a file's")
         if self.checkpoint:
             from_text(self.checkpoint, IdKind.CHECKPOINT)
+        for node in self.nodes:
+            try:
+                named_node(node)
+            except QuStreamError as error:
+                raise click.UsageError(f"--node {node}: qn1…@host:port is needed: {error.detail}") from None
         for address in self.addresses:
             if not is_address(address):
                 raise click.UsageError(f"--address {address}: host:port is needed, such as node.example.org:7400")
@@ -114,6 +122,7 @@ class Asked:
 @click.option("--chain", help="The network's chain id; default: the genesis document's, else qustream.")
 @click.option("--genesis-file", type=click.Path(path_type=Path, dir_okay=False), help="The document its chain begins with.")
 @click.option("--checkpoint", default="", help="Begin with the chain's state at this checkpoint (qcp1…), not with its first block.")
+@click.option("--node", "nodes", multiple=True, metavar="ID@HOST:PORT", help="Asked for the chain beside genesis' nodes; may be repeated.")
 @click.option("--validator", "votes", is_flag=True, help="Make what a validator votes with, too; needs --genesis-file.")
 @click.option("--address", "addresses", multiple=True, metavar="HOST:PORT", help="Where others reach this node; may be repeated.")
 @click.option("--network-file", type=click.Path(path_type=Path, dir_okay=False), help="Default: network.toml in the directory.")
@@ -164,10 +173,11 @@ def _next_steps(asked: Asked, directory: Path, config: Path) -> list[str]:
     chain = asked.settings()["chain"]
     steps = [
         f"{doctor}    mend what it says",
-        f"qustream wallet new --chain {chain} --api URL    or restore; the licence's owner. URL: pages of a node on the chain",
+        f"qnode run --config {config}    or its systemd unit; it follows the chain without a licence: qnode status",
+        f"qustream wallet new --chain {chain} --api {_pages(asked)}    or restore; the licence's owner",
         "qnode licence list --mine    none? qnode licence list --for-sale, then qnode licence buy LICENCE",
         f"qnode licence activate LICENCE --config {config}{'' if asked.addresses else '    (first: addresses in the configuration)'}",
-        f"qnode run --config {config}    or its systemd unit; only now others let it have the chain: qnode wait",
+        f"qnode wait --config {config}    it is linked now, without a start",
     ]
     if asked.votes:
         steps += [
@@ -177,6 +187,11 @@ def _next_steps(asked: Asked, directory: Path, config: Path) -> list[str]:
     return [f"configuration: {config}", "next, in this order:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
 
 
+def _pages(asked: Asked) -> str:
+    """Of this node itself."""
+    return f"http://{asked.status_listen}" if asked.status_listen else "URL"
+
+
 def _config_text(asked: Asked) -> str:
     """JSON strings are TOML strings."""
     quoted = {name: f"{name} = {json.dumps(value)}" for name, value in asked.settings().items()}
@@ -184,6 +199,8 @@ def _config_text(asked: Asked) -> str:
     on_chain = asked.genesis_file is not None
     if not asked.checkpoint:
         quoted["checkpoint"] = '# checkpoint = "qcp1..."           # begin with the state there, not with the first block'
+    shown = json.dumps(list(asked.nodes) or ["qn1...@node.example:7400"], ensure_ascii=False)
+    quoted["nodes"] = f"{'' if asked.nodes else '# '}nodes = {shown}  # whom to ask for the chain without a licence, beside genesis' nodes"
     network = (BY_CHAIN if on_chain else BY_FILE).format(**quoted).rstrip()
     told = json.dumps(list(asked.addresses) or ["node.example:7400"])
     why = "where others reach this node" if on_chain else "where other nodes find this one, if the network file does not say it right"

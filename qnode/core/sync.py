@@ -76,6 +76,17 @@ class Sync:
         return max((peer.told for peer in self._peers.values() if peer.is_here), default=0)
 
     @property
+    def spoken(self) -> int:
+        """The height that two peers at least speak of; the one that there is, if there is only one. A claim, too, but no single one's."""
+        told = sorted((peer.told for peer in self._peers.values() if peer.is_here and peer.told), reverse=True)
+        return told[min(1, len(told) - 1)] if told else 0
+
+    @property
+    def giver(self) -> bytes:
+        """Whose run was verified last; empty if it has not given since."""
+        return self._giver
+
+    @property
     def sizes(self) -> dict[str, int]:
         """How much of everything bounded there is."""
         bodies = sum(1 for ask in self._asks.values() if ask.height)

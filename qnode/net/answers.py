@@ -12,11 +12,14 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from qnode.core.peers_events import prefix_of_unknown
 from qnode.net.dialer import Dialer, is_local
 from qnode.net.session import Answer, Session
+from qnode.net.strangers import Stranger
 from qnode.net.tags import tag_of
 from qustream.errors import OperatorFault, QuStreamError, fault
 from qustream.model.base import Signed
+from qustream.rules.peering import prefix
 from qustream.transport.greeting import Peer
 from qustream.wire.codec import decode, encode
 from qustream.wire.peers import (
@@ -37,7 +40,7 @@ __all__ = ["PEER_TAGS", "Desk", "Host", "PeerAnswers", "Quota"]
 
 PEER_TAGS = range(70, 80)
 # What nodes alone may ask of each other, whether this version of a node answers it or not.
-NODE_TAGS = frozenset((*range(70, 90), *range(101, 109), 123, 124))
+NODE_TAGS = frozenset((*range(70, 90), *range(101, 109), *range(123, 127)))
 # All records of the largest network are 74 pages; whoever asks twice an hour and is cut off in between still gets them.
 PAGES_MAX, PAGES_MS = 128, 3_600_000
 # Dialling back costs a handshake for each of eight addresses.
@@ -52,6 +55,8 @@ QUOTAS_MAX = 8192
 # Answers a request of somebody who need not be a node.
 AnyoneAnswer: TypeAlias = Callable[[Peer, bytes, int], Awaitable[bytes]]
 OpenAnswer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+# Answers what nodes ask, to somebody who is none: within what strangers may have (`qnode.net.strangers`).
+StrangerAnswer: TypeAlias = Callable[[Stranger, bytes, int], Awaitable[bytes]]
 
 
 class Desk:
@@ -62,10 +67,15 @@ class Desk:
         self._anyone = anyone
         self._routes: list[tuple[range, Answer]] = []
         self._open: list[tuple[range, OpenAnswer]] = []
+        self._strangers: list[tuple[range, StrangerAnswer]] = []
 
     def route_open(self, tags: range, answer: OpenAnswer) -> None:
         """Requests with these tags are answered to anybody, who stays unknown."""
         self._open.append((tags, answer))
+
+    def route_strangers(self, tags: range, answer: StrangerAnswer) -> None:
+        """Requests with these tags are for known nodes, and have an answer for others, too, who get little of it."""
+        self._strangers.append((tags, answer))
 
     def route(self, tags: range, answer: Answer) -> None:
         """Requests with these tags are for known nodes, and answered by `answer`."""
@@ -83,10 +93,17 @@ class Desk:
                     raise fault(error.code) from None
         return await self._answer_anybody(session.connection.peer, body, deadline_ms)
 
-    async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int) -> bytes:
-        """Answer anybody else. Errors: the refusal."""
+    async def answer_stranger(self, peer: Peer, body: bytes, deadline_ms: int, *, remote: str = "") -> bytes:
+        """Answer anybody else, who comes from `remote`. Errors: the refusal."""
         self._check_open()
-        if tag_of(body) in NODE_TAGS:
+        tag = tag_of(body)
+        for tags, answer in self._strangers:
+            if tag in tags:
+                try:
+                    return await answer(Stranger(peer.id, prefix(remote) or prefix_of_unknown(peer.id)), body, deadline_ms)
+                except OperatorFault as error:  # as above
+                    raise fault(error.code) from None
+        if tag in NODE_TAGS:
             raise fault("E-PEER-UNLICENSED", "this is answered to active nodes of the network alone")
         return await self._answer_anybody(peer, body, deadline_ms)
 

@@ -16,6 +16,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SigningKey
 from qustream.transport.address import Address, parse_address, show_address
 from qustream.transport.greeting import LocalHello
+from qustream.transport.limits import Channel
 
 __all__ = ["Dialer", "Reached", "is_local"]
 
@@ -36,10 +37,10 @@ class Reached:
 
 
 class Dialer:
-    """Connects as this node. `hello`: what it says of itself now."""
+    """Connects as this node. `hello`: what it says of itself now; `channels`: what the other end may use."""
 
-    def __init__(self, key: SigningKey, hello: Callable[[], LocalHello]) -> None:
-        self._key, self._hello = key, hello
+    def __init__(self, key: SigningKey, hello: Callable[[], LocalHello], channels: Collection[Channel] = NODE_CHANNELS) -> None:
+        self._key, self._hello, self._channels = key, hello, channels
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
     async def reach(self, peer: bytes, addresses: Sequence[str], *, local: Collection[str] | None = None) -> Reached:
@@ -69,7 +70,7 @@ class Dialer:
                     continue
                 try:
                     return await connect(
-                        number, key=self._key, hello=self._hello(), expect=peer, timeout_ms=timeout_ms, permit=lambda _: NODE_CHANNELS
+                        number, key=self._key, hello=self._hello(), expect=peer, timeout_ms=timeout_ms, permit=lambda _: self._channels
                     )  # fmt: skip
                 except QuStreamError as error:
                     trouble = error

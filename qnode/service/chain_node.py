@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
@@ -11,10 +11,13 @@ import trio
 from qnode.api.chain import chain_folders
 from qnode.api.chain_status import AccusationStatus, ChainStatus, MempoolStatus, VotingStatus
 from qnode.api.status import Condition, condition
+from qnode.api.sync_status import StrangersStatus, SyncStatus
 from qnode.core.ledger.state import Reader
 from qnode.core.mempool_limits import BOUNDS
 from qnode.net.answers import Desk
+from qnode.net.strangers import Kind, Strangers
 from qnode.service.accusing import Accusation
+from qnode.service.asked import Asked
 from qnode.service.chain import Chain
 from qnode.service.chain_pages import source_of
 from qnode.service.consensus import ConsensusService, Place
@@ -22,6 +25,7 @@ from qnode.service.duty import duty_conditions, duty_of
 from qnode.service.gossip import Judge
 from qnode.service.light import LIGHT_TAGS, LightAnswers
 from qnode.service.mempool import Mempool
+from qnode.service.mempool_given import GIVE_MS, GIVEN_TAGS, Giver, Taker
 from qnode.service.mempool_pull import MEMPOOL_TAGS
 from qnode.service.peers import PeerService
 from qnode.service.registry import ChainRegistry
@@ -38,6 +42,7 @@ from qustream.model.genesis import Genesis
 from qustream.model.state import Parameters, Progress, Table
 from qustream.wire.codec import decode
 from qustream.wire.gossip import Topic
+from qustream.wire.mempool import TRANSACTION_TAKEN_MAX_BYTES
 
 __all__ = ["FOLDER", "GENESIS_MAX_BYTES", "ChainNode", "read_genesis"]
 
@@ -80,7 +85,7 @@ class ChainNode:
     """`open` it, `join` it with the peers, `run` it, `close` it. `judges`: of gossip; `on_servers`: QRNG servers of the chain changed."""
 
     def __init__(self, store: ChainStore, genesis: Genesis, key: SigningKey, voter: Voter | None, *, clock_ms: Callable[[], int]) -> None:
-        self.store, self.key, self.voter = store, key, voter
+        self.store, self.genesis, self.key, self.voter = store, genesis, key, voter
         self.chain = Chain(store, genesis)
         self.verifier = Verifier(genesis.chain)
         self.registry = ChainRegistry(self.chain.view, genesis)
@@ -89,11 +94,15 @@ class ChainNode:
             height=self.chain.executed.height,
         )  # fmt: skip
         self.light = LightAnswers(self.chain, self.registry)
-        self.snapshots = SnapshotAnswers(self.chain, store.path)
+        self.strangers = Strangers()
+        self.snapshots = SnapshotAnswers(self.chain, store.path, self.strangers)
+        self.taker = Taker(self.mempool, self.strangers)
         self.judges: Mapping[Topic, Judge] = {Topic.TRANSACTION: self.mempool.judge}
         self.on_servers: Callable[[], None] = lambda: None
         self._clock_ms = clock_ms
         self._peers: PeerService | None = None
+        self._asked: Asked | None = None
+        self._giver = Giver(peers=self._givable, call=self._give, waits=lambda name: self.mempool.get(name) is not None)
         self._consensus: ConsensusService | None = None
         self._sync: Sync | None = None
         self.chain.followers += [self.registry.executed, self._follow]
@@ -118,17 +127,22 @@ class ChainNode:
         self.chain.close()
         self.store.close()
 
-    def join(self, peers: PeerService, desk: Desk) -> None:
-        """Work with these peers from now on."""
-        self._peers = peers
+    def join(self, peers: PeerService, desk: Desk, asked: Asked | None = None) -> None:
+        """Work with these peers from now on; `asked`: and whoever else can be asked."""
+        self._peers, self._asked = peers, asked or Asked(peers)
         self._consensus = ConsensusService(
             self.chain, self.mempool, self.verifier, peers, key=self.key, voter=self.voter, clock_ms=self._clock_ms
         )  # fmt: skip
-        self._sync = Sync(self.chain, self.verifier, peers, desk, held=self._waiting, is_validator=self._is_voting)
+        self._sync = Sync(
+            self.chain, self.verifier, self._asked, desk, self.strangers, held=self._waiting, is_validator=self._is_voting
+        )  # fmt: skip
         desk.route(MEMPOOL_TAGS, self.mempool.answer)
+        desk.route(GIVEN_TAGS, self.taker.answer)
+        desk.route_strangers(GIVEN_TAGS, self.taker.answer_stranger)
         desk.route_open(LIGHT_TAGS, self.light.answer)
         for tags in SNAPSHOT_TAGS:
             desk.route(tags, self.snapshots.answer)
+            desk.route_strangers(tags, self.snapshots.answer_stranger)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. It has started when what was final before is executed. The peers must have been joined."""
@@ -141,6 +155,9 @@ class ChainNode:
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self._consensus.run)
             nursery.start_soon(self._sync.run)
+            nursery.start_soon(self._giver.run)
+            if self._asked is not None and self._asked.outside is not None:
+                nursery.start_soon(self._asked.outside.run)
             task_status.started()
 
     def folders(self) -> Mapping[str, Folder]:
@@ -164,10 +181,18 @@ class ChainNode:
             self.on_servers()
 
     def _publish(self, raw: bytes) -> bool:
+        """By gossip, if somebody hears it; else it is given to nodes that answer strangers."""
         if self._peers is None or not self._peers.hub.links:
-            return False
+            return self._giver.give(raw)
         self._peers.gossip.publish(Topic.TRANSACTION, raw)
         return True
+
+    def _givable(self) -> Collection[bytes]:
+        return self._asked.outside.nodes if self._asked is not None and self._asked.outside is not None else ()
+
+    async def _give(self, node: bytes, body: bytes) -> bytes:
+        assert self._asked is not None, "somebody can be asked"
+        return await self._asked.call(node, body, GIVE_MS, max_answer_bytes=TRANSACTION_TAKEN_MAX_BYTES)
 
     def _waiting(self, name: bytes) -> bytes | None:
         found = self.mempool.get(name)
@@ -202,7 +227,24 @@ class ChainNode:
                 counts.transactions, counts.bytes, counts.refused, counts.dropped, BOUNDS.transactions, BOUNDS.bytes
             ), transactions=chain.transactions, verified=self.verifier.pool.checked, accusations=accusations,
             store_bytes=sizes["used_bytes"], free_bytes=sizes["free_bytes"], verify_starts=self.verifier.pool.starts,
-            first=self.store.first_height, given=self.snapshots.heights,
+            first=self.store.first_height, given=self.snapshots.heights, sync=self._sync_status(), strangers=self._strangers_status(),
+        )  # fmt: skip
+
+    def _sync_status(self) -> SyncStatus:
+        if self._sync is None or self._asked is None:
+            return SyncStatus()
+        sync, outside = self._sync, self._asked.outside
+        return SyncStatus(
+            licensed=self._asked.is_licensed, behind=sync.behind, nodes=self._asked.counts(), fetched=dict(sync.fetched_from),
+            refused=dict(sync.refused_by), known=outside.candidates if outside is not None else 0, charged=sync.charged,
+            given=self._giver.given, given_refused=self._giver.refused,
+        )  # fmt: skip
+
+    def _strangers_status(self) -> StrangersStatus:
+        known = self.strangers
+        return StrangersStatus(
+            answered={kind.value: known.answered[kind] for kind in Kind}, refused={kind.value: known.refused[kind] for kind in Kind},
+            waiting=len(known.waits), shed=known.waits.shed_count, sent_bytes=known.sent,
         )  # fmt: skip
 
     def _voting(self, place: Place | None) -> VotingStatus | None:

@@ -1,6 +1,6 @@
 """A node that begins with a checkpoint: it gets the chain's state from others before it follows the chain (`proto/spec/sync.md`, §7).
 
-    links ─▶ core.snapshot ─▶ asks of sessions ─▶ core ─▶ the offer: Following; plan and chunks: the store ─▶ core ─▶ `done`
+    whom it can ask ─▶ core.snapshot ─▶ asks ─▶ core ─▶ the offer: Following; plan and chunks: the store ─▶ core ─▶ `done`
 
 Until then it knows of the network what genesis says. It serves nobody; the daemon starts anew with the chain when the state is here.
 """
@@ -15,12 +15,14 @@ import trio
 
 from qnode.api.chain_status import ChainStatus, MempoolStatus
 from qnode.api.status import Condition, condition
+from qnode.api.sync_status import SyncStatus
 from qnode.core import snapshot_events as events
 from qnode.core.consensus_events import Final
 from qnode.core.snapshot import Snapshot, Stage, step
 from qnode.core.snapshot_events import Effect, Event, Verdict
 from qnode.net.answers import Desk
 from qnode.net.stepping import Stepping
+from qnode.service.asked import LINK, STRANGER, Asked
 from qnode.service.beginning import Beginning
 from qnode.service.chain_node import FOLDER
 from qnode.service.following import Following
@@ -69,7 +71,7 @@ class Joining:
         self._pinned, self._clock_ms = pinned, clock_ms
         self._is_first = pinned == checkpoint_digest(first_checkpoint(genesis))
         self._known: set[bytes] = set()
-        self._peers: PeerService | None = None
+        self._asked: Asked | None = None
         self._following: Following | None = None
         self._nursery: trio.Nursery | None = None
         self._refused_s: float | None = None  # since when nobody has a state
@@ -95,9 +97,9 @@ class Joining:
         self.registry.close()
         self.store.close()
 
-    def join(self, peers: PeerService, desk: Desk) -> None:
-        """Work with these peers from now on. Nothing is answered."""
-        self._peers = peers
+    def join(self, peers: PeerService, _desk: Desk, asked: Asked | None = None) -> None:
+        """Work with these peers from now on; `asked`: and whoever else can be asked. Nothing is answered."""
+        self._asked = asked or Asked(peers)
         self._following = Following(
             self._pinned, self.genesis.chain, ask=self._question, peers=lambda: tuple(self._known), charge=self._charge,
             clock_ms=self._clock_ms,
@@ -112,9 +114,11 @@ class Joining:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until the state is here."""
-        assert self._peers is not None, "peers come first"
+        assert self._asked is not None, "peers come first"
         incoming = await trio.to_thread.run_sync(self.store.snapshots.incoming)
         async with trio.open_nursery() as self._nursery:
+            if self._asked.outside is not None:
+                self._nursery.start_soon(self._asked.outside.run)
             if incoming is not None:
                 await self._count(incoming.block.header.height)
                 self._step(events.Resumed(incoming.root))
@@ -127,16 +131,16 @@ class Joining:
             self._nursery.cancel_scope.cancel()
 
     def _steady_ms(self) -> int:
-        return 0 if self._peers is None else self._peers.steady_ms()
+        return 0 if self._asked is None else self._asked.steady_ms
 
     def _look(self) -> None:
-        assert self._peers is not None
-        linked = {link.peer for link in self._peers.hub.links}
-        for peer in self._known - linked:
+        assert self._asked is not None
+        there = set(self._asked.sources())
+        for peer in self._known - there:
             self._step(events.PeerLost(peer))
-        for peer in linked - self._known:
+        for peer in there - self._known:
             self._step(events.PeerFound(peer))
-        self._known = linked
+        self._known = there
 
     async def _replay_if_young(self) -> None:
         if not self._is_first or not self.core.is_refused:
@@ -170,9 +174,9 @@ class Joining:
                 self._charge(peer, why)
 
     async def _ask(self, ask: events.Ask) -> None:
-        assert self._peers is not None
+        assert self._asked is not None
         try:
-            said = await self._peers.call(ask.peer, encode(ask.message), ask.within_ms, max_answer_bytes=SNAPSHOT_ANSWER_MAX_BYTES)
+            said = await self._asked.call(ask.peer, encode(ask.message), ask.within_ms, max_answer_bytes=SNAPSHOT_ANSWER_MAX_BYTES)
         except QuStreamError as error:
             after_ms = (error.retry_after_ms or LATER_MS) if error.code == "E-PEER-LIMIT" else 0
             self._step(events.Refused(ask.peer, ask.ask, has_not=error.code == "E-NOT-HELD", after_ms=after_ms))
@@ -188,8 +192,8 @@ class Joining:
         self._step(told)
 
     async def _question(self, peer: bytes, body: bytes) -> bytes:
-        assert self._peers is not None
-        return await self._peers.call(peer, body, QUESTION_MS, max_answer_bytes=LIGHT_ANSWER_MAX_BYTES)
+        assert self._asked is not None
+        return await self._asked.call(peer, body, QUESTION_MS, max_answer_bytes=LIGHT_ANSWER_MAX_BYTES)
 
     async def _check(self, check: events.Check) -> None:
         assert self._following is not None
@@ -251,13 +255,10 @@ class Joining:
         return Verdict.TRUE
 
     def _charge(self, peer: bytes, why: str) -> None:
-        assert self._peers is not None
+        assert self._asked is not None
         self.charged += 1
         self._log.debug("a peer lied about the state", why=why)
-        self._peers.gossip.misled(peer)
-        link = self._peers.hub.link_to(peer)
-        if link is not None:
-            link.connection.close_soon("E-ANSWER-INVALID", "what was told of the state is not true")
+        self._asked.charge(peer, "what was told of the state is not true")
 
     # -- for operators ----------------------------------------------------------------------------------------------------------
 
@@ -266,7 +267,9 @@ class Joining:
         """How far it is, in words."""
         if self.core.stage in (Stage.CHUNKS, Stage.FINISHING, Stage.DONE):
             return f"the state of block {self._height} is on its way: {self._chunks - self._missing} of {self._chunks} chunks are here"
-        return f"a state is looked for among {len(self._known)} linked nodes"
+        ways = self._asked.counts() if self._asked is not None else {}
+        others = f" and {ways[STRANGER]} that are asked as by a stranger" if ways.get(STRANGER) else ""
+        return f"a state is looked for among {ways.get(LINK, 0)} linked nodes{others}"
 
     def status(self) -> ChainStatus:
         """There is no chain yet."""
@@ -274,7 +277,16 @@ class Joining:
         return ChainStatus(
             final=0, final_ms=self.genesis.time_ms, executed=0, epoch=0, rotation=rotation, view=0, validators=0, views=0, skipped=0,
             voting=None, mempool=MempoolStatus(0, 0, {}, {}), transactions=0, verified=0, accusations=(),
-            store_bytes=self.store.sizes()["used_bytes"], taking=self.taking,
+            store_bytes=self.store.sizes()["used_bytes"], taking=self.taking, sync=self._sync_status(),
+        )  # fmt: skip
+
+    def _sync_status(self) -> SyncStatus:
+        """Whether its licence is active is not known before the chain is here."""
+        asked = self._asked
+        outside = asked.outside if asked is not None else None
+        return SyncStatus(
+            nodes=asked.counts() if asked is not None else {}, known=outside.candidates if outside is not None else 0, charged=self.charged,
+            chunks=self._chunks, missing=self._missing,
         )  # fmt: skip
 
     def conditions(self, _now_ms: int) -> list[Condition]:

@@ -43,7 +43,7 @@ from qnode.core.peers_events import (
     prefix_of_unknown,
 )
 from qnode.net.answers import PEER_TAGS, Desk, PeerAnswers
-from qnode.net.dialer import Dialer, Reached, is_local
+from qnode.net.dialer import Dialer, Reached
 from qnode.net.hub import Hub
 from qnode.net.session import NODE_CHANNELS, BulkTaker, ConsensusTaker, Session
 from qnode.net.stepping import Stepping
@@ -53,6 +53,7 @@ from qnode.service.peers_missed import Missed
 from qnode.service.peers_records import RecordKeeper, Records
 from qnode.service.peers_view import LinkView, Network
 from qnode.service.steady import SteadyClock
+from qnode.service.within import Within
 from qustream.aio.connection import Connection
 from qustream.aio.logs import logger
 from qustream.errors import QuStreamError, fault
@@ -101,9 +102,12 @@ class PeerService:
     def __init__(
         self, key: SigningKey, registry: Registry, desk: Desk, keeper: PeerKeeper, *, hello: Callable[[], LocalHello],
         clock_ms: Callable[[], int], addresses: Sequence[str] = (), judges: Mapping[Topic, Judge] | None = None,
+        vouched: Mapping[bytes, Collection[str]] | None = None,
     ) -> None:  # fmt: skip
+        """`vouched`: as `Within`."""
         self.hub, self.network = Hub(), Network(self)
         self.known = KnownNodes(registry, key.id)
+        self.within = Within(self.hub, self.known, addresses, vouched)
         self.steady_ms = SteadyClock(clock_ms)
         self.core = Peers(key.id, keeper.anchors())
         self.records = Records(
@@ -302,7 +306,7 @@ class PeerService:
     async def _dial(self, dial: Dial) -> None:
         """Exactly one of `LinkMade` and `DialFailed` comes of it."""
         try:
-            reached = await self._dialer.reach(dial.peer, dial.addresses, local=self._local(dial.peer))
+            reached = await self._dialer.reach(dial.peer, dial.addresses, local=self.within.local(dial.peer))
         except QuStreamError as error:
             self._step(DialFailed(dial.peer, dial.purpose, error.code))
             return
@@ -311,13 +315,6 @@ class PeerService:
                 self._step(LinkMade(self.hub.number(), dial.peer, dial.purpose, _prefix(reached.connection)))
             else:
                 await self._open(reached, dial)
-
-    def _local(self, peer: bytes) -> Collection[str] | None:
-        """Which addresses of a peer may lead into a local network or to this machine: what the registry says; and whatever the peer says of
-        itself (None) as long as we have opened no link, or one to such a number."""
-        known = self.known.get(peer)
-        ours = [link.connection.remote for link in self.hub.links if link.ours and link.connection.remote]
-        return None if not ours or any(map(is_local, ours)) else known.addresses if known is not None else ()
 
     async def _open(self, reached: Reached, dial: Dial) -> None:
         session = Session(self.hub.number(), reached.connection, ours=True, prefix=_prefix(reached.connection))

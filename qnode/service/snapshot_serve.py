@@ -18,6 +18,8 @@ from qnode.core.ledger.block import Executed
 from qnode.core.snapshot_offer import PROGRESS
 from qnode.net.answers import Quota
 from qnode.net.session import Session
+from qnode.net.strangers import Kind, Stranger, Strangers
+from qnode.net.tags import tag_of
 from qnode.service.chain import Chain
 from qnode.service.sync_serve import blocks_above
 from qnode.store.chain import ChainStore, GivenState, StateView
@@ -41,6 +43,7 @@ from qustream.wire.sync import HEADERS_MAX, BlocksAsk
 __all__ = ["SNAPSHOT_TAGS", "SnapshotAnswers"]
 
 SNAPSHOT_TAGS = (range(107, 108), range(123, 124))
+CHUNK_TAG = 123
 # A plan of a state of 40 GB has forty parts; 1,200 chunks are 300 MB, five megabytes a second.
 PLANS_MAX, CHUNKS_MAX, SPAN_MS = 120, 1_200, 60_000
 # Read from the disk at once, in threads: each reads and hashes a quarter of a megabyte.
@@ -74,8 +77,8 @@ class _Held(NamedTuple):
 class SnapshotAnswers:
     """One node's. `run` it; `close` it before the store. `directory`: where the files are."""
 
-    def __init__(self, chain: Chain, directory: Path) -> None:
-        self._store, self._directory = chain.store, directory
+    def __init__(self, chain: Chain, directory: Path, strangers: Strangers) -> None:
+        self._store, self._directory, self._strangers = chain.store, directory, strangers
         self._plans, self._chunks = Quota(PLANS_MAX, SPAN_MS), Quota(CHUNKS_MAX, SPAN_MS)
         self._places = trio.Semaphore(WORKED_ON_MAX)
         self._held: list[_Held] = []  # the newest last
@@ -159,16 +162,33 @@ class SnapshotAnswers:
     # -- answers ----------------------------------------------------------------------------------------------------------------
 
     async def answer(self, session: Session, body: bytes, _deadline_ms: int) -> bytes:
-        """Errors: the refusal."""
+        """Answer a known node. Errors: the refusal."""
         ask = decode(body, SnapshotAsk | ChunkAsk, max_bytes=SNAPSHOT_ASK_MAX_BYTES)
         (self._plans if isinstance(ask, SnapshotAsk) else self._chunks).spend(session.peer)
-        held = next((each for each in reversed(self._held) if ask.root in (NEWEST, each.state.root)), None)
-        if held is None:
-            raise fault("E-NOT-HELD", "that state is not held here")
+        held = self._held_for(ask)
         if isinstance(ask, ChunkAsk):
             async with self._places:
                 return await trio.to_thread.run_sync(held.state.chunk, ask.prefix)
         return encode(_told(held, ask.first))
+
+    async def answer_stranger(self, who: Stranger, body: bytes, _deadline_ms: int) -> bytes:
+        """Answer anybody else, out of what strangers may have. Errors: the refusal."""
+        kind = Kind.CHUNKS if tag_of(body) == CHUNK_TAG else Kind.PLANS
+        self._strangers.begin(who, kind)
+        ask = decode(body, SnapshotAsk | ChunkAsk, max_bytes=SNAPSHOT_ASK_MAX_BYTES)
+        async with self._strangers.working(kind):
+            held = self._held_for(ask)  # it may be another one after a while in the queue
+            if isinstance(ask, ChunkAsk):
+                said = await trio.to_thread.run_sync(held.state.chunk, ask.prefix)
+            else:
+                said = encode(_told(held, ask.first))
+        return self._strangers.end(who, kind, said)
+
+    def _held_for(self, ask: SnapshotAsk | ChunkAsk) -> _Held:
+        held = next((each for each in reversed(self._held) if ask.root in (NEWEST, each.state.root)), None)
+        if held is None:
+            raise fault("E-NOT-HELD", "that state is not held here")
+        return held
 
 
 def _told(held: _Held, first: int) -> SnapshotTold:

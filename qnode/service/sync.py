@@ -1,11 +1,12 @@
 """Getting the chain from others: performs what `qnode.core.sync` decides (`proto/spec/sync.md`).
 
-links ─▶ core ─▶ asks of sessions ─▶ core ─▶ signatures: the verifier; transactions: the store ─▶ Chain.finalise ─▶ core
+whom it can ask ─▶ core ─▶ asks ─▶ core ─▶ signatures: the verifier; transactions: the store ─▶ Chain.finalise ─▶ core
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
@@ -16,9 +17,10 @@ from qnode.core.sync import step
 from qnode.core.sync_events import Effect, Event, Head
 from qnode.net.answers import Desk
 from qnode.net.stepping import Stepping
+from qnode.net.strangers import Strangers
+from qnode.service.asked import LINK, SOURCES, Asked
 from qnode.service.chain import Chain
 from qnode.service.keys_workers import settled
-from qnode.service.peers import PeerService
 from qnode.service.sync_serve import SYNC_TAGS, SyncAnswers
 from qnode.service.verify import Verifier
 from qustream.aio.logs import logger
@@ -41,23 +43,36 @@ LATER_MS = 1_000
 
 class Sync:
     """One node's. `run` it beside the peers and the chain; `close` it when the node stops. `held`: a transaction that waits in the mempool;
-    `is_validator`: consensus brings the blocks as long as it can."""
+    `is_validator`: consensus brings the blocks as long as it can. `fetched_from`, `refused_by`: blocks, and questions without an answer, of
+    links and of others."""
 
     def __init__(
-        self, chain: Chain, verifier: Verifier, peers: PeerService, desk: Desk, *, held: Callable[[bytes], bytes | None] = lambda _: None,
-        is_validator: Callable[[], bool] = lambda: False,
+        self, chain: Chain, verifier: Verifier, asked: Asked, desk: Desk, strangers: Strangers, *,
+        held: Callable[[bytes], bytes | None] = lambda _: None, is_validator: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.core = Core(chain.genesis.chain)
-        self.answers = SyncAnswers(chain)
-        self.charged = self.fetched = 0  # peers that lied; blocks that came this way
-        self._chain, self._verifier, self._peers = chain, verifier, peers
+        self.answers = SyncAnswers(chain, strangers)
+        self.charged = 0  # who lied
+        self.fetched_from, self.refused_by = Counter(dict.fromkeys(SOURCES, 0)), Counter(dict.fromkeys(SOURCES, 0))
+        self._chain, self._verifier, self._asked = chain, verifier, asked
         self._held, self._is_validator = held, is_validator
         self._known: set[bytes] = set()
         self._head: Head | None = None
-        self._step: Stepping[Event, Effect] = Stepping(lambda event: step(self.core, event, peers.steady_ms()), self._perform)
+        self._step: Stepping[Event, Effect] = Stepping(lambda event: step(self.core, event, asked.steady_ms), self._perform)
         self._nursery: trio.Nursery | None = None
         self._log = logger("sync")
         desk.route(SYNC_TAGS, self.answers.answer)
+        desk.route_strangers(SYNC_TAGS, self.answers.answer_stranger)
+
+    @property
+    def fetched(self) -> int:
+        """Blocks that came this way."""
+        return self.fetched_from.total()
+
+    @property
+    def behind(self) -> int:
+        """How many final blocks others speak of that are not here. A claim."""
+        return max(0, self.core.spoken - self._chain.store.final.height)
 
     def close(self) -> None:
         """Answer whoever waits."""
@@ -83,13 +98,13 @@ class Sync:
             await self._chain.wait_final_above(height)
 
     def _look(self) -> None:
-        """See who is linked, and how far the chain is."""
-        linked = {link.peer for link in self._peers.hub.links}
-        for peer in self._known - linked:
+        """See who can be asked, and how far the chain is."""
+        there = set(self._asked.sources())
+        for peer in self._known - there:
             self._step(events.PeerLost(peer))
-        for peer in linked - self._known:
+        for peer in there - self._known:
             self._step(events.PeerFound(peer))
-        self._known = linked
+        self._known = there
         head = self._head_now()
         if head is not None and head != self._head:
             self._head = head
@@ -159,12 +174,18 @@ class Sync:
 
     async def _call(self, ask: events.AskBlocks | events.AskBody, message: BlocksAsk | BodyAsk) -> bytes | None:
         """The answer; None if there is none, which has been told then."""
+        source = self._source(ask.peer)
         try:
-            return await self._peers.call(ask.peer, encode(message), ask.within_ms, max_answer_bytes=SYNC_ANSWER_MAX_BYTES)
+            return await self._asked.call(ask.peer, encode(message), ask.within_ms, max_answer_bytes=SYNC_ANSWER_MAX_BYTES)
         except QuStreamError as error:
+            self.refused_by[source] += 1
             after_ms = (error.retry_after_ms or LATER_MS) if error.code in LATER else 0
             self._step(events.Refused(ask.peer, ask.ask, after_ms=after_ms))
             return None
+
+    def _source(self, peer: bytes) -> str:
+        """How it is asked; it may be gone."""
+        return self._asked.sources().get(peer, LINK)
 
     async def _verify(self, run: int, certificate: Certificate) -> None:
         keys = self._chain.vote_keys(certificate.rotation)
@@ -195,15 +216,12 @@ class Sync:
         return True
 
     async def _finalise(self, finalise: events.Finalise) -> None:
-        before = self._chain.store.final.height
+        before, source = self._chain.store.final.height, self._source(self.core.giver)
         await self._chain.finalise(finalise.blocks, finalise.certificate, finalise.tail)
-        self.fetched += max(0, self._chain.store.final.height - before)
+        self.fetched_from[source] += max(0, self._chain.store.final.height - before)
         self._look()
 
     def _charge(self, peer: bytes, why: str) -> None:
         self.charged += 1
         self._log.debug("a peer lied about the chain", why=why)
-        self._peers.gossip.misled(peer)
-        link = self._peers.hub.link_to(peer)
-        if link is not None:
-            link.connection.close_soon("E-ANSWER-INVALID", "what was told of the chain is not true")
+        self._asked.charge(peer, "what was told of the chain is not true")

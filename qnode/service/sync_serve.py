@@ -1,6 +1,7 @@
 """The chain for those who are behind: final blocks with what proves them, and their transactions (`proto/spec/sync.md`, §2).
 
-Whoever asks for blocks that are not there yet waits here, within bounds; everything else is read from the disk, in a thread.
+Whoever asks for blocks that are not there yet waits here, within bounds; everything else is read from the disk, in a thread. Strangers are
+answered, too, out of what they may have together (§8): their questions wait as long as nobody known needs the place.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import trio
 
 from qnode.net.answers import Quota
 from qnode.net.session import Session
+from qnode.net.strangers import Kind, Stranger, Strangers
+from qnode.net.tags import tag_of
 from qnode.service.chain import Chain
 from qnode.store.chain import ChainStore
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import Certificate, ChainHeader, header_digest
 from qustream.wire.sync import SYNC_ANSWER_MAX_BYTES, SYNC_ASK_MAX_BYTES, BlocksAnswer, BlocksAsk, BodyAnswer, BodyAsk, SyncAsk
@@ -22,6 +25,7 @@ from qustream.wire.sync import SYNC_ANSWER_MAX_BYTES, SYNC_ASK_MAX_BYTES, Blocks
 __all__ = ["SYNC_TAGS", "SyncAnswers", "blocks_above"]
 
 SYNC_TAGS = range(103, 107)
+BODY_TAG = 105
 # At one block a second a follower asks sixty times a minute; one that catches up gets 64 blocks each time.
 BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
 # Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.
@@ -39,8 +43,8 @@ ITEM_BYTES = 5
 class SyncAnswers:
     """One node's. `close` it when the node stops: whoever waits is answered."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain, self._store = chain, chain.store
+    def __init__(self, chain: Chain, strangers: Strangers) -> None:
+        self._chain, self._store, self._strangers = chain, chain.store, strangers
         self._blocks, self._bodies = Quota(BLOCKS_MAX, SPAN_MS), Quota(BODIES_MAX, SPAN_MS)
         self._waiting: Counter[bytes] = Counter()
         self._scopes: set[trio.CancelScope] = set()
@@ -58,33 +62,76 @@ class SyncAnswers:
             scope.cancel()
 
     async def answer(self, session: Session, body: bytes, deadline_ms: int) -> bytes:
-        """Errors: the refusal."""
+        """Answer a known node. Errors: the refusal."""
         ask = decode(body, SyncAsk, max_bytes=SYNC_ASK_MAX_BYTES)
         if isinstance(ask, BodyAsk):
             self._bodies.spend(session.peer)
-            return encode(await trio.to_thread.run_sync(_body, self._store, ask))
+            return await self._body(ask)
         self._blocks.spend(session.peer)
-        await self._wait(session.peer, ask, deadline_ms)
+        if self._must_wait(ask):
+            await self._wait_known(session.peer, ask, deadline_ms)
+        return await self._blocks_above(ask)
+
+    async def answer_stranger(self, who: Stranger, body: bytes, deadline_ms: int) -> bytes:
+        """Answer anybody else. Errors: the refusal."""
+        is_body = tag_of(body) == BODY_TAG
+        kind = Kind.BODIES if is_body else Kind.BLOCKS
+        self._strangers.begin(who, kind)
+        ask = decode(body, SyncAsk, max_bytes=SYNC_ASK_MAX_BYTES)
+        if isinstance(ask, BlocksAsk) and self._must_wait(ask):
+            await self._wait_stranger(who, ask, deadline_ms)
+        async with self._strangers.working(kind):
+            said = await (self._body(ask) if isinstance(ask, BodyAsk) else self._blocks_above(ask))
+        return self._strangers.end(who, kind, said)
+
+    async def _body(self, ask: BodyAsk) -> bytes:
+        return encode(await trio.to_thread.run_sync(_body, self._store, ask))
+
+    async def _blocks_above(self, ask: BlocksAsk) -> bytes:
         if not ask.most:
             return encode(BlocksAnswer(self._store.final.height, (), (), None))
         return encode(await trio.to_thread.run_sync(blocks_above, self._store, ask))
 
-    async def _wait(self, peer: bytes, ask: BlocksAsk, deadline_ms: int) -> None:
-        if self._store.final.height > ask.above or not ask.wait_ms or self._is_closed:
-            return
-        if self._waiting[peer] >= WAITS_PEER_MAX or len(self._scopes) >= WAITS_MAX:
+    # -- waiting ----------------------------------------------------------------------------------------------------------------
+
+    def _must_wait(self, ask: BlocksAsk) -> bool:
+        return self._store.final.height <= ask.above and bool(ask.wait_ms) and not self._is_closed
+
+    async def _wait_known(self, peer: bytes, ask: BlocksAsk, deadline_ms: int) -> None:
+        is_full = self.waiting >= WAITS_MAX and not self._strangers.waits.shed()
+        if self._waiting[peer] >= WAITS_PEER_MAX or is_full:
             raise fault("E-PEER-LIMIT", "too many questions wait for a block", retry_after_ms=WAY_MS)
-        wait_ms = min(ask.wait_ms, max(0, deadline_ms - WAY_MS))
         self._waiting[peer] += 1
         try:
-            with trio.move_on_after(wait_ms / 1000) as scope:
-                self._scopes.add(scope)
-                await self._chain.wait_final_above(ask.above)
+            await self._wait(trio.CancelScope(), ask, deadline_ms)
         finally:
-            self._scopes.discard(scope)
             self._waiting[peer] -= 1
             if not self._waiting[peer]:
                 del self._waiting[peer]
+
+    async def _wait_stranger(self, who: Stranger, ask: BlocksAsk, deadline_ms: int) -> None:
+        waits, scope = self._strangers.waits, trio.CancelScope()
+        try:
+            if self.waiting >= WAITS_MAX:
+                raise fault("E-PEER-LIMIT", "too many questions wait for a block", retry_after_ms=WAY_MS)
+            number = waits.enter(who, scope.cancel)
+        except QuStreamError:
+            self._strangers.count_refused(Kind.BLOCKS)
+            raise
+        try:
+            await self._wait(scope, ask, deadline_ms)
+        finally:
+            waits.leave(number)
+
+    async def _wait(self, scope: trio.CancelScope, ask: BlocksAsk, deadline_ms: int) -> None:
+        """Until there is a block above, the time is over, or the scope is cancelled."""
+        scope.deadline = trio.current_time() + min(ask.wait_ms, max(0, deadline_ms - WAY_MS)) / 1000
+        self._scopes.add(scope)
+        try:
+            with scope:
+                await self._chain.wait_final_above(ask.above)
+        finally:
+            self._scopes.discard(scope)
 
 
 def blocks_above(store: ChainStore, ask: BlocksAsk) -> BlocksAnswer:

@@ -199,6 +199,8 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("ChunkAsk", 123, [fill(0x3A, 32), fill(0x0F, 64)]),
     ("ChunkTold", 124, [[[fill(0x01, 21), fill(0x39, 40)], [fill(0xFF, 255), fill(0x39, 17_408)]]]),
     ("ChunkTold", 124, [[]]),
+    *[("TransactionGiven", 125, [fill(0xB0, size)]) for size in (1, 65_536)],
+    ("TransactionTaken", 126, [fill(0xB1, 32)]),
     ("Transaction", 100, [fill(0xB0, 120), KEY, SIGNATURE]),
     ("Transaction", 100, [fill(0xB0, 0), None, SIGNATURE]),
     *[(name, number, fields) for number, name, fields in ACTIONS],

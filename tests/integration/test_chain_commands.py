@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 from support.chain_circle import CHAIN, QST, ChainCircle, ChainNodeProcess
-from support.living_chain import BUYER, OPERATOR, PASSPHRASE, Holder
+from support.living_chain import BUYER, OPERATOR
+from support.shell import Person
 
 from qustream.model.genesis import Genesis, GenesisAccount, GenesisLicence
 from qustream.model.ids import IdKind, from_text, licence_text, to_text
@@ -39,37 +38,6 @@ class Market(ChainCircle):
         idle = GenesisLicence(self.licence(IDLE), NodeClass.COMMUNITY, OPERATOR.account, "", PRICE * QST, None)
         held = tuple(sorted(accounts, key=lambda each: each.account))
         return msgspec.structs.replace(made, accounts=held, licences=(*made.licences, idle))
-
-
-class Person:
-    """Somebody at a shell."""
-
-    def __init__(self, holder: Holder, folder: Path, api: str) -> None:
-        self.holder, self.home = holder, folder / "home"
-        credentials = folder / "credentials"
-        credentials.mkdir(parents=True)
-        (credentials / "qustream").write_bytes(PASSPHRASE)
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "QUSTREAM_HOME": str(self.home)}
-        self.environment["CREDENTIALS_DIRECTORY"] = str(credentials)
-        self("qustream", "wallet", "restore", "--chain", CHAIN, "--api", api, typed=holder.words)
-
-    def __call__(self, program: str, *arguments: object, typed: str = "", code: int = 0) -> str:
-        done = subprocess.run(
-            [BIN / program, *map(str, arguments)],
-            input=typed,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=180,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        assert done.returncode == code, (arguments, done.stdout, done.stderr)
-        assert self.holder.words.split()[0] not in done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stderr
-
-    def json(self, program: str, *arguments: object, typed: str = "") -> Any:
-        return json.loads(self(program, *arguments, "--json", typed=typed))
 
 
 def events(node: ChainNodeProcess, after: int, last_id: str = "") -> Any:

@@ -18,6 +18,7 @@ from support.signed_chain import SignedChain, SyncNode, signed_certificate
 from support.stored_chain import raw_of
 
 from qnode.net.session import Session
+from qnode.net.strangers import Strangers
 from qnode.service.chain import Chain
 from qnode.service.joining import Joining
 from qnode.service.keys_workers import settled
@@ -46,7 +47,7 @@ class Giver(SyncNode):
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         assert self.store is not None
         self.chain = Chain(self.store, self.genesis)
-        self.snapshots = SnapshotAnswers(self.chain, self.directory)
+        self.snapshots = SnapshotAnswers(self.chain, self.directory, Strangers())
         self.light = LightAnswers(self.chain, None)  # type: ignore[arg-type]  # nobody asks for grants
         desk = self.node.service._desk
         for tags in SNAPSHOT_TAGS:

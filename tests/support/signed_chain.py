@@ -20,6 +20,8 @@ from support.stored_chain import StoredChain
 from qnode.core.consensus_events import Final
 from qnode.core.ledger import rotations
 from qnode.core.ledger.block import Checked
+from qnode.net.strangers import Strangers
+from qnode.service.asked import Asked
 from qnode.service.chain import Chain
 from qnode.service.sync import Sync
 from qnode.service.verify import Verifier
@@ -101,8 +103,9 @@ class SyncNode:
         self.chain = Chain(self.store, self.genesis)
         verifier = Verifier(self.genesis.chain, workers=1)
         service = self.node.service
+        self.asked, self.strangers = Asked(service), Strangers()
         self.sync = Sync(
-            self.chain, verifier, service, service._desk, is_validator=lambda: self.is_validator
+            self.chain, verifier, self.asked, service._desk, self.strangers, is_validator=lambda: self.is_validator
         )  # fmt: skip
         with trio.CancelScope() as self.scope:
             async with trio.open_nursery() as nursery:

@@ -126,6 +126,15 @@ def test_a_node_of_a_chain(tmp_path: Path) -> None:
     assert config.validator.sign_state_path == Path("/var/memory")
 
 
+ASKED = f"{to_text(IdKind.NODE, bytes(32))}@node.example:7400"
+
+
+def test_nodes_that_are_asked_have_one_place_or_several(tmp_path: Path) -> None:
+    named = load(tmp_path, f'nodes = ["{ASKED}", "{to_text(IdKind.NODE, bytes(32))}@[2001:db8::7]:7400"]\n{CHAIN}').named_nodes
+    assert named == {bytes(32): ("node.example:7400", "[2001:db8::7]:7400")}
+    assert load(tmp_path, CHAIN).named_nodes == {}
+
+
 def test_a_checkpoint_to_begin_with(tmp_path: Path) -> None:
     pinned = to_text(IdKind.CHECKPOINT, bytes(range(32)))
     assert load(tmp_path, f'checkpoint = "{pinned}"\n{CHAIN}').checkpoint_digest == bytes(range(32))
@@ -135,6 +144,10 @@ def test_a_checkpoint_to_begin_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (f'nodes = ["{ASKED}"]\n' + GOOD, "nodes: only a chain is asked for"),
+        (f'nodes = ["{ASKED}", "qn1x@node.example:7400"]\n' + CHAIN, "nodes[1]: "),
+        (f'nodes = ["{ASKED.partition("@")[0]}"]\n' + CHAIN, "nodes[0]: "),
+        (f'nodes = ["{ASKED}", "{ASKED.partition("@")[0]}@127.1:7400"]\n' + CHAIN, "nodes[1]: "),
         (f'checkpoint = "{NETWORK_KEY}"\n' + CHAIN, "checkpoint: "),
         (f'checkpoint = "{to_text(IdKind.CHECKPOINT, bytes(32))}"\n' + GOOD, "checkpoint: only a chain has one"),
         (GOOD.replace('network_file = "network.toml"', ""), "network_file or genesis_file is needed"),

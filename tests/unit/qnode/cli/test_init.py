@@ -112,6 +112,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, passphrase_file
 
 
 CHECKPOINT = to_text(IdKind.CHECKPOINT, bytes(32))
+ASKED = f"{to_text(IdKind.NODE, bytes(32))}@node.example:7400"
 
 
 @pytest.fixture
@@ -124,17 +125,17 @@ def document(tmp_path: Path) -> Path:
 def test_a_node_on_a_chain_is_told_the_chain_and_what_comes_next(tmp_path: Path, passphrase_file: Path, document: Path) -> None:
     made = init(
         tmp_path / "n", "--genesis-file", "genesis.bin", "--checkpoint", CHECKPOINT, "--address", "node.example:7400",
-        "--qrngd", f"10.0.0.5:7300={SERVER}", "--passphrase-file", passphrase_file, cwd=tmp_path,
+        "--node", ASKED, "--qrngd", f"10.0.0.5:7300={SERVER}", "--passphrase-file", passphrase_file, cwd=tmp_path,
     )  # fmt: skip
     assert made.code == 0, made.err
     config = load_config(tmp_path / "n" / "qnode.toml")
     chain = genesis(validators=1, idle=0, people=0).chain
     assert (config.chain, config.genesis_file, config.network_file, config.validator) == (chain, document, None, None)
-    assert (config.checkpoint, config.addresses) == (CHECKPOINT, ("node.example:7400",))
+    assert (config.checkpoint, config.addresses, config.nodes) == (CHECKPOINT, ("node.example:7400",), (ASKED,))
     steps = [line for line in made.err.splitlines() if line.startswith("  ")]
-    named = ["qnode doctor", "qustream wallet new", "qnode licence list", "qnode licence activate", "qnode run"]
+    named = ["qnode doctor", "qnode run", "qustream wallet new", "qnode licence list", "qnode licence activate", "qnode wait"]
     assert [step.split(". ", 1)[1].startswith(name) for step, name in zip(steps, named, strict=True)] == [True] * len(named)
-    assert f"--chain {chain}" in made.err
+    assert f"--chain {chain} --api http://127.0.0.1:7480 " in made.err  # the node's own pages
 
 
 def test_a_validator_has_a_vote_key_and_an_empty_memory(tmp_path: Path, passphrase_file: Path, document: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_validator_has_a_vote_key_and_an_empty_memory(tmp_path: Path, passphra
     votes = voting.read(config.validator.vote_keystore, b"correct horse")
     assert SignStateFile(config.validator.sign_state_path, VoteKey(votes.seed).id).load().rotation == 0
     assert (folder / "votes.keystore.vote").exists()
-    order = [made.err.index(name) for name in ("licence activate", "qnode run", "stake add", "validator register")]
+    order = [made.err.index(name) for name in ("qnode run", "licence activate", "stake add", "validator register")]
     assert order == sorted(order)
     again = init(folder, "--genesis-file", document, "--validator", "--passphrase-file", passphrase_file)
     assert (again.code, "E-KEYSTORE-EXISTS" in again.err) == (78, True)
@@ -157,6 +158,9 @@ def test_a_validator_has_a_vote_key_and_an_empty_memory(tmp_path: Path, passphra
     [
         (("--validator",), 2),
         (("--checkpoint", CHECKPOINT), 2),
+        (("--node", ASKED), 2),
+        (("--genesis-file", "DOCUMENT", "--node", "qn1x@127.0.0.1:7400"), 2),
+        (("--genesis-file", "DOCUMENT", "--node", f"{ASKED}:"), 2),
         (("--genesis-file", "DOCUMENT", "--network-key", NETWORK_KEY), 2),
         (("--genesis-file", "DOCUMENT", "--network-file", "network.toml"), 2),
         (("--genesis-file", "DOCUMENT", "--chain", "another"), 78),

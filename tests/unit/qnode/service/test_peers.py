@@ -313,11 +313,11 @@ async def test_a_record_leads_nobody_who_is_linked_through_the_internet_to_what_
         one, other, third = t.nodes
         await t.start(one, other)
         service = one.service
-        assert service._local(third.id) is None or service.hub.links
+        assert service.within.local(third.id) is None or service.hub.links
         await t.linked(one, other)
         service.hub.link_to(other.id).ours = True  # type: ignore[union-attr]
         connection = service.hub.link_to(other.id).connection  # type: ignore[union-attr]
-        assert service._local(third.id) is None  # a town of 127.0.0.1
+        assert service.within.local(third.id) is None  # a town of 127.0.0.1
         connection.remote = "9.9.9.9:7400"
-        assert service._local(third.id) == (third.listen,)
-        assert service._local(bytes(32)) == ()
+        assert service.within.local(third.id) == (third.listen,)
+        assert service.within.local(bytes(32)) == ()

@@ -11,6 +11,7 @@ import pytest
 from support.signed_chain import SignedChain
 
 from qnode.core.snapshot_offer import PlanParts, wrong_with
+from qnode.net.strangers import Strangers
 from qnode.service import snapshot_serve as module
 from qnode.service.snapshot_serve import SnapshotAnswers
 from qustream.errors import QuStreamError
@@ -31,7 +32,7 @@ class Place:
         self.signed = SignedChain(directory, people=120, **given)
         self.store = self.signed.store
         self.listeners: list[Any] = []
-        self.answers = SnapshotAnswers(self, directory)  # type: ignore[arg-type]
+        self.answers = SnapshotAnswers(self, directory, Strangers())  # type: ignore[arg-type]
 
     @property
     def executed(self) -> Progress:

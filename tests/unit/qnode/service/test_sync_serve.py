@@ -14,6 +14,7 @@ from support.signed_chain import SignedChain
 
 from qnode.core.sync_events import Head
 from qnode.core.sync_run import read
+from qnode.net.strangers import Strangers
 from qnode.service import sync_serve
 from qnode.service.sync_serve import SyncAnswers
 from qustream.errors import QuStreamError
@@ -33,7 +34,7 @@ class Place:
         self.signed = SignedChain(directory)
         self.store = self.signed.store
         self.news = trio.Event()
-        self.answers = SyncAnswers(self)  # type: ignore[arg-type]
+        self.answers = SyncAnswers(self, Strangers())  # type: ignore[arg-type]
 
     async def wait_final_above(self, height: int) -> None:
         while self.store.final.height <= height:
