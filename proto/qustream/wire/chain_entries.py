@@ -11,9 +11,10 @@ from msgspec import Struct
 from qustream.model.amount import amount_text
 
 __all__ = [
-    "AccountPage", "Amount", "BatchPart", "DelegationLine", "DelegationsPage", "EpochPage", "EvidenceLine", "EvidencePage", "GrantLine", "GrantsPage", "IncidentLine",
-    "IncidentsPage", "LicenceLine", "LicencesPage", "ListingLine", "MarketPage", "NodeLine", "NodesPage", "Page", "ParametersPage",
-    "RotationPage", "SeatLine", "ServerLine", "ServersPage", "SupplyPage", "UserPage", "ValidatorLine", "ValidatorsPage", "amount",
+    "AccountPage", "Amount", "BatchPart", "DelegationLine", "DelegationsPage", "EpochPage", "EvidenceLine", "EvidencePage", "GrantLine",
+    "GrantsPage", "IncidentLine", "IncidentsPage", "LicenceLine", "LicencesPage", "ListingLine", "MarketPage", "NodeLine", "NodesPage",
+    "Page", "ParametersPage", "RotationPage", "SeatLine", "ServerLine", "ServersPage", "SupplyPage", "UserPage", "ValidatorLine",
+    "ValidatorsPage", "amount",
 ]  # fmt: skip
 
 
