@@ -33,6 +33,7 @@ MESSAGE_MODULES = (
     "wire.bulk",
     "wire.consensus",
     "wire.transactions",
+    "wire.bundle",
     "wire.mempool",
     "wire.sync",
     "wire.light",

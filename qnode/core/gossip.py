@@ -161,8 +161,10 @@ class Gossip:
             return
         if item is not None and item.marks & link.asked:
             item.marks ^= link.asked  # it counted when it was announced; if it comes again it counts again
+            if len(body) > item.size:  # said to be smaller, perhaps by somebody before it: it counts, and is no fault of the peer's
+                link.allowed(topic, len(body) - item.size, now_ms)
         else:
-            if not link.allowed(topic, now_ms):
+            if not link.allowed(topic, len(body), now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
                 return
             if len(body) > limits.SMALL_MAX_BYTES and not link.allowed_unasked(len(body), now_ms):
@@ -222,7 +224,7 @@ class Gossip:
         """To whom it would be above the limit nothing is sent: lazy repair tells it later."""
         marks, topic, out = item.marks, item.topic, self._out
         for link in links:
-            if not marks & link.marks and link.may_send(topic, now_ms):
+            if not marks & link.marks and link.may_send(topic, item.size, now_ms):
                 marks |= link.told
                 out.append(Send(link.peer, message))
         item.marks = marks
@@ -247,7 +249,7 @@ class Gossip:
             item = self._items.get(news.id)
             if item is not None:
                 self._hear_again(item, link, news.held, now_ms)
-            elif not 0 < news.size <= limits.TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, now_ms):
+            elif not 0 < news.size <= limits.TOPIC_LIMITS[news.topic].body_max_bytes or not link.allowed(news.topic, news.size, now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
             elif not self._pulls.is_room(link):
                 self.dropped += 1

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from qustream.wire.gossip import Topic
+from qustream.wire.bundle import BUNDLE_MAX_BYTES
+from qustream.wire.gossip import GOSSIP_BODY_MAX_BYTES, Topic
 
 __all__ = ["TOPIC_LIMITS", "TopicLimits"]
 
 
 class TopicLimits(NamedTuple):
-    """Of one topic: the largest body, and how many messages a peer may send, a second and at once."""
+    """Of one topic: the largest body, and how many messages a peer may send, a second and at once. A body counts once for each
+    `unit_bytes` that it has begun."""
 
     body_max_bytes: int
     rate_per_s: int
     burst: int
+    unit_bytes: int = GOSSIP_BODY_MAX_BYTES
+
+    def count(self, size: int) -> int:
+        """How many messages a body of this size is."""
+        return -(-size // self.unit_bytes)
 
 
 KIB = 1024
 TOPIC_LIMITS: dict[Topic, TopicLimits] = {
-    # A hybrid transaction has 3.6 KiB, the largest that a block may hold 64. Each peer may tell of every one of the 1,000 a second that the
-    # chain is made for, and of ten seconds' worth after a gap.
-    Topic.TRANSACTION: TopicLimits(64 * KIB, 2000, 10_000),
+    # A hybrid transaction has 3.6 KiB, and counts once by itself or in a bundle of them; the largest that a block may hold counts 17 times.
+    # Each peer may tell of every one of the 1,000 a second that the chain is made for, and of ten seconds' worth after a gap.
+    Topic.TRANSACTION: TopicLimits(BUNDLE_MAX_BYTES, 2000, 10_000, 4 * KIB),
     # One block a second and its fork; after a gap a few come at once.
     Topic.BLOCK: TopicLimits(128 * KIB, 4, 32),
     # Two signed votes and two proposals.

@@ -82,21 +82,19 @@ class Link:
         self.marks = self.told | self.heard | self.asked | self.served
         return is_worn
 
-    def allowed(self, topic: Topic, now_ms: int) -> bool:
-        """Take one message of `topic` from what the peer may send; False if nothing is left."""
-        allowance = self._theirs.get(topic)
+    def allowed(self, topic: Topic, size: int, now_ms: int) -> bool:
+        """Take a body of this size from what the peer may send of `topic`; False if nothing is left."""
+        allowance, limits = self._theirs.get(topic), TOPIC_LIMITS[topic]
         if allowance is None:
-            limits = TOPIC_LIMITS[topic]
             allowance = self._theirs[topic] = Allowance(limits.rate_per_s, limits.burst)
-        return allowance.take(1, now_ms)
+        return allowance.take(limits.count(size), now_ms)
 
-    def may_send(self, topic: Topic, now_ms: int) -> bool:
+    def may_send(self, topic: Topic, size: int, now_ms: int) -> bool:
         """Take one from what we may send to the peer: four fifths at once of what it takes, so that no delay on the way puts us above."""
-        allowance = self._own.get(topic)
+        allowance, limits = self._own.get(topic), TOPIC_LIMITS[topic]
         if allowance is None:
-            limits = TOPIC_LIMITS[topic]
             allowance = self._own[topic] = Allowance(limits.rate_per_s, limits.burst * 4 // 5)
-        if allowance.take(1, now_ms):
+        if allowance.take(limits.count(size), now_ms):
             return True
         self.was_in_mesh = False  # what it is not told now lazy repair tells it, as somebody who comes into the mesh
         return False
@@ -111,7 +109,7 @@ class Link:
         """Take so many bytes from what we may push to the peer unasked, and one message."""
         if self._own_unasked is None:
             self._own_unasked = Allowance(UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES * 4 // 5)
-        return self._own_unasked.take(size, now_ms) and self.may_send(topic, now_ms)
+        return self._own_unasked.take(size, now_ms) and self.may_send(topic, size, now_ms)
 
     def praise(self) -> None:
         """It was the first to bring a message that was good."""

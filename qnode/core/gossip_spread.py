@@ -38,7 +38,7 @@ def missed(recent: Iterable[Item], link: Link, now_ms: int) -> tuple[Announced, 
     """The news for a peer that was not told of these: what fits into one announcement, and is not above what it takes."""
     entries: list[Announced] = []
     for item in recent:
-        if not item.marks & link.marks and link.may_send(item.topic, now_ms):
+        if not item.marks & link.marks and link.may_send(item.topic, item.size, now_ms):
             item.marks |= link.told
             entries.append(Announced(item.id, item.topic, item.size, True))
             if len(entries) == ENTRIES_MAX:

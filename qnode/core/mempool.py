@@ -186,8 +186,11 @@ class Mempool:
         queue = self._queues.get(account)
         if queue is None or (queue.next_nonce, queue.liquid) == (nonce, liquid):
             return []
-        queue.next_nonce, queue.liquid = nonce, liquid
-        effects: list[Effect] = [self._drop(waiting, Why.EXECUTED) for waiting in queue.passed()]
+        queue.liquid = liquid
+        effects: list[Effect] = []
+        for waiting in queue.go_on(nonce):  # all of them, and then one look at what is left
+            self._forget(waiting)
+            effects.append(Dropped(waiting.id, Why.EXECUTED))
         while queue.spent > liquid:
             effects.append(self._drop(queue.last(), Why.UNFUNDED))
         self._changed(account)
@@ -216,9 +219,12 @@ class Mempool:
 
     # -- keeping the books ------------------------------------------------------------------------------------------------
 
-    def _drop(self, waiting: Waiting, why: Why) -> Dropped:
+    def _forget(self, waiting: Waiting) -> None:
         del self._by_id[waiting.id]
         self.bytes -= waiting.size
+
+    def _drop(self, waiting: Waiting, why: Why) -> Dropped:
+        self._forget(waiting)
         self._queues[waiting.sender].remove(waiting.nonce)
         self._changed(waiting.sender)
         return Dropped(waiting.id, why)

@@ -1,4 +1,4 @@
-"""Every bound of the mempool with its reason, in one place (`proto/spec/mempool.md`, §6)."""
+"""Every bound of the mempool with its reason, in one place (`proto/spec/mempool.md`, §7)."""
 
 from __future__ import annotations
 

@@ -37,11 +37,16 @@ class Queue:
         """The account's, in the executed state."""
         return self._next_nonce
 
-    @next_nonce.setter
-    def next_nonce(self, nonce: int) -> None:
+    def go_on(self, nonce: int) -> list[Waiting]:
+        """The account's next nonce is this one now: what it is past waits no more."""
+        passed = [self._waiting[each] for each in sorted(self._waiting) if each < nonce]
+        for waiting in passed:
+            del self._waiting[waiting.nonce], self._arrivals[waiting.nonce]
+            self.spent -= waiting.cost
         self._next_nonce, self._ranked = nonce, None
         self.ready = 0
         self._count_ready()
+        return passed
 
     def _count_ready(self) -> None:
         while self._next_nonce + self.ready in self._waiting:
@@ -92,10 +97,6 @@ class Queue:
         first = self.next_nonce + ready
         behind = [waiting.size for nonce, waiting in self._waiting.items() if nonce > first]
         return len(behind), sum(behind)
-
-    def passed(self) -> list[Waiting]:
-        """What the account is past."""
-        return [self._waiting[nonce] for nonce in sorted(self._waiting) if nonce < self.next_nonce]
 
     def last(self) -> Waiting:
         """The one with the highest nonce."""

@@ -18,7 +18,6 @@ from qnode.core.ledger.state import State
 from qnode.service.ancestry import Lineage, anchor_for, lineage, next_set_for
 from qnode.service.chain import Chain
 from qnode.service.judging import seen, unexecuted_bodies
-from qnode.service.keys_workers import settled
 from qnode.service.mempool import Mempool
 from qustream.identity.reveals import HashChain
 from qustream.rules.merkle import root as merkle_root
@@ -80,8 +79,7 @@ class Building:
         if reveal is None:
             return None
         if transactions:
-            bodies = [(checked.id, self._raw(checked)) for checked in transactions]
-            await settled(chain.store.keep_transactions(bodies))
+            await chain.keep([(self._raw(checked), checked) for checked in transactions])
         ids = tuple(checked.id for checked in transactions)
         begun = self._begun
         assert begun.me is not None, "a validator builds"

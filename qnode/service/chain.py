@@ -37,6 +37,8 @@ __all__ = ["Chain", "Head", "checked_of"]
 T = TypeVar("T")
 # A header may name an executed height so far behind its own; whoever judges it reads the state of that height.
 VIEWS_KEPT = UNEXECUTED_MAX + EXECUTED_BEHIND
+# Transactions of blocks that may come to be executed, or that are judged beside those that follow: three full blocks, at 3 KB each.
+READY_MAX = 4_096
 # A disk that takes nothing, peers that have not what is missing: asked again, and the operator reads why.
 AGAIN_S = 1.0
 
@@ -64,12 +66,14 @@ class Chain:
         self.followers: list[Callable[[Changes, Progress], None]] = []
         self.listeners: list[Callable[[Progress, Executed], None]] = []
         self.obtain: Obtain | None = None
+        self.waiting: Callable[[bytes], tuple[bytes, Checked] | None] = lambda _: None  # a transaction that waits for a block here
         self.trouble: QuStreamError | None = None
         self.is_waiting = False  # for transactions of a final block, which peers have
         self.transactions = 0  # executed since the start
         self._final_news, self._executed_news = trio.Event(), trio.Event()
         self._finalising = trio.Lock()
         self._views: OrderedDict[int, StateView] = OrderedDict()
+        self._ready: OrderedDict[bytes, Checked] = OrderedDict()
         self._look()
         self._spare = self.store.state()
         self.parameters = self.state().must(Table.PARAMETERS, b"", Parameters)
@@ -126,6 +130,23 @@ class Chain:
             await self._final_news.wait()
         return self.head
 
+    # -- bodies -----------------------------------------------------------------------------------------------------------
+
+    async def keep(self, transactions: Sequence[tuple[bytes, Checked]]) -> None:
+        """Put verified transactions on the disk, their bytes and what they say; returns when they are there. What they say is remembered
+        for a while, so that nobody reads and decodes them again to execute them. Errors: of the store."""
+        new = [(raw, checked) for raw, checked in transactions if checked.id not in self._ready]
+        if new:
+            await settled(self.store.keep_transactions([(checked.id, raw) for raw, checked in new]))
+        for _, checked in new:
+            self._ready[checked.id] = checked
+        while len(self._ready) > READY_MAX:
+            self._ready.popitem(last=False)
+
+    def ready(self, name: bytes) -> Checked | None:
+        """A transaction that was put on the disk a moment ago."""
+        return self._ready.get(name)
+
     # -- what is new ------------------------------------------------------------------------------------------------------
 
     async def finalise(self, blocks: Sequence[Final], certificate: Certificate, tail: Sequence[ChainHeader] = ()) -> None:
@@ -181,16 +202,21 @@ class Chain:
         return changes, progress, done
 
     async def _bodies(self, ids: Sequence[bytes]) -> list[Checked]:
-        """A quorum has verified them before it voted: they are decoded, and nothing else."""
+        """A quorum has verified them before it voted: those that are not remembered are decoded, and nothing else."""
+        waiting = [here for name in ids if name not in self._ready and (here := self.waiting(name)) is not None]
+        with suppress(QuStreamError):  # the disk does not take them: they are looked for on it, and it says why they are not there
+            await self.keep(waiting)
+        bodies = {name: checked for name in ids if (checked := self._ready.get(name)) is not None}
         while True:
-            found = {name: raw for name in ids if (raw := self.store.transaction(name)) is not None}
-            missing = [name for name in ids if name not in found]
+            found = self.store.transactions([name for name in ids if name not in bodies])
+            bodies |= {name: checked_of(raw) for name, raw in found.items()}
+            missing = [name for name in ids if name not in bodies]
             self.is_waiting = bool(missing)
             if not missing:
-                return [checked_of(found[name]) for name in ids]
+                return [bodies[name] for name in ids]
             if self.obtain is not None:
                 await self.obtain(missing)
-            await trio.sleep(0 if all(self.store.transaction(name) is not None for name in missing) else AGAIN_S)
+            await trio.sleep(0 if len(self.store.transactions(missing)) == len(missing) else AGAIN_S)
 
     def _look(self) -> None:
         """Hold on to the state as it is now; let go of those that no header can name any more."""

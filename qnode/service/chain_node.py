@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from qnode.service.duty import duty_conditions, duty_of
 from qnode.service.gossip import Judge
 from qnode.service.light import LIGHT_TAGS, LightAnswers
 from qnode.service.mempool import Mempool
+from qnode.service.mempool_bundles import bundled
 from qnode.service.mempool_given import GIVE_MS, GIVEN_TAGS, Giver, Taker
 from qnode.service.mempool_pull import MEMPOOL_TAGS
 from qnode.service.peers import PeerService
@@ -93,6 +94,7 @@ class ChainNode:
             _Executed(self.chain), self.verifier, publish=self._publish, misled=self._misled, stored=store.transaction,
             height=self.chain.executed.height,
         )  # fmt: skip
+        self.chain.waiting = self.mempool.get
         self.light = LightAnswers(self.chain, self.registry)
         self.strangers = Strangers()
         self.snapshots = SnapshotAnswers(self.chain, store.path, self.strangers)
@@ -175,16 +177,15 @@ class ChainNode:
     # -- following --------------------------------------------------------------------------------------------------------
 
     def _follow(self, changes: Mapping[bytes, bytes | None], progress: Progress) -> None:
-        # Whoever sent something in the block, and whoever else has more or less than before.
-        self.mempool.executed(progress.height, [key[1:] for key in changes if key[0] == Table.ACCOUNT])
+        self.mempool.executed(progress.height, changes)
         if any(key[0] == Table.QRNG_SERVER for key in changes):
             self.on_servers()
 
-    def _publish(self, raw: bytes) -> bool:
-        """By gossip, if somebody hears it; else it is given to nodes that answer strangers."""
+    def _publish(self, raws: Sequence[bytes]) -> bool:
+        """By gossip, if somebody hears it; else they are given to nodes that answer strangers."""
         if self._peers is None or not self._peers.hub.links:
-            return self._giver.give(raw)
-        self._peers.gossip.publish(Topic.TRANSACTION, raw)
+            return all([self._giver.give(raw) for raw in raws])  # noqa: C419 - each of them, whatever became of the first
+        self._peers.gossip.publish(Topic.TRANSACTION, bundled(raws))
         return True
 
     def _givable(self) -> Collection[bytes]:

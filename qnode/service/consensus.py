@@ -25,7 +25,6 @@ from qnode.service.ballots import Ballots
 from qnode.service.building import Building
 from qnode.service.chain import Chain
 from qnode.service.judging import Judging, seen
-from qnode.service.keys_workers import settled
 from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import Obtained
 from qnode.service.peers import PeerService
@@ -293,7 +292,7 @@ class ConsensusService:
         secrets.SystemRandom().shuffle(links)
         found = await self._mempool.obtain(ids, links[:PULLED_FROM_MAX])
         try:
-            await settled(self._chain.store.keep_transactions([(name, raw) for name, (raw, _) in found.found.items()]))
+            await self._chain.keep(list(found.found.values()))
         except QuStreamError:
             return  # the store says so; it is asked for again
 

@@ -18,7 +18,6 @@ from qnode.core.ledger.block import Checked
 from qnode.core.ledger.state import State
 from qnode.service.ancestry import Lineage, anchor_for, lineage, next_set_for
 from qnode.service.chain import Chain, checked_of
-from qnode.service.keys_workers import settled
 from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import Obtained
 from qustream.aio.logs import logger
@@ -104,15 +103,16 @@ class Judging:
         for checked in transactions:
             if (code := admission.add(checked, header.height)) is not None:
                 return f"V5: {code}"
-        await settled(chain.store.keep_transactions([(name, found.found[name][0]) for name in ids]))
+        await chain.keep([found.found[name] for name in ids])
         return ""
 
     async def _ancestors(self, between: Lineage, proposer: int) -> list[Checked]:
-        while (bodies := unexecuted_bodies(self._chain, self._mempool, between)) is None:
-            missing = [name for _, ids in between for name in ids if self._mempool.get(name) is None]
+        chain = self._chain
+        while (bodies := unexecuted_bodies(chain, self._mempool, between)) is None:
+            missing = [name for _, ids in between for name in ids if chain.ready(name) is None and self._mempool.get(name) is None]
             found = await self._pull(missing, proposer)
             try:
-                await settled(self._chain.store.keep_transactions([(name, raw) for name, (raw, _) in found.found.items()]))
+                await chain.keep(list(found.found.values()))
             except QuStreamError:  # the disk is full or busy: a condition says so
                 await trio.sleep(LOOK_S * 20)
         return bodies
@@ -138,8 +138,9 @@ def unexecuted_bodies(chain: Chain, mempool: Mempool, between: Lineage) -> list[
     for _, ids in between:
         for name in ids:
             here = mempool.get(name)
-            if here is not None:
-                bodies.append(here[1])
+            checked = chain.ready(name) or (here[1] if here is not None else None)
+            if checked is not None:
+                bodies.append(checked)
             elif (raw := chain.store.transaction(name)) is not None:
                 bodies.append(checked_of(raw))
             else:

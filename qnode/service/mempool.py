@@ -5,15 +5,16 @@
     proposer ─▶ pick ◀── in order of fees ──────────────────────────────────────────────────────────────────┤
     voter ────▶ get; obtain, from peers (`mempool_pull`) ◀──────────────────────────────────────────────────┘
 
-What costs nothing is looked at first, so that nobody makes this node verify what it would not keep. Nothing is on the disk: what waits
-when a node stops is still with others, or its sender says it again.
+Transactions come in bundles, and what is submitted goes out in bundles (`mempool_bundles`); each is judged by itself. What costs nothing is
+looked at first, so that nobody makes this node verify what it would not keep. Nothing is on the disk: what waits when a node stops is still
+with others, or its sender says it again.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,11 +29,13 @@ from qnode.core.ledger.block import Checked
 from qnode.core.ledger.state import Reader, State
 from qnode.core.mempool_events import Dropped, Effect, Executed, Offered, Refused, Waiting, Why
 from qnode.net.session import Session
+from qnode.service.mempool_bundles import Outbox, unbundled
 from qnode.service.mempool_pull import Obtained, Puller
 from qnode.service.verify import UNTOLD, Opened, Verifier, open_transaction
 from qustream.errors import QuStreamError, fault
 from qustream.model.keys import PublicKey
 from qustream.model.state import Account, Parameters, Table
+from qustream.wire.codec import decode
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, transaction_id
 
 __all__ = ["Ledger", "Mempool", "MempoolCounts"]
@@ -42,8 +45,10 @@ __all__ = ["Ledger", "Mempool", "MempoolCounts"]
 AGAIN_S = 130.0
 # Looked at so often: what nobody was there to hear is said when somebody is.
 LOOK_S = 2.0
-# Accounts looked up since the last block: twice as many as have a transaction in one, and 4 MB of keys.
+# Accounts that are remembered: twice as many as have a transaction in a block, and 4 MB of keys.
 ACCOUNTS_MAX = 2_048
+# A nonce and an amount.
+ACCOUNT_MAX_BYTES = 32
 # What can never be valid, whatever becomes of the chain.
 NEVER_VALID = frozenset({"E-LEDGER-FORM", "E-LEDGER-SIGNATURE"})
 
@@ -70,19 +75,20 @@ class MempoolCounts:
 
 
 class Mempool:
-    """Of one chain. `publish`: says a transaction to all nodes, False if nobody is linked who would hear it; `misled`: a peer has sent what
-    it was not asked for; `stored`: finds a transaction of a block that is here, on the disk; called in a thread."""
+    """Of one chain. `publish`: says a bundle of transactions to all nodes, False if nobody is linked who would hear it; `misled`: a peer
+    has sent what it was not asked for; `stored`: finds a transaction of a block that is here, on the disk; called in a thread."""
 
     def __init__(
-        self, ledger: Ledger, verifier: Verifier, *, publish: Callable[[bytes], bool] = lambda _: False,
+        self, ledger: Ledger, verifier: Verifier, *, publish: Callable[[Sequence[bytes]], bool] = lambda _: False,
         misled: Callable[[bytes], None] = lambda _: None, stored: Callable[[bytes], bytes | None] = lambda _: None, height: int = 0,
     ) -> None:  # fmt: skip
         self.core = core.Mempool(height=height)
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[Why] = Counter()
-        self._ledger, self._verifier, self._publish = ledger, verifier, publish
+        self._ledger, self._verifier = ledger, verifier
+        self.outbox = Outbox(publish, self._said)
         self._bodies: dict[bytes, tuple[bytes, Checked]] = {}
-        self._accounts: dict[bytes, tuple[Account, PublicKey | None]] = {}  # as executed; forgotten with the next block
+        self._accounts: dict[bytes, tuple[Account, PublicKey | None]] = {}  # as executed
         self._own: dict[bytes, float] = {}  # when it was said last, of trio's clock; no more than wait
         self._puller = Puller(self._find, verifier, self.key_of, misled, stored)
 
@@ -101,38 +107,84 @@ class Mempool:
 
         Errors: `E-LEDGER-FORM`, `E-LEDGER-SIGNATURE`, `E-LEDGER-KEY`, `E-LEDGER-NONCE`, `E-LEDGER-EXPIRED`, `E-LEDGER-FEE`,
         `E-LEDGER-FUNDS`, `E-MEMPOOL-FULL`; `E-DEADLINE` if nobody could tell whether its signatures hold."""
-        name = transaction_id(raw) if len(raw) <= TRANSACTION_MAX_BYTES else b""
-        if name not in self.core:
-            refused = await self._take(raw, *self._looked_at(raw))
-            if refused is not None and refused.code != "E-LEDGER-KNOWN":  # it came by gossip while it was verified
-                raise fault(refused.code, refused.detail)
-        if name not in self._own and name in self.core:
-            self._say(name, raw)
-        return name
+        [answer] = await self.submit_all([raw])
+        if isinstance(answer, Refused):
+            raise fault(answer.code, answer.detail)
+        return answer
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[bytes | Refused]:
+        """As `submit`, of several, each by itself: its id, or why not. Errors: of the store alone."""
+        looked = list(map(self._looked_at, raws))
+        checked = iter(await self._verified(looked))
+        answers: list[bytes | Refused] = []
+        for raw, each in zip(raws, looked, strict=True):
+            refused = self._kept(raw, each, next(checked)) if isinstance(each, Opened) else each
+            if refused is not None and refused.code != "E-LEDGER-KNOWN":  # it may have come by gossip while it was verified
+                self._count(refused)
+                answers.append(refused)
+                continue
+            answers.append(each.id)
+            if each.id not in self._own and each.id in self.core:
+                self._say(each.id, raw)
+        return answers
 
     def judge(self, body: bytes, _peer: bytes) -> Verdict | Awaitable[Verdict]:
-        """What gossip asks about a transaction. Bad is only what can never be valid: all else may be a matter of time."""
+        """What gossip asks about a bundle. Bad is only what can never be valid, in it or of it: all else may be a matter of time."""
+        raws = unbundled(body)
+        if raws is None:
+            self._count(Refused(b"", "E-LEDGER-FORM", ""))
+            return Verdict.BAD
         try:
-            opened, refused = self._looked_at(body)
+            looked = list(map(self._looked_at, raws))
         except QuStreamError:  # our own disk: the chain says so, as a condition
             return Verdict.USELESS
-        if refused is None:
-            return self._judge(body, opened)
-        self._count(refused)
-        return _verdict(refused)
+        refusals = [each for each in looked if isinstance(each, Refused)]
+        for refused in refusals:
+            self._count(refused)
+        if any(refused.code in NEVER_VALID for refused in refusals):
+            return Verdict.BAD
+        return Verdict.USELESS if len(refusals) == len(looked) else self._judge(raws, looked)
 
-    async def _judge(self, body: bytes, opened: Opened | None) -> Verdict:
+    async def _judge(self, raws: Sequence[bytes], looked: Sequence[Opened | Refused]) -> Verdict:
         try:
-            return _verdict(await self._take(body, opened, None))
+            verified = await self._verified(looked)
+            if "E-LEDGER-SIGNATURE" in verified:  # who made the bundle has not looked; of what he says nothing is taken on his word
+                self._count(Refused(b"", "E-LEDGER-SIGNATURE", ""))
+                return Verdict.BAD
+            checked, kept = iter(verified), []
+            for raw, each in zip(raws, looked, strict=True):
+                if isinstance(each, Opened):
+                    refused = self._kept(raw, each, next(checked))
+                    if refused is None:
+                        kept.append((each.id, raw))
+                    else:
+                        self._count(refused)
         except QuStreamError:
             return Verdict.USELESS
+        return self._worth(raws, kept)
 
-    def _looked_at(self, raw: bytes) -> tuple[Opened | None, Refused | None]:
+    def _worth(self, raws: Sequence[bytes], kept: Sequence[tuple[bytes, bytes]]) -> Verdict:
+        """Whether a bundle is passed on: if half of its bytes are of use here. What little is of use in another goes out in our next."""
+        if 2 * sum(len(raw) for _, raw in kept) >= sum(map(len, raws)):
+            return Verdict.GOOD
+        for name, raw in kept:
+            self.outbox.add(name, raw)
+        return Verdict.USELESS
+
+    def _looked_at(self, raw: bytes) -> Opened | Refused:
         """All that can be said of it before its signatures are verified."""
-        opened = open_transaction(raw, self._verifier.chain)
+        name = transaction_id(raw) if len(raw) <= TRANSACTION_MAX_BYTES else b""
+        if name in self.core:
+            return Refused(name, "E-LEDGER-KNOWN", "it waits already")
+        opened = open_transaction(raw, self._verifier.chain, name)
         if isinstance(opened, str):
-            return None, Refused(b"", opened, "")
-        return opened, self._fit(opened.id, opened) or self.core.refusal(self._offer_of(opened))
+            return Refused(name, opened, "")
+        return self._fit(name, opened) or self.core.refusal(self._offer_of(opened)) or opened
+
+    async def _verified(self, looked: Sequence[Opened | Refused]) -> list[Checked | str]:
+        """Of each that was not refused."""
+        opened = [each for each in looked if isinstance(each, Opened)]
+        return await self._verifier.opened(opened, self.key_of) if opened else []
 
     def _fit(self, name: bytes, opened: Opened) -> Refused | None:
         """Whether its key is known and its fee is enough."""
@@ -149,18 +201,11 @@ class Mempool:
             Waiting(opened.id, body.sender, body.nonce, body.expires, body.fee, cost, opened.size), held.nonce, held.liquid
         )  # fmt: skip
 
-    async def _take(self, raw: bytes, opened: Opened | None, refused: Refused | None) -> Refused | None:
-        """Verify it and keep it, if it was not refused already."""
-        if refused is None:
-            assert opened is not None
-            [checked] = await self._verifier.opened([opened], self.key_of)
-            if isinstance(checked, str):
-                refused = Refused(opened.id, checked, "" if checked != UNTOLD else "its signatures could not be checked")
-            else:
-                refused = self._keep(raw, checked)
-        if refused is not None:
-            self._count(refused)
-        return refused
+    def _kept(self, raw: bytes, opened: Opened, checked: Checked | str) -> Refused | None:
+        """Keep what has been verified, if it was."""
+        if isinstance(checked, str):
+            return Refused(opened.id, checked, "" if checked != UNTOLD else "its signatures could not be checked")
+        return self._keep(raw, checked)
 
     def _count(self, refused: Refused) -> None:
         if refused.code != "E-LEDGER-KNOWN":
@@ -177,13 +222,20 @@ class Mempool:
 
     # -- the chain goes on ------------------------------------------------------------------------------------------------
 
-    def executed(self, height: int, senders: Iterable[bytes]) -> None:
-        """The block of this height has been executed, and `senders` are who sent its transactions."""
-        self._accounts.clear()
+    def executed(self, height: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """The block of this height has been executed, and this is what it changed in the state. To be told of every block: what is
+        remembered of accounts lives on it."""
         told = []
-        for sender in set(senders):
-            held, _ = self._account(sender)
-            told.append((sender, held.nonce, held.liquid))
+        for key in changes:
+            if key[0] == Table.ACCOUNT_KEY:
+                self._accounts.pop(key[1:], None)  # it comes with an account's first transaction
+        for key, value in changes.items():
+            if key[0] == Table.ACCOUNT:
+                held = Account(0, 0) if value is None else decode(value, Account, max_bytes=ACCOUNT_MAX_BYTES)
+                told.append((key[1:], held.nonce, held.liquid))
+                known = self._accounts.get(key[1:])
+                if known is not None:
+                    self._accounts[key[1:]] = held, known[1]
         self._drop(core.step(self.core, Executed(height, tuple(told))))
 
     def _drop(self, effects: Sequence[Effect]) -> None:
@@ -194,16 +246,29 @@ class Mempool:
                 self._own.pop(effect.id, None)
 
     async def run(self) -> None:
-        """Say our own transactions again as long as they wait, until cancelled."""
-        while True:
-            await trio.sleep(LOOK_S)
-            now_s = trio.current_time()
-            for name, said_s in list(self._own.items()):
-                if now_s - said_s >= AGAIN_S:
-                    self._say(name, self._bodies[name][0])
+        """Say what is submitted, and our own transactions again as long as they wait, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.outbox.run)
+            while True:
+                await trio.sleep(LOOK_S)
+                now_s = trio.current_time()
+                for name, said_s in list(self._own.items()):
+                    if now_s - said_s >= AGAIN_S:
+                        self._say(name, self._bodies[name][0])
 
     def _say(self, name: bytes, raw: bytes) -> None:
-        self._own[name] = trio.current_time() if self._publish(raw) else -math.inf
+        self._own[name] = trio.current_time()
+        self.outbox.add(name, raw)
+
+    def unsaid(self, name: bytes) -> None:
+        """One of our own was said to nobody after all: it is said again soon."""
+        if name in self._own:
+            self._own[name] = -math.inf
+
+    def _said(self, names: Sequence[bytes], was_heard: bool) -> None:
+        for name in names:
+            if name in self._own:
+                self._own[name] = trio.current_time() if was_heard else -math.inf
 
     # -- for blocks -------------------------------------------------------------------------------------------------------
 
@@ -254,9 +319,3 @@ class Mempool:
             state = State(view)
             held = state.get(Table.ACCOUNT, account, Account)
             return held or Account(0, 0), state.get(Table.ACCOUNT_KEY, account, PublicKey) if held is not None else None
-
-
-def _verdict(refused: Refused | None) -> Verdict:
-    if refused is None:
-        return Verdict.GOOD
-    return Verdict.BAD if refused.code in NEVER_VALID else Verdict.USELESS

@@ -1,4 +1,4 @@
-"""Transactions of a block that are not here: asking peers for them, and answering peers that ask (`proto/spec/mempool.md`, §5)."""
+"""Transactions of a block that are not here: asking peers for them, and answering peers that ask (`proto/spec/mempool.md`, §6)."""
 
 from __future__ import annotations
 

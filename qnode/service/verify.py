@@ -10,6 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -42,8 +43,8 @@ class Opened:
     body: Body
 
 
-def open_transaction(raw: bytes, chain: str) -> Opened | str:
-    """Decode hostile bytes. A code if it can never be valid, whatever the signatures."""
+def open_transaction(raw: bytes, chain: str, name: bytes = b"") -> Opened | str:
+    """Decode hostile bytes. A code if it can never be valid, whatever the signatures. `name`: its id, if that is known already."""
     try:
         transaction = decode(raw, Transaction, max_bytes=TRANSACTION_MAX_BYTES)
         body = open_body(transaction)
@@ -53,7 +54,7 @@ def open_transaction(raw: bytes, chain: str) -> Opened | str:
         return "E-LEDGER-FORM"
     if transaction.key is not None and account_id(transaction.key.id) != body.sender:
         return "E-LEDGER-SIGNATURE"
-    return Opened(transaction_id(raw), len(raw), transaction, body)
+    return Opened(name or transaction_id(raw), len(raw), transaction, body)
 
 
 class Verifier:
@@ -87,8 +88,11 @@ class Verifier:
             if key is None:
                 jobs.append("E-LEDGER-KEY")
                 continue
-            jobs.append(await self._begin(each.id, self._held, _checks_of(each, key), urgent=False))
-        return [await self._outcome(each, job) for each, job in zip(opened, jobs, strict=True)]
+            jobs.append(await self._begin(each.id, self._held, partial(_checks_of, each, key), urgent=False))
+        for job in jobs:  # one look serves a whole batch: its jobs are done together
+            if isinstance(job, Job) and not job.is_done:
+                await job.done.wait()
+        return [_outcome(each, job) for each, job in zip(opened, jobs, strict=True)]
 
     async def statements(self, stated: Sequence[tuple[bytes, Statement, bytes]]) -> list[bool]:
         """Whether each of (raw vote key, statement, signature) holds; False too where nobody could tell. They go before transactions."""
@@ -99,7 +103,7 @@ class Verifier:
             checks = [Check(VOTE, public, VOTE_CONTEXT, message, signature)]
             jobs.append(await self._begin(name, self._stated, lambda checks=checks: checks, urgent=True))  # type: ignore[misc]
         for job in jobs:
-            if job is not None:
+            if job is not None and not job.is_done:
                 await job.done.wait()
         return [job is None or bool(job.holds) for job in jobs]
 
@@ -122,16 +126,15 @@ class Verifier:
         if job.holds:
             known.add(name)
 
-    async def _outcome(self, opened: Opened | str, job: Job | str | None) -> Checked | str:
-        if isinstance(opened, str):
-            return opened
-        if isinstance(job, str):
-            return job
-        if job is not None:
-            await job.done.wait()
-            if not job.holds:
-                return UNTOLD if job.holds is None else "E-LEDGER-SIGNATURE"
-        return Checked(opened.id, opened.size, opened.body, opened.transaction.key)
+
+def _outcome(opened: Opened | str, job: Job | str | None) -> Checked | str:
+    if isinstance(opened, str):
+        return opened
+    if isinstance(job, str):
+        return job
+    if job is not None and not job.holds:
+        return UNTOLD if job.holds is None else "E-LEDGER-SIGNATURE"
+    return Checked(opened.id, opened.size, opened.body, opened.transaction.key)
 
 
 class _Known:
@@ -153,8 +156,8 @@ class _Known:
             self._names.popitem(last=False)
 
 
-def _checks_of(opened: Opened, key: PublicKey) -> Callable[[], list[Check]]:
-    return lambda: list(map(_check_of, claims(opened.transaction, opened.body, key)))
+def _checks_of(opened: Opened, key: PublicKey) -> list[Check]:
+    return list(map(_check_of, claims(opened.transaction, opened.body, key)))
 
 
 def _check_of(claim: Claim) -> Check:

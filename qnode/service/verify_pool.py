@@ -47,20 +47,31 @@ class Job:
     """Signatures that hold together or not at all. `holds`: what came of it once it is `done`; None: nobody could tell. `settled` hears
     of it at once."""
 
-    __slots__ = ("_settled", "attempts", "checks", "done", "holds", "size")
+    __slots__ = ("_done", "_settled", "attempts", "checks", "holds", "is_done", "size")
 
     def __init__(self, checks: Sequence[Check], settled: Callable[[Job], None]) -> None:
         self.checks, self._settled = checks, settled
         self.size = sum(len(each.public) + len(each.message) + len(each.signature) for each in checks)
         self.attempts = 0
         self.holds: bool | None = None
-        self.done = trio.Event()
+        self.is_done = False
+        self._done: trio.Event | None = None
+
+    @property
+    def done(self) -> trio.Event:
+        """To wait for; made when somebody does, for most jobs are done with others that are waited for."""
+        if self._done is None:
+            self._done = trio.Event()
+            if self.is_done:
+                self._done.set()
+        return self._done
 
     def settle(self, holds: bool | None) -> None:
         """This came of it."""
-        self.holds = holds
+        self.holds, self.is_done = holds, True
         self._settled(self)
-        self.done.set()
+        if self._done is not None:
+            self._done.set()
 
 
 class CheckPool:

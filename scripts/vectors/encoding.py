@@ -162,6 +162,8 @@ KINDS: list[tuple[str, int | None, list[Value]]] = [
     ("TransactionsAsk", 101, [[fill(0xA7, 32), fill(0xA8, 32)]]),
     ("TransactionsAnswer", 102, [[fill(0xA9, 3_500), fill(0xAA, 65_536)]]),
     ("TransactionsAnswer", 102, [[]]),
+    ("Bundle", 128, [[fill(0xA9, 3_500), fill(0xAA, 3_600)]]),
+    ("Bundle", 128, [[fill(0xAA, 65_536)]]),
     *[("BlocksAsk", 103, [above, most, wait]) for above, most, wait in ((0, 512, 0), (U63, 0, 20_000))],
     ("BlocksAnswer", 104, [7, [CHAIN_HEADER, CHAIN_HEADER], [[fill(0x91, 32), fill(0x92, 32)]], CERTIFICATE]),
     ("BlocksAnswer", 104, [U63, [], [], None]),

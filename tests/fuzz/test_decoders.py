@@ -80,6 +80,7 @@ MODULES = (
     "model.state",
     "model.genesis",
     "model.receipt",
+    "wire.bundle",
     "wire.mempool",
     "wire.sync",
     "wire.light",

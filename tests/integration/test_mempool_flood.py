@@ -9,6 +9,7 @@ from support.mempool_world import MempoolWorld, mempool
 from support.peers_town import TownNode, town, until
 
 from qnode.core.gossip_limits import SCORE_BAD, SCORE_GREY
+from qnode.service.mempool_bundles import bundled
 from qustream.wire.gossip import Topic
 from qustream.wire.transactions import transaction_id
 
@@ -17,7 +18,7 @@ HONEST, FLOODED = 24, 200
 
 def say(node: TownNode, *raws: bytes) -> None:
     for raw in raws:
-        node.service.gossip.publish(Topic.TRANSACTION, raw)
+        node.service.gossip.publish(Topic.TRANSACTION, bundled([raw]))
 
 
 def broken(raw: bytes) -> bytes:
@@ -44,7 +45,7 @@ async def test_a_flood_costs_the_flooded_little_and_the_honest_nothing(tmp_path:
         flooded.judges[Topic.TRANSACTION] = pool.mempool.judge
         await where.start()
         await where.linked()
-        pool.mempool._publish = lambda raw: not say(flooded, raw)
+        pool.mempool.outbox._publish = lambda raws: not say(flooded, *raws)
         good = [pool.transfer(person) for _ in range(HONEST // 3) for person in (1, 2, 3)]
         useless = hopeless(pool)
 

@@ -171,6 +171,7 @@ class LedgerWorld:
         self.genesis = document or genesis(**own, parameters=msgspec.structs.replace(PARAMETERS, **given))  # type: ignore[arg-type]
         self.parameters = self.genesis.parameters
         self.reader = MemoryReader()
+        self.changes: Mapping[bytes, bytes | None] = {}  # the last block's
         state = State(self.reader)
         self.digest = ledger_genesis.begin(state, self.genesis)
         self.reader.apply(state.changes())
@@ -265,7 +266,8 @@ class LedgerWorld:
         """The next block, as somebody else made it."""
         state = self.state()
         executed = execute(state, header_digest(header), header, transactions)
-        self.reader.apply(state.changes())
+        self.changes = state.changes()
+        self.reader.apply(self.changes)
         self._nonces.clear()
         return executed
 

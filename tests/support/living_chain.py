@@ -142,7 +142,7 @@ class Town:
             raws = [found[0] for each in taken if (found := mempool.get(each.id)) is not None]
             self.stored.store.keep_transactions([(each.id, raw) for each, raw in zip(taken, raws, strict=True)]).result()
             self.stored.block(*taken, after_ms=self.step_ms)
-        mempool.executed(height, [each.body.sender for each in taken])
+        mempool.executed(height, self.world.changes)
         chain.tell()
 
     def stop(self) -> None:

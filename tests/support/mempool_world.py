@@ -6,7 +6,7 @@ async with mempool(LedgerWorld(people=3)) as pool:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import trio
@@ -55,10 +55,10 @@ class MempoolWorld:
             height=world.progress.height,
         )  # fmt: skip
 
-    def publish(self, raw: bytes) -> bool:
+    def publish(self, raws: Sequence[bytes]) -> bool:
         """To nobody if `is_alone`."""
         if not self.is_alone:
-            self.said.append(raw)
+            self.said += raws
         return not self.is_alone
 
     def made(self, person: int, action: AnyAction, *, bare: bool = False, **given: int) -> bytes:
@@ -74,7 +74,7 @@ class MempoolWorld:
         """One more block, with these."""
         checked = [opened(raw) for raw in raws]
         self.world.block(*checked)
-        self.mempool.executed(self.world.progress.height, [each.body.sender for each in checked])
+        self.mempool.executed(self.world.progress.height, self.world.changes)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from qustream.identity import enrolment
 from qustream.model import base, entropy, genesis, keys, network, state
 from qustream.model.base import Noun
 from qustream.rules import radix, radix_plan
-from qustream.wire import bulk, consensus, feed, gossip, hello, light, mempool, peers, rpc, snapshot, sync, transactions
+from qustream.wire import bulk, bundle, consensus, feed, gossip, hello, light, mempool, peers, rpc, snapshot, sync, transactions
 from qustream.wire import keys as wire_keys
 from qustream.wire.codec import Message, decode, encode
 from qustream.wire.hello import HELLO_MAX_BYTES
@@ -40,6 +40,7 @@ MODULES = (
     transactions,
     state,
     genesis,
+    bundle,
     mempool,
     sync,
     light,

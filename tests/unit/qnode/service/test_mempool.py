@@ -14,6 +14,7 @@ import qnode.service.mempool as module
 from qnode.core.gossip_events import Verdict
 from qnode.core.ledger.admission import Admission
 from qnode.core.mempool_limits import EXPIRY_LEAST
+from qnode.service.mempool_bundles import bundled
 from qustream.errors import QuStreamError, fault
 from qustream.wire.codec import encode
 from qustream.wire.transactions import Body, Transaction, Transfer, transaction_id
@@ -27,8 +28,8 @@ async def code_of(pool: MempoolWorld, raw: bytes) -> str:
     return caught.value.code
 
 
-async def verdict_of(pool: MempoolWorld, raw: bytes) -> Verdict:
-    verdict = pool.mempool.judge(raw, PEER)
+async def verdict_of(pool: MempoolWorld, *raws: bytes) -> Verdict:
+    verdict = pool.mempool.judge(bundled(raws), PEER)
     return verdict if isinstance(verdict, Verdict) else await verdict
 
 
@@ -54,6 +55,9 @@ async def test_what_is_submitted_waits_and_is_said_to_all_once() -> None:
         name = await pool.mempool.submit(raw)
         assert name == transaction_id(raw)
         assert await pool.mempool.submit(raw) == name
+        assert pool.said == []
+        pool.mempool.outbox.flush()
+        pool.mempool.outbox.flush()
         assert pool.said == [raw]
         found = pool.mempool.get(name)
         assert found is not None
@@ -72,6 +76,7 @@ async def test_what_comes_by_gossip_waits_and_is_not_said_again_by_us() -> None:
         assert pool.said == []
         assert transaction_id(raw) in pool.mempool.core
         await pool.mempool.submit(raw)
+        pool.mempool.outbox.flush()
         assert pool.said == [raw], "somebody relies on us for it now"
 
 
@@ -79,7 +84,7 @@ async def test_what_comes_by_gossip_waits_and_is_not_said_again_by_us() -> None:
 async def test_what_can_never_be_valid_is_bad_before_any_signature_is_looked_at(make) -> None:
     async with mempool() as pool:
         raw = make(pool)
-        assert pool.mempool.judge(raw, PEER) is Verdict.BAD
+        assert pool.mempool.judge(bundled([raw]), PEER) is Verdict.BAD
         assert await code_of(pool, raw) in ("E-LEDGER-FORM", "E-LEDGER-SIGNATURE")
         assert pool.verifier.pool.starts == 0
         assert sum(pool.mempool.refused.values()) == 2
@@ -105,7 +110,7 @@ async def test_what_may_be_a_matter_of_time_is_useless_and_costs_no_verification
             ("E-LEDGER-KEY", pool.transfer(0, nonce=0, bare=True)),
         ):
             raw = broken(raw)  # nobody gets as far as to see that
-            assert pool.mempool.judge(raw, PEER) is Verdict.USELESS
+            assert pool.mempool.judge(bundled([raw]), PEER) is Verdict.USELESS
             assert await code_of(pool, raw) == code
         assert pool.verifier.pool.starts == 0
 
@@ -162,14 +167,17 @@ async def test_who_has_received_something_can_spend_it() -> None:
         await pool.mempool.submit(dear)
 
 
-async def test_a_state_is_read_once_a_block_for_each_account() -> None:
+async def test_a_state_is_read_once_for_each_account() -> None:
     async with mempool() as pool:
         for _ in range(5):
             await pool.mempool.submit(pool.transfer(0))
         assert pool.ledger.looks == 1
-        pool.execute()
-        await pool.mempool.submit(pool.transfer(0, nonce=5))
-        assert pool.ledger.looks == 2
+        pool.execute(pool.transfer(0, nonce=0))
+        await pool.mempool.submit(pool.transfer(0, nonce=5, bare=True))
+        assert pool.ledger.looks == 2, "its key is in the state now"
+        pool.execute(pool.transfer(0, nonce=1))
+        await pool.mempool.submit(pool.transfer(0, nonce=6, bare=True))
+        assert pool.ledger.looks == 2, "what a block changes is told"
 
 
 async def test_accounts_that_were_looked_up_are_bounded(monkeypatch) -> None:
@@ -185,7 +193,7 @@ async def test_a_store_that_moves_on_while_it_is_read_is_read_again_and_one_that
         pool.ledger.faults += [fault("E-NOT-HELD")]
         assert await verdict_of(pool, pool.transfer(0)) is Verdict.GOOD
         pool.ledger.faults += [fault("E-DATA-CORRUPT")] * 2
-        assert pool.mempool.judge(pool.transfer(1), PEER) is Verdict.USELESS
+        assert pool.mempool.judge(bundled([pool.transfer(1)]), PEER) is Verdict.USELESS
         assert pool.ledger.faults == []
         pool.ledger.faults += [fault("E-DATA-CORRUPT")] * 2
         assert await code_of(pool, pool.transfer(2)) == "E-DATA-CORRUPT"
@@ -210,7 +218,7 @@ async def test_of_the_same_nonce_that_come_at_once_one_is_kept() -> None:
 async def test_the_same_twice_at_once_is_verified_once() -> None:
     async with mempool() as pool:
         raw = pool.transfer(0)
-        judged = [pool.mempool.judge(raw, PEER), pool.mempool.judge(raw, b"q" * 32)]
+        judged = [pool.mempool.judge(bundled([raw]), peer) for peer in (PEER, b"q" * 32)]
         verdicts: list[Verdict] = []
 
         async def wait(verdict: Awaitable[Verdict]) -> None:
@@ -237,7 +245,6 @@ async def test_our_own_are_said_again_as_long_as_they_wait(autojump_clock: trio.
     put(pool, raw)
     put(pool, other)
     await pool.mempool.submit(raw)
-    assert pool.said == [raw]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.mempool.run)
         await trio.sleep(module.AGAIN_S - 1)

@@ -1,0 +1,183 @@
+"""Bundles: what is gathered goes out together, and what somebody packs to make trouble costs him and nobody else."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from support.mempool_world import MempoolWorld, mempool
+
+import qnode.service.mempool_bundles as module
+from qnode.core.gossip_events import Verdict
+from qnode.service.mempool_bundles import Outbox, bundled, unbundled
+from qustream.wire.bundle import BUNDLE_MAX_BYTES, BUNDLE_TRANSACTIONS_MAX
+from qustream.wire.transactions import TRANSACTION_MAX_BYTES, transaction_id
+
+PEER = b"p" * 32
+
+
+def broken(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+async def verdict_of(pool: MempoolWorld, *raws: bytes) -> Verdict:
+    verdict = pool.mempool.judge(bundled(raws), PEER)
+    return verdict if isinstance(verdict, Verdict) else await verdict
+
+
+class Publisher:
+    """An outbox and what became of it. `is_heard`: whether anybody is there."""
+
+    def __init__(self) -> None:
+        self.is_heard = True
+        self.published: list[list[bytes]] = []
+        self.said: list[tuple[list[bytes], bool]] = []
+        self.outbox = Outbox(self.publish, lambda names, was_heard: self.said.append((list(names), was_heard)))
+
+    def publish(self, raws) -> bool:
+        self.published.append(list(raws))
+        return self.is_heard
+
+
+# ------------------------------------------------------------------------------------------------------------ in the making
+
+
+async def test_what_comes_within_a_moment_goes_together(autojump_clock: trio.testing.MockClock) -> None:
+    made = Publisher()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.outbox.run)
+        for number in range(3):
+            made.outbox.add(b"%d" % number, b"raw %d" % number)
+            await trio.sleep(module.GATHER_S / 4)
+        assert made.published == []
+        await trio.sleep(module.GATHER_S)
+        made.outbox.add(b"3", b"raw 3")
+        await trio.sleep(2 * module.GATHER_S)
+        assert made.published == [[b"raw 0", b"raw 1", b"raw 2"], [b"raw 3"]]
+        assert made.said == [([b"0", b"1", b"2"], True), ([b"3"], True)]
+        assert len(made.outbox) == 0
+        nursery.cancel_scope.cancel()
+
+
+def test_a_full_bundle_goes_at_once_and_is_never_above_its_bounds() -> None:
+    made = Publisher()
+    for number in range(40):
+        made.outbox.add(b"%d" % number, number.to_bytes(4, "big") * 900)
+    made.outbox.add(b"the largest", bytes(TRANSACTION_MAX_BYTES))
+    for number in range(40):
+        made.outbox.add(b"small %d" % number, b"small %d" % number)
+    made.outbox.flush()
+    assert [len(raws) for raws in made.published] == [18, 18, 4, 1, BUNDLE_TRANSACTIONS_MAX, 40 - BUNDLE_TRANSACTIONS_MAX]
+    for raws in made.published:
+        assert len(bundled(raws)) <= BUNDLE_MAX_BYTES
+        assert unbundled(bundled(raws)) == tuple(raws)
+    assert len(bundled([bytes(TRANSACTION_MAX_BYTES)])) <= BUNDLE_MAX_BYTES
+
+
+def test_the_same_is_gathered_once_and_nothing_is_said_when_nothing_is_there() -> None:
+    made = Publisher()
+    made.outbox.flush()
+    made.outbox.add(b"name", b"raw")
+    made.outbox.add(b"name", b"raw")
+    assert b"name" in made.outbox
+    made.is_heard = False
+    made.outbox.flush()
+    made.outbox.flush()
+    assert made.published == [[b"raw"]]
+    assert made.said == [([b"name"], False)]
+
+
+# ------------------------------------------------------------------------------------------------------------ judged
+
+
+async def test_what_is_submitted_together_is_one_bundle_and_good_to_others() -> None:
+    async with mempool() as ours, mempool() as theirs:
+        bundles: list[bytes] = []
+        ours.mempool.outbox._publish = lambda raws: bundles.append(bundled(raws)) or True  # type: ignore[func-returns-value]
+        raws = [ours.transfer(person) for person in range(4) for _ in range(2)]
+        answers = await ours.mempool.submit_all([*raws, raws[0]])
+        assert answers == [*(transaction_id(raw) for raw in raws), transaction_id(raws[0])]
+        ours.mempool.outbox.flush()
+        [bundle] = bundles
+        verdict = theirs.mempool.judge(bundle, PEER)
+        assert not isinstance(verdict, Verdict)
+        assert await verdict is Verdict.GOOD
+        assert len(theirs.mempool) == 8
+        assert theirs.verifier.pool.checked == 8
+        assert theirs.said == [], "gossip passes the bundle on"
+
+
+@pytest.mark.parametrize("make", [
+    lambda _: b"", lambda _: b"garbage", lambda _: bundled([]), lambda _: bundled([b""]),
+    lambda raw: raw, lambda raw: bundled([raw, raw]), lambda raw: bundled([bundled([raw])]), lambda raw: bundled([raw]) + b"!",
+    lambda raw: bundled([raw, b"garbage"]), lambda raw: bundled([raw, *(bytes([n]) for n in range(BUNDLE_TRANSACTIONS_MAX))]),
+    lambda raw: bundled([raw] + [bytes([n]) * 4096 for n in range(18)]),
+])  # fmt: skip
+async def test_a_bundle_without_form_is_bad_before_any_signature_is_looked_at(make) -> None:
+    async with mempool() as pool:
+        assert pool.mempool.judge(make(pool.transfer(0)), PEER) is Verdict.BAD
+        assert pool.verifier.pool.starts == 0
+        assert len(pool.mempool) == 0
+        assert pool.mempool.refused == {"E-LEDGER-FORM": 1}
+
+
+async def test_one_signature_that_does_not_hold_condemns_the_bundle_and_nothing_of_it_is_kept() -> None:
+    async with mempool() as pool:
+        good = [pool.transfer(person) for person in range(3)]
+        assert await verdict_of(pool, good[0], broken(pool.transfer(3)), *good[1:]) is Verdict.BAD
+        assert len(pool.mempool) == 0
+        assert await verdict_of(pool, *good) is Verdict.GOOD, "by another way they are as good as any"
+        assert pool.verifier.pool.checked == 4, "and known to hold"
+
+
+async def test_what_waits_already_costs_a_hash() -> None:
+    async with mempool() as pool:
+        raws = [pool.transfer(person) for person in range(4)]
+        assert await verdict_of(pool, *raws) is Verdict.GOOD
+        looks, checked = pool.ledger.looks, pool.verifier.pool.checked
+        assert pool.mempool.judge(bundled(raws[::-1]), PEER) is Verdict.USELESS
+        assert pool.mempool.judge(bundled(raws[1:]), PEER) is Verdict.USELESS
+        assert (pool.ledger.looks, pool.verifier.pool.checked) == (looks, checked)
+
+
+async def test_a_bundle_is_passed_on_if_half_of_it_is_of_use_and_else_what_is_of_use_goes_out_in_ours() -> None:
+    async with mempool() as pool:
+        old = [pool.transfer(0) for _ in range(4)]
+        assert await verdict_of(pool, *old) is Verdict.GOOD
+        new = [pool.transfer(1) for _ in range(5)]
+        assert await verdict_of(pool, *old, *new[:4]) is Verdict.GOOD
+        assert pool.said == []
+        assert await verdict_of(pool, *old, new[4]) is Verdict.USELESS
+        assert len(pool.mempool) == 9, "it is kept all the same"
+        pool.mempool.outbox.flush()
+        assert pool.said == [new[4]]
+        assert not pool.mempool._own, "but once: nobody asked this node to care for it"
+
+
+async def test_padding_with_what_nobody_keeps_does_not_travel() -> None:
+    """One that pays, and beside it what has a fee too low, a nonce too far, and money that is not there."""
+    async with mempool() as pool:
+        pays = pool.transfer(0)
+        padding = [pool.transfer(1, nonce=0, fee=1), pool.transfer(2, nonce=500), pool.transfer(3, 1 << 60, nonce=0)]
+        assert await verdict_of(pool, pays, *padding) is Verdict.USELESS
+        assert len(pool.mempool) == 1
+        assert pool.verifier.pool.checked == 1
+        pool.mempool.outbox.flush()
+        assert pool.said == [pays]
+
+
+async def test_of_a_bundle_of_one_account_all_find_their_place_in_any_order() -> None:
+    async with mempool() as pool:
+        raws = [pool.transfer(0) for _ in range(12)]
+        assert await verdict_of(pool, *raws[::-1]) is Verdict.GOOD
+        assert pool.mempool.core.next_nonce(pool.world.account(0)) == 12
+
+
+async def test_several_that_are_submitted_are_each_answered() -> None:
+    async with mempool() as pool:
+        raws = [pool.transfer(0), broken(pool.transfer(1)), b"garbage", pool.transfer(2, fee=1), pool.transfer(0)]
+        answers = await pool.mempool.submit_all(raws)
+        codes = [answer if isinstance(answer, bytes) else answer.code for answer in answers]
+        assert codes == [transaction_id(raws[0]), "E-LEDGER-SIGNATURE", "E-LEDGER-FORM", "E-LEDGER-FEE", transaction_id(raws[4])]
+        assert len(pool.mempool) == 2
+        assert sum(pool.mempool.refused.values()) == 3
