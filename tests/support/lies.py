@@ -21,7 +21,7 @@ from qustream.wire.keys import CollectBody, KeyAnswer, KeyBody, Receipt
 
 FOUNDATION, COMMUNITY = NodeClass.FOUNDATION, NodeClass.COMMUNITY
 LETTER = b"the plain text of a letter\n" * 100
-HONEST_MS = 2_000  # in which an honest node answers on the busiest machine; a silent one costs a test twice as much
+HONEST_MS = 4_000  # in which an honest node answers on the busiest machine; a silent one costs a test twice as much
 STRANGER = SigningKey(bytes(32))
 
 

@@ -193,7 +193,7 @@ class User:
         registry.load(self.village.clock_ms())
         return registry
 
-    def client(self, *, timeout_ms: int = 5_000, registry: Any = None) -> Client:
+    def client(self, *, timeout_ms: int = 60_000, registry: Any = None) -> Client:
         client = Client(self.device, registry or self.registry(), timeout_ms=timeout_ms, clock_ms=self.village.clock_ms)
         self.village.clients.append(client)
         return client

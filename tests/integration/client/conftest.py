@@ -7,6 +7,14 @@ from collections.abc import Iterator
 import pytest
 from support.village import User, Village, village
 
+from qustream.client.asking import Gather
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An honest node on a busy machine is nobody to be passed over; tests of slow ones have less patience."""
+    monkeypatch.setattr(Gather, "patience_ms", 60_000)
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
