@@ -108,7 +108,7 @@ class TownNode:
             if connection.peer.id in self.service.known:
                 await self.service.talk(connection)
             else:
-                await serve_requests(connection, partial(desk.answer_stranger, connection.peer))
+                await serve_requests(connection, partial(desk.answer_stranger, connection.peer, remote=connection.remote))
 
         with trio.CancelScope() as self.scope:
             async with trio.open_nursery() as nursery:

@@ -10,6 +10,7 @@ from qnode.net import answers as module
 from qnode.net.answers import NODE_TAGS, PEER_TAGS, Desk, Quota
 from qnode.net.dialer import Dialer
 from qnode.net.session import Session
+from qnode.net.strangers import Stranger
 from qnode.net.tags import tag_of
 from qustream.errors import QuStreamError, fault
 from qustream.transport.greeting import Peer
@@ -59,6 +60,37 @@ async def test_strangers_are_refused_what_is_for_nodes_whether_it_is_answered_or
                     await desk.answer_stranger(peer, bytes([0x92, tag, 0]), 7)
                 assert caught.value.code == "E-PEER-UNLICENSED"
             desk.route(PEER_TAGS, peers)
+
+
+async def test_what_nodes_ask_is_answered_to_strangers_where_there_is_an_answer_for_them_by_where_they_come_from() -> None:
+    asked: list[tuple[Stranger, int]] = []
+
+    async def strangers(who: Stranger, body: bytes, deadline_ms: int) -> bytes:
+        asked.append((who, deadline_ms))
+        if len(body) > 3:
+            raise fault("E-FILE", "/var/lib/secret")
+        return b"a little"
+
+    async with facing() as (alice, _):
+        [session] = alice.sessions
+        peer, desk = session.connection.peer, Desk(anyone)
+        desk.route(range(103, 105), peers)
+        desk.route_strangers(range(103, 104), strangers)
+        body = bytes([0x92, 103, 0])
+        assert await desk.answer(session, body, 7) == b"peers: 7" + body
+        assert await desk.answer_stranger(peer, body, 7, remote="192.0.2.7:55000") == b"a little"
+        assert await desk.answer_stranger(peer, body, 8) == b"a little"
+        assert asked == [(Stranger(peer.id, "192.0.0.0/16"), 7), (Stranger(peer.id, peer.id.hex()), 8)]
+        with pytest.raises(QuStreamError) as caught:
+            await desk.answer_stranger(peer, body + body, 7)
+        assert (caught.value.code, "secret" in caught.value.detail) == ("E-FILE", False)
+        for tag in (104, 125):
+            with pytest.raises(QuStreamError) as caught:
+                await desk.answer_stranger(peer, bytes([0x92, tag, 0]), 7)
+            assert caught.value.code == "E-PEER-UNLICENSED"
+        desk.is_closed = True
+        with pytest.raises(QuStreamError, match="E-PEER-CLOSED"):
+            await desk.answer_stranger(peer, body, 7)
 
 
 async def test_a_desk_that_is_closed_begins_nothing() -> None:

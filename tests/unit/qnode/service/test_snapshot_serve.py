@@ -11,7 +11,7 @@ import pytest
 from support.signed_chain import SignedChain
 
 from qnode.core.snapshot_offer import PlanParts, wrong_with
-from qnode.net.strangers import Strangers
+from qnode.net.strangers import LIMITS, Kind, Stranger, Strangers
 from qnode.service import snapshot_serve as module
 from qnode.service.snapshot_serve import SnapshotAnswers
 from qustream.errors import QuStreamError
@@ -176,3 +176,21 @@ async def test_one_that_waits_in_vain_to_be_named_holds_no_more_than_it_may(plac
     await place.grow(3)
     assert place.answers.heights == ()
     assert not place.answers._candidates
+
+
+async def test_a_stranger_gets_the_same_within_what_strangers_have(place: Place) -> None:
+    await place.grow(16)
+    root = (await place.ask(SnapshotAsk(NEWEST, 0))).root
+    who, other = Stranger(b"s" * 32, "10.1.0.0/16"), Stranger(b"o" * 32, "10.2.0.0/16")
+    strangers = place.answers._strangers
+    for ask, kind in ((SnapshotAsk(root, 0), Kind.PLANS), (ChunkAsk(root, b"\0"), Kind.CHUNKS)):
+        said = await place.answers.answer_stranger(who, encode(ask), 20_000)
+        assert said == await place.answers.answer(PEER, encode(ask), 20_000)
+        while strangers.answered[kind] < LIMITS[kind].key.most:
+            await place.answers.answer_stranger(who, encode(ask), 20_000)
+        with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
+            await place.answers.answer_stranger(who, encode(ask), 20_000)
+        assert await place.answers.answer_stranger(other, encode(ask), 20_000) == said
+        assert await place.answers.answer(PEER, encode(ask), 20_000) == said, "links have quotas of their own"
+    with pytest.raises(QuStreamError, match="E-NOT-HELD"):
+        await place.answers.answer_stranger(other, encode(ChunkAsk(b"r" * 32, b"")), 20_000)

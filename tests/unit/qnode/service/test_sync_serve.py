@@ -14,7 +14,7 @@ from support.signed_chain import SignedChain
 
 from qnode.core.sync_events import Head
 from qnode.core.sync_run import read
-from qnode.net.strangers import Strangers
+from qnode.net.strangers import LIMITS, Kind, Stranger, Strangers
 from qnode.service import sync_serve
 from qnode.service.sync_serve import SyncAnswers
 from qustream.errors import QuStreamError
@@ -186,3 +186,78 @@ async def test_all_that_wait_are_bounded(place: Place, monkeypatch: pytest.Monke
         with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
             await place.ask(BlocksAsk(1, 0, 20_000), peer=OTHER)
         place.answers.close()
+
+
+def stranger(number: int, prefix: int = 1) -> Stranger:
+    return Stranger(number.to_bytes(32, "big"), f"10.{prefix}.0.0/16")
+
+
+async def test_a_stranger_gets_what_a_peer_gets_and_pays_for_it(place: Place) -> None:
+    place.grow(3)
+    strangers = place.answers._strangers
+    for ask, kind in ((BlocksAsk(1, HEADERS_MAX, 0), Kind.BLOCKS), (BodyAsk(2, 0, 9), Kind.BODIES)):
+        said = await place.answers.answer_stranger(stranger(1), encode(ask), 20_000)
+        assert said == await place.answers.answer(PEER, encode(ask), 20_000)
+        assert strangers.answered[kind] == 1
+        for _ in range(LIMITS[kind].key.most - 1):
+            strangers.begin(stranger(1), kind)
+        with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
+            await place.answers.answer_stranger(stranger(1), encode(ask), 20_000)
+        assert len(await place.answers.answer(PEER, encode(ask), 20_000)) == len(said)
+        assert len(await place.answers.answer_stranger(stranger(2, 2), encode(ask), 20_000)) == len(said)
+    for junk in (b"", b"\x91\x67", b"\x91\x69"):
+        with pytest.raises(QuStreamError, match="E-WIRE"):
+            await place.answers.answer_stranger(stranger(3, 3), junk, 1000)
+
+
+async def test_strangers_that_wait_are_few_and_go_first_when_a_link_needs_the_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.grow(1)
+    answered: list[int] = []
+    ask = encode(BlocksAsk(1, HEADERS_MAX, 20_000))
+
+    async def wait(number: int) -> None:
+        said = decode(
+            await place.answers.answer_stranger(stranger(number, number), ask, 20_000), BlocksAnswer, max_bytes=SYNC_ANSWER_MAX_BYTES
+        )
+        answered.append(number if said.headers else -number)
+
+    async def wait_known(number: int) -> None:
+        said = await place.ask(BlocksAsk(1, HEADERS_MAX, 20_000), peer=SimpleNamespace(peer=number.to_bytes(32, "big")))
+        assert said.headers, "a link's question waits until there is a block"
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 6):
+            nursery.start_soon(wait, number)
+            await until(lambda number=number: place.answers.waiting == number)
+        monkeypatch.setattr(sync_serve, "WAITS_MAX", 6)
+        nursery.start_soon(wait_known, 100)
+        await until(lambda: place.answers.waiting == 6)
+        with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):  # a stranger takes nobody's place
+            await wait(9)
+        for number in range(101, 106):  # links take those of all strangers, the oldest first
+            nursery.start_soon(wait_known, number)
+            await until(lambda number=number: len(answered) == number - 100)
+            assert answered[-1] == -(number - 100)
+        await until(lambda: place.answers.waiting == 6)
+        with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
+            await wait_known(107)
+        place.grow(1)
+    assert (place.answers.waiting, place.answers._strangers.waits.shed_count) == (0, 5)
+
+
+async def test_a_stranger_that_waits_is_answered_when_there_is_a_block_or_the_node_stops(place: Place) -> None:
+    place.grow(1)
+    said: list[bytes] = []
+
+    async def wait(above: int) -> None:
+        said.append(await place.answers.answer_stranger(stranger(1), encode(BlocksAsk(above, 0, 20_000)), 20_000))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, 1)
+        nursery.start_soon(wait, 2)
+        await until(lambda: place.answers.waiting == 2)
+        place.grow(1)
+        await until(lambda: len(said) == 1)
+        place.answers.close()
+    assert [decode(each, BlocksAnswer, max_bytes=999).height for each in said] == [2, 2]
+    assert len(place.answers._strangers.waits) == 0
