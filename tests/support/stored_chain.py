@@ -87,6 +87,7 @@ class StoredChain:
         changes, progress, done = self.changes(block)
         self.store.execute(changes, progress, done.receipts)
         self.world.reader.apply(changes)
+        self.world.changes = changes
         self.world._nonces.clear()
         return done
 
