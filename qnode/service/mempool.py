@@ -147,7 +147,8 @@ class Mempool:
 
     async def _judge(self, raws: Sequence[bytes], looked: Sequence[Opened | Refused]) -> Verdict:
         try:
-            verified = await self._verified(looked)
+            others = self._vouched_for(raws, looked)
+            verified = await self._verified([*looked, *others])
             if "E-LEDGER-SIGNATURE" in verified:  # who made the bundle has not looked; of what he says nothing is taken on his word
                 self._count(Refused(b"", "E-LEDGER-SIGNATURE", ""))
                 return Verdict.BAD
@@ -161,11 +162,21 @@ class Mempool:
                         self._count(refused)
         except QuStreamError:
             return Verdict.USELESS
-        return self._worth(raws, kept)
+        return self._worth(raws, kept, all_hold=all(isinstance(each, Checked) for each in verified))
 
-    def _worth(self, raws: Sequence[bytes], kept: Sequence[tuple[bytes, bytes]]) -> Verdict:
-        """Whether a bundle is passed on: if half of its bytes are of use here. What little is of use in another goes out in our next."""
-        if 2 * sum(len(raw) for _, raw in kept) >= sum(map(len, raws)):
+    def _vouched_for(self, raws: Sequence[bytes], looked: Sequence[Opened | Refused]) -> list[Opened]:
+        """What this node does not keep, of a bundle that it may pass on: it answers for the signatures of these, too, for to somebody whose
+        state is another they may be what he keeps."""
+        if 2 * sum(len(raw) for raw, each in zip(raws, looked, strict=True) if isinstance(each, Opened)) < sum(map(len, raws)):
+            return []
+        strange = [raw for raw, each in zip(raws, looked, strict=True) if isinstance(each, Refused) and each.code != "E-LEDGER-KNOWN"]
+        opened = [open_transaction(raw, self._verifier.chain) for raw in strange]
+        return [each for each in opened if isinstance(each, Opened)]
+
+    def _worth(self, raws: Sequence[bytes], kept: Sequence[tuple[bytes, bytes]], *, all_hold: bool) -> Verdict:
+        """Whether a bundle is passed on: if half of its bytes are of use here, and the signatures of all. What little is of use in another
+        goes out in our next."""
+        if all_hold and 2 * sum(len(raw) for _, raw in kept) >= sum(map(len, raws)):
             return Verdict.GOOD
         for name, raw in kept:
             self.outbox.add(name, raw)

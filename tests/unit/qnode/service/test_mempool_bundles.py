@@ -11,7 +11,7 @@ import qnode.service.mempool_bundles as module
 from qnode.core.gossip_events import Verdict
 from qnode.service.mempool_bundles import Outbox, bundled, unbundled
 from qustream.wire.bundle import BUNDLE_MAX_BYTES, BUNDLE_TRANSACTIONS_MAX
-from qustream.wire.transactions import TRANSACTION_MAX_BYTES, transaction_id
+from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Transfer, transaction_id
 
 PEER = b"p" * 32
 
@@ -164,6 +164,32 @@ async def test_padding_with_what_nobody_keeps_does_not_travel() -> None:
         assert pool.verifier.pool.checked == 1
         pool.mempool.outbox.flush()
         assert pool.said == [pays]
+
+
+@pytest.mark.parametrize("given", [{"nonce": 500}, {"nonce": 0, "fee": 1}, {"nonce": 0, "expires": 8}], ids=["nonce", "fee", "expiry"])
+async def test_nothing_is_passed_on_whose_signatures_nobody_has_looked_at(given: dict[str, int]) -> None:
+    """Beside what pays, one that is refused before its signature is looked at: whoever's state lets him look would charge who passed it on."""
+    async with mempool() as pool:
+        forged = broken(pool.transfer(3, **given))
+        assert await verdict_of(pool, pool.transfer(0), pool.transfer(1), forged) is Verdict.BAD
+        assert len(pool.mempool) == 0
+
+
+async def test_what_is_refused_and_holds_travels_with_what_pays() -> None:
+    async with mempool() as pool:
+        assert await verdict_of(pool, pool.transfer(0), pool.transfer(1), pool.transfer(3, nonce=500)) is Verdict.GOOD
+        assert pool.verifier.pool.checked == 3
+        assert len(pool.mempool) == 2
+
+
+async def test_what_cannot_be_looked_at_is_not_passed_on() -> None:
+    """Its key neither comes along nor is known here."""
+    async with mempool() as pool:
+        bare = pool.made(3, Transfer(pool.world.account(0), 5), bare=True)
+        pays = [pool.transfer(0), pool.transfer(1)]
+        assert await verdict_of(pool, *pays, bare) is Verdict.USELESS
+        pool.mempool.outbox.flush()
+        assert pool.said == pays, "what is kept goes out by itself"
 
 
 async def test_of_a_bundle_of_one_account_all_find_their_place_in_any_order() -> None:
