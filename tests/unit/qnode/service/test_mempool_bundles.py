@@ -168,7 +168,7 @@ async def test_padding_with_what_nobody_keeps_does_not_travel() -> None:
 
 @pytest.mark.parametrize("given", [{"nonce": 500}, {"nonce": 0, "fee": 1}, {"nonce": 0, "expires": 8}], ids=["nonce", "fee", "expiry"])
 async def test_nothing_is_passed_on_whose_signatures_nobody_has_looked_at(given: dict[str, int]) -> None:
-    """Beside what pays, one that is refused before its signature is looked at: whoever's state lets him look would charge who passed it on."""
+    """One that is refused before its signature is looked at: whoever's state lets him look would charge who passed it on."""
     async with mempool() as pool:
         forged = broken(pool.transfer(3, **given))
         assert await verdict_of(pool, pool.transfer(0), pool.transfer(1), forged) is Verdict.BAD
