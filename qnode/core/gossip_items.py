@@ -4,7 +4,7 @@ and age; the oldest go first."""
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -84,13 +84,11 @@ class Items:
     def __init__(self) -> None:
         self.kept_bytes = 0
         self._items: OrderedDict[bytes, Item] = OrderedDict()  # oldest first
+        self.get: Callable[[bytes], Item | None] = self._items.get  # asked for every word of every peer
         self._kept: deque[Item] = deque()  # GOOD with a body, oldest first
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def get(self, name: bytes) -> Item | None:
-        return self._items.get(name)
 
     def new(self, name: bytes, topic: Topic, size: int, now_ms: int) -> Item:
         """The first word of a message. If there are too many, the oldest that is settled is forgotten."""

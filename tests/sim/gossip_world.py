@@ -120,6 +120,7 @@ class GossipWorld:
         self.seed = seed
         self.clock = Clockwork()
         self.chance = random.Random(seed)
+        self.names = [name_of(number) for number in range(nodes)]
         self.wires = Wires(
             self.clock, seed=seed + 1, regions=[self.chance.randrange(len(REGIONS)) for _ in range(nodes)], uplink_bps=uplink_bps
         )
@@ -252,7 +253,7 @@ class GossipWorld:
         else:
             node = self.honest[target]
             if node.is_up:
-                self._step(node, Heard(name_of(source), message))
+                self._step(node, Heard(self.names[source], message))
 
     def _send_all(self, source: int, messages: list[tuple[int, GossipMessage]]) -> None:
         for target, message in messages:
@@ -262,20 +263,30 @@ class GossipWorld:
     # --- the performer of an honest node's effects
 
     def _step(self, node: Honest, event: Event) -> None:
-        for effect in step(node.core, event, self.clock.now_ms):
-            self._perform(node, effect)
+        message: GossipMessage | None = None
+        number, size, carry, arrive = node.number, 0, self.wires.carry, self._arrive
+        for effect in step(node.core, event, self.clock.now_us // 1000):
+            if type(effect) is Send:
+                if effect.message is not message:  # one goes to many
+                    message = effect.message
+                    size = size_of(message)
+                if size > limits.SMALL_MAX_BYTES and type(message) is GossipPush:
+                    self._count(message)
+                target = number_of(effect.peer)
+                carry(number, target, size, arrive, number, target, message)
+            else:
+                self._perform(node, effect)
         self._touched += 1
         if self._touched % self._check_every == 0:
             self._check(node)
 
+    def _count(self, message: GossipPush) -> None:
+        if len(message.body) > limits.SMALL_MAX_BYTES:
+            name = identify(message.topic, message.body)
+            self.copies[name] = self.copies.get(name, 0) + 1
+
     def _perform(self, node: Honest, effect: Effect) -> None:
-        if isinstance(effect, Send):
-            target, message = number_of(effect.peer), effect.message
-            if isinstance(message, GossipPush) and len(message.body) > limits.SMALL_MAX_BYTES:
-                name = identify(message.topic, message.body)
-                self.copies[name] = self.copies.get(name, 0) + 1
-            self.wires.carry(node.number, target, size_of(message), self._arrive, node.number, target, message)
-        elif isinstance(effect, Check):
+        if isinstance(effect, Check):
             node.checks += 1
             self.clock.plan(self.clock.now_us + CHECK_US, self._judge, node.number, node.life, effect.id, effect.body)
         elif isinstance(effect, Wake):

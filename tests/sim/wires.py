@@ -52,33 +52,32 @@ class Wires:
         self.faults = Faults()
         self.sent = self.sent_bytes = self.lost = 0
         self._clock, self._regions, self._uplink_bps = clock, regions, uplink_bps
-        self._even_ms = even_ms
-        self._chance = random.Random(seed)
+        self._delays_us = [[1000 * (even_ms or delay_ms) for delay_ms in row] for row in _ONE_WAY_MS]
+        self._draw = random.Random(seed).random
         self._free_us = [0] * len(regions)  # when a node's line out is free again
-        self._last_us: dict[int, int] = {}  # of each direction of each link: order is kept
+        self._last_us: list[dict[int, int]] = [{} for _ in regions]  # of each node, to each other: order is kept
 
     def delay_ms(self, source: int, target: int) -> int:
         """What the two ends measure, one way, when nothing goes wrong."""
-        return self._even_ms or one_way_ms(self._regions[source], self._regions[target])
+        return self._delays_us[self._regions[source]][self._regions[target]] // 1000
 
     def carry(self, source: int, target: int, size: int, arrive: Callable[..., None], *arguments: Any) -> None:
         """Plan `arrive(*arguments)` when the message is there, if it comes there."""
-        faults, draw, free_us = self.faults, self._chance.random, self._free_us
+        faults, draw, free_us, clock = self.faults, self._draw, self._free_us, self._clock
         self.sent += 1
         self.sent_bytes += size
-        now_us, gone_us = self._clock.now_us, free_us[source]
+        now_us, gone_us = clock.now_us, free_us[source]
         free_us[source] = gone_us = (now_us if now_us > gone_us else gone_us) + size * 8_000_000 // self._uplink_bps
         if (faults.cut is not nowhere and faults.cut(source, target)) or (faults.lost and draw() * 1000 < faults.lost):
             self.lost += 1
             return
-        delay_us = 1000 * (self._even_ms or _ONE_WAY_MS[self._regions[source]][self._regions[target]])
+        delay_us = self._delays_us[self._regions[source]][self._regions[target]]
         at_us = gone_us + delay_us + int(delay_us * faults.jitter * draw() / 1000)
         if not (faults.reordered and draw() * 1000 < faults.reordered):
-            way = source << 32 | target
-            last_us = self._last_us.get(way, 0)
-            if last_us > at_us:
-                at_us = last_us
-            self._last_us[way] = at_us
-        self._clock.plan(at_us, arrive, *arguments)
+            last_us = self._last_us[source]
+            if (before_us := last_us.get(target, 0)) > at_us:
+                at_us = before_us
+            last_us[target] = at_us
+        clock.plan(at_us, arrive, *arguments)
         if faults.doubled and draw() * 1000 < faults.doubled:
-            self._clock.plan(at_us + delay_us, arrive, *arguments)
+            clock.plan(at_us + delay_us, arrive, *arguments)
