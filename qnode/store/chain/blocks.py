@@ -1,7 +1,7 @@
 """Final blocks and their transactions on the disk (`proto/spec/state.md` §3).
 
 `blocks`: height → digest, header, ids. `transactions`: id → bytes. `loose`: final height when it came ‖ id → nothing, for those that are
-in no final block yet. `locations`: id → height ‖ place; a block's digest → height ‖ number of ids.
+in no final block yet; `AGAIN` ‖ id → final height when it came again, if it did. `locations`: id → height ‖ place; a block's digest → height ‖ number of ids.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LOOSE_BLOCKS = 1024
 # What one call takes away at most: more than come in a block.
 PRUNED_AT_ONCE_MAX = 2048
 PLACE_BYTES = 4  # big endian, so that the order of keys is that of places
+AGAIN = b"\xff"  # behind all heights
 FINAL = b"final"
 
 
@@ -90,10 +91,15 @@ class Blocks:
         txn.put(FINAL, summed(FINAL, encode(head)), db=self._tables.meta)
 
     def keep_transactions(self, txn: Any, transactions: Sequence[tuple[bytes, bytes]], height: int) -> None:
-        """Store them; `height`: of the last final block."""
+        """Store them; `height`: of the last final block. What comes again is kept as long as what comes now: or who proposes it a second
+        time at the right moment would have it go from all disks while its block becomes final."""
+        came, loose = number_key(height), self._tables.loose
         for name, raw in transactions:
             if txn.put(name, raw, db=self._tables.transactions, overwrite=False):
-                txn.put(number_key(height) + name, b"", db=self._tables.loose)
+                txn.put(came + name, b"", db=loose)
+            elif txn.get(came + name, db=loose) is None and txn.get(name, db=self._tables.locations) is None:
+                txn.put(came + name, b"", db=loose)
+                txn.put(AGAIN + name, came, db=loose)
 
     def _drop_loose(self, txn: Any, below: int) -> None:
         cursor = txn.cursor(db=self._tables.loose)
@@ -102,8 +108,12 @@ class Blocks:
             key = bytes(cursor.key())  # empty at the end
             if not key or key >= number_key(max(0, below)):
                 break
-            if txn.get(key[8:], db=self._tables.locations) is None:
-                txn.delete(key[8:], db=self._tables.transactions)
+            again = txn.get(AGAIN + key[8:], db=self._tables.loose)
+            if again is None or bytes(again) <= key[:8]:
+                if txn.get(key[8:], db=self._tables.locations) is None:
+                    txn.delete(key[8:], db=self._tables.transactions)
+                if again is not None:
+                    txn.delete(AGAIN + key[8:], db=self._tables.loose)
             cursor.delete()  # and goes to the next
 
     # -- looking --------------------------------------------------------------------------------------------------------

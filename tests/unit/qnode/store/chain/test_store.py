@@ -264,6 +264,27 @@ def test_transactions_that_no_block_took_go(chain, monkeypatch):
     assert chain.store.transaction(taken.id) is not None
 
 
+def test_a_transaction_that_comes_again_is_kept_as_long_as_one_that_comes_now(chain, monkeypatch):
+    """Its first proposer's block failed; the next one's stands when its time would have been over."""
+    monkeypatch.setattr("qnode.store.chain.blocks.LOOSE_BLOCKS", 3)
+    taken, left = chain.transfer(0, 1, 5), chain.transfer(2, 1, 5)
+    chain.keep([taken, left])
+    for _ in range(3):
+        chain.block()
+    chain.keep([taken, left])
+    chain.block()
+    chain.block(taken)
+    for _ in range(2):
+        assert chain.store.transaction(left.id) is not None
+        chain.block()
+    assert chain.store.transaction(left.id) is None
+    assert chain.store.transaction(taken.id) is not None
+    for _ in range(3):
+        chain.block()
+    assert chain.store.transaction(taken.id) is not None
+    assert chain.store._environment.entries()["loose"] == 0
+
+
 # -- trouble ------------------------------------------------------------------------------------------------------------
 
 
