@@ -1,7 +1,8 @@
 """Final blocks and their transactions on the disk (`proto/spec/state.md` §3).
 
 `blocks`: height → digest, header, ids. `transactions`: id → bytes. `loose`: final height when it came ‖ id → nothing, for those that are
-in no final block yet; `AGAIN` ‖ id → final height when it came again, if it did. `locations`: id → height ‖ place; a block's digest → height ‖ number of ids.
+in no final block yet; `AGAIN` ‖ id → final height when it came again, if it did. `locations`: id → height ‖ place; a block's digest →
+height ‖ number of ids.
 """
 
 from __future__ import annotations
