@@ -37,8 +37,11 @@ __all__ = ["Chain", "Head", "checked_of"]
 T = TypeVar("T")
 # A header may name an executed height so far behind its own; whoever judges it reads the state of that height.
 VIEWS_KEPT = UNEXECUTED_MAX + EXECUTED_BEHIND
-# Transactions of blocks that may come to be executed, or that are judged beside those that follow: three full blocks, at 3 KB each.
-READY_MAX = 4_096
+# Transactions of blocks that may come to be executed, or that are judged beside those that follow: bytes of four full blocks.
+READY_MAX_BYTES = 16 << 20
+# So many final blocks later one counts as unknown: it was put on the disk, and from there it goes if no final block takes it, too (after
+# 1,024); executed out of memory alone, it would be on nobody's disk.
+READY_BLOCKS = 256
 # A disk that takes nothing, peers that have not what is missing: asked again, and the operator reads why.
 AGAIN_S = 1.0
 
@@ -73,7 +76,8 @@ class Chain:
         self._final_news, self._executed_news = trio.Event(), trio.Event()
         self._finalising = trio.Lock()
         self._views: OrderedDict[int, StateView] = OrderedDict()
-        self._ready: OrderedDict[bytes, Checked] = OrderedDict()
+        self._ready: OrderedDict[bytes, tuple[Checked, int]] = OrderedDict()  # and the final height when it was put on the disk
+        self._ready_bytes = 0
         self._look()
         self._spare = self.store.state()
         self.parameters = self.state().must(Table.PARAMETERS, b"", Parameters)
@@ -135,17 +139,24 @@ class Chain:
     async def keep(self, transactions: Sequence[tuple[bytes, Checked]]) -> None:
         """Put verified transactions on the disk, their bytes and what they say; returns when they are there. What they say is remembered
         for a while, so that nobody reads and decodes them again to execute them. Errors: of the store."""
-        new = [(raw, checked) for raw, checked in transactions if checked.id not in self._ready]
+        new = [(raw, checked) for raw, checked in transactions if self.ready(checked.id) is None]
+        height = self.store.final.height
         if new:
             await settled(self.store.keep_transactions([(checked.id, raw) for raw, checked in new]))
         for _, checked in new:
-            self._ready[checked.id] = checked
-        while len(self._ready) > READY_MAX:
-            self._ready.popitem(last=False)
+            self._forget_ready(self._ready.pop(checked.id, None))
+            self._ready[checked.id] = checked, height
+            self._ready_bytes += checked.size
+        while self._ready_bytes > READY_MAX_BYTES:
+            self._forget_ready(self._ready.popitem(last=False)[1])
+
+    def _forget_ready(self, kept: tuple[Checked, int] | None) -> None:
+        self._ready_bytes -= kept[0].size if kept is not None else 0
 
     def ready(self, name: bytes) -> Checked | None:
-        """A transaction that was put on the disk a moment ago."""
-        return self._ready.get(name)
+        """A transaction that was put on the disk a moment ago, and is there."""
+        kept = self._ready.get(name)
+        return None if kept is None or self.store.final.height - kept[1] > READY_BLOCKS else kept[0]
 
     # -- what is new ------------------------------------------------------------------------------------------------------
 
@@ -203,10 +214,10 @@ class Chain:
 
     async def _bodies(self, ids: Sequence[bytes]) -> list[Checked]:
         """A quorum has verified them before it voted: those that are not remembered are decoded, and nothing else."""
-        waiting = [here for name in ids if name not in self._ready and (here := self.waiting(name)) is not None]
+        waiting = [here for name in ids if self.ready(name) is None and (here := self.waiting(name)) is not None]
         with suppress(QuStreamError):  # the disk does not take them: they are looked for on it, and it says why they are not there
             await self.keep(waiting)
-        bodies = {name: checked for name in ids if (checked := self._ready.get(name)) is not None}
+        bodies = {name: checked for name in ids if (checked := self.ready(name)) is not None}
         while True:
             found = self.store.transactions([name for name in ids if name not in bodies])
             bodies |= {name: checked_of(raw) for name, raw in found.items()}

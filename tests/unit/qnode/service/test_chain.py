@@ -77,6 +77,35 @@ async def test_a_body_that_is_not_here_is_pulled_and_nothing_overtakes_it(tmp_pa
         assert not made.chain.is_waiting
 
 
+async def test_what_is_remembered_of_a_transaction_is_no_word_for_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proposed in vain, and again when its bytes have gone from the disk: whoever executes it from memory alone has them for nobody."""
+    monkeypatch.setattr("qnode.store.chain.blocks.LOOSE_BLOCKS", 4)
+    monkeypatch.setattr(module, "READY_BLOCKS", 2)
+    async with running_chain(tmp_path) as made:
+        transfer = made.stored.transfer(0, 1, 5)
+        made.stored.raws[transfer.id] = transfer
+        await made.chain.keep([(raw_of(transfer), transfer)])
+        await made.blocks(2)
+        assert made.chain.ready(transfer.id) == transfer
+        await made.blocks(3)
+        assert made.chain.ready(transfer.id) is None
+        assert made.stored.store.transaction(transfer.id) is None
+        await made.chain.keep([(raw_of(transfer), transfer)])
+        await made.final(transfer, kept=False)
+        await made.chain.wait_above(5)
+        assert made.stored.store.transaction(transfer.id) == raw_of(transfer)
+
+
+async def test_what_is_remembered_is_bounded_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_chain(tmp_path) as made:
+        transfers = [made.stored.transfer(0, 1, amount) for amount in range(1, 5)]
+        monkeypatch.setattr(module, "READY_MAX_BYTES", 2 * transfers[0].size + 100)
+        for transfer in (*transfers, transfers[-1]):
+            await made.chain.keep([(raw_of(transfer), transfer)])
+        assert [transfer for transfer in transfers if made.chain.ready(transfer.id)] == transfers[2:]
+        assert made.chain._ready_bytes == sum(transfer.size for transfer in transfers[2:])
+
+
 async def test_the_newest_states_are_held_as_they_were(tmp_path: Path) -> None:
     async with running_chain(tmp_path) as made:
         for _ in range(VIEWS_KEPT + 3):
