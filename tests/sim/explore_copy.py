@@ -9,7 +9,7 @@ from qnode.core.consensus_blocks import Blocks
 from qnode.core.consensus_events import OwnVotes
 from qnode.core.consensus_view import View
 
-__all__ = ["copied", "key_of"]
+__all__ = ["copied", "key_of", "own_of"]
 
 _NOTHING = OwnVotes()
 
@@ -40,22 +40,22 @@ def _view(view: View) -> View:
     return out
 
 
-def key_of(core: Consensus, single: bool) -> tuple[object, ...]:
-    """Two cores with one key go on in the same way."""
-    views = []
-    for view in core.views.values():
+def own_of(core: Consensus, number: int) -> OwnVotes:
+    """What it has signed in a view, or must take as signed."""
+    view = core.views.get(number)
+    return view.own if view is not None else core._had.get(number, OwnVotes(skipped=not core.may_sign(number)))
+
+
+def key_of(core: Consensus, views: int, single: bool) -> tuple[object, ...]:
+    """Two cores with one key go on in the same way, in views up to `views`. Left out is what has been judged: where it matters, it has been
+    voted for at once."""
+    out = []
+    for number in range(1, views + 2):
+        own, view = own_of(core, number), core.views.get(number)
+        if view is None:
+            out.append((own,))
+            continue
         votes = frozenset((said, frozenset(votes)) for said, votes in view.votes.items()) if single else None
-        key = (view.own, view.notarised, view.final, view.skipped, frozenset(view.proposals), frozenset(view.is_judged.items()), votes)
-        if key != (_NOTHING, b"", b"", False, frozenset(), frozenset(), frozenset() if single else None):
-            views.append((view.number, key))
-    had = frozenset(core._had.items())
-    return (
-        core.view,
-        core.final_view,
-        core._floor,
-        had,
-        frozenset(views),
-        frozenset(core.blocks._blocks),
-        frozenset(core.orphans),
-        core._build_asked,
-    )
+        key = (own, view.notarised, view.final, view.skipped, frozenset(view.proposals), votes)
+        out.append((own,) if key[1:] == (b"", b"", False, frozenset(), frozenset() if single else None) else key)
+    return core.view, core.final_view, core._floor, tuple(out), frozenset(core.blocks._blocks), frozenset(core.orphans)

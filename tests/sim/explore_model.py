@@ -31,8 +31,9 @@ from qnode.core.consensus_events import (
     Verified,
     Verify,
 )
+from qnode.core.consensus_hearing import matters
 from qnode.core.consensus_view import certificate, contradicts
-from qustream.wire.consensus import NO_DIGEST, ChainHeader, ConsensusAsk, Kind, Proposal, Statement, Vote, header_digest
+from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, ConsensusAsk, Kind, Proposal, Statement, Vote, header_digest
 from sim.explore_copy import copied, key_of
 from sim.seeds import Breach
 
@@ -71,11 +72,6 @@ class Local:
     def copy(self) -> Local:
         return Local(copied(self.core), self.said, self.disk, self.life, self.build, self.chain)
 
-    def key(self, single: bool) -> tuple[object, ...]:
-        build = (self.build.view, self.build.parent) if self.build is not None else None
-        disk = (self.disk.final_view, frozenset(self.disk.votes.items()))
-        return key_of(self.core, single), self.said, disk, self.life, build, self.chain
-
 
 # What can come to a node: a block (its digest), a vote (of whom), what the evil one has signed, votes that decide (whether its own is among
 # them), or "timer", "again", "build", "crash".
@@ -93,14 +89,29 @@ class Model:
         self._numbers: dict[tuple[object, ...], int] = {}
         self._next: dict[tuple[int, Coming], tuple[int, ...]] = {}
 
-    def role(self, node: int) -> tuple[int, ...]:
-        """Nodes with one role can stand for each other: who votes does not matter when votes come as wholes, but who leads does."""
-        if self.setting.single:
-            return (node,)
-        return tuple(view for view, leader in enumerate(self.setting.leads[: self.setting.views], 1) if leader == node)
+    def leads_yet(self, local: Local) -> tuple[int, ...]:
+        """The views in which it may build a block still, in this life or the next."""
+        me, setting = local.core.begun.me, self.setting
+        open_views = range(1 if local.life < setting.crashes else max(1, local.core.view), setting.views + 1)
+        mine = [view for view in open_views if setting.leads[view - 1] == me and view >= local.disk.final_view]
+        own = [(view, local.disk.votes.get(view, OwnVotes())) for view in mine]
+        return tuple(view for view, votes in own if not (votes.proposed or votes.skipped))
 
-    def number(self, node: int, local: Local) -> int:
-        key = (self.role(node), local.key(self.setting.single))
+    def key(self, local: Local) -> tuple[object, ...]:
+        """Nodes with one key can stand for each other: who votes does not matter when votes come as wholes, but who leads does, as long as
+        he may. A disk matters to who may crash yet."""
+        setting, core, leads = self.setting, local.core, self.leads_yet(local)
+        if core.view not in leads:
+            local.build = None
+        build = (local.build.view, local.build.parent) if local.build is not None else None
+        is_asked = core.view in leads and core._build_asked
+        disk = (local.disk.final_view, frozenset(local.disk.votes.items())) if local.life < setting.crashes else None
+        name = core.begun.me if setting.single else leads
+        return name, key_of(core, setting.views, setting.single), is_asked, local.said, disk, local.life, build, local.chain
+
+    def number(self, local: Local) -> int:
+        """Of a node's state, whoever is in it."""
+        key = self.key(local)
         found = self._numbers.get(key)
         if found is None:
             found = self._numbers[key] = len(self.locals)
@@ -110,36 +121,47 @@ class Model:
     def begun(self, node: int) -> int:
         local = Local(Consensus())
         self._begin(node, local)
-        return self.number(node, local)
+        return self.number(local)
 
     def _begin(self, node: int, local: Local) -> None:
         local.core, local.build = Consensus(), None
         begun = RotationBegan("c", 1, (1,) * COUNT, self.setting.leads, BASE, FAR_MS * 2, node, local.disk)
         self._give(local, [begun], None)
 
-    def follow(self, node: int, number: int, coming: Coming) -> tuple[int, ...]:
+    def follow(self, number: int, coming: Coming) -> tuple[int, ...]:
         """The states that one leads to: the first without a crash."""
         known = self._next.get((number, coming))
         if known is None:
-            known = self._next[number, coming] = tuple(self._follow(node, self.locals[number], coming))
+            before = self.locals[number]
+            known = (number,) if self._is_idle(before, coming) else tuple(dict.fromkeys(self._follow(before, coming)))
+            self._next[number, coming] = known
         return known
 
-    def _follow(self, node: int, before: Local, coming: Coming) -> Iterator[int]:
+    def _is_idle(self, local: Local, coming: Coming) -> bool:
+        """Whether it is something that the core does not even look at."""
+        if coming[0] not in ("block", "votes"):
+            return False
+        (event,) = self._events(local, coming)
+        assert isinstance(event, Heard)
+        assert isinstance(event.message, Proposal | Certificate)
+        return not matters(local.core, event.message)
+
+    def _follow(self, before: Local, coming: Coming) -> Iterator[int]:
         if coming[0] == "crash":
-            yield self._crashed(node, before.copy())
+            yield self._crashed(before.copy())
             return
         local = before.copy()
         signs = self._give(local, self._events(local, coming), None)
-        yield self.number(node, local)
+        yield self.number(local)
         for stop in range(signs if before.life < self.setting.crashes else 0):  # on the disk, unsaid
             local = before.copy()
             self._give(local, self._events(local, coming), stop)
-            yield self._crashed(node, local)
+            yield self._crashed(local)
 
-    def _crashed(self, node: int, local: Local) -> int:
+    def _crashed(self, local: Local) -> int:
         local.life += 1
-        self._begin(node, local)
-        return self.number(node, local)
+        self._begin(local.core.begun.me or 0, local)
+        return self.number(local)
 
     def _events(self, local: Local, coming: Coming) -> list[Event]:
         core = local.core
