@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
-from qustream.model.base import Signed
 from qustream.model.ids import ACCOUNT_BYTES, LICENCE_BYTES, IdKind, licence_text, to_text
-from qustream.model.keys import PublicKey
 from qustream.model.receipt import LedgerEvent, Receipt
+from qustream.wire.action_text import action_name, fields_of
 from qustream.wire.chain_entries import amount
 from qustream.wire.chain_json import EventLine, ReceiptLine
-from qustream.wire.consensus import Statement
-from qustream.wire.transactions import AnyAction
 
 __all__ = ["account_text", "action_name", "event_line", "event_lines", "fields_of", "hex_or_empty", "node_text", "receipt_line"]
 
 # Texts of accounts, which are worked out character by character: those of a few full blocks, half a megabyte.
 REMEMBERED = 4096
-_AMOUNTS = {"amount", "price", "price_max"}
-# Numbers that JSON readers may round (`chain_json`).
-_LARGE = {"shares"}
-_ACCOUNTS = {"to", "payee"}
-_KEYS = {"node": IdKind.NODE, "master": IdKind.USER, "into": IdKind.USER}
-_IDS = {"user": IdKind.USER, "grant": IdKind.GRANT, "device": IdKind.DEVICE, "devices": IdKind.DEVICE}
-# A page shows what was done, not the proofs that it may be: those are in the transaction's bytes.
-_LEFT_OUT = {"node_proof", "vote_proof", "consent", "into_consent", "first_signature", "second_signature", "hpke"}
 # What a 32-byte id names, by the event that names it first or as the other.
 _SUBJECTS = {
     "grant-sold": IdKind.GRANT, "grant-rolled-over": IdKind.GRANT, "user-registered": IdKind.USER, "device-added": IdKind.USER,
@@ -56,47 +42,6 @@ def node_text(raw: bytes | None) -> str:
 def hex_or_empty(raw: bytes) -> str:
     """Hexadecimal; "" for zeros alone, which stand for nothing."""
     return raw.hex() if any(raw) else ""
-
-
-def action_name(action: AnyAction) -> str:
-    """`BuyLicence` is `buy-licence`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(action).__name__).lower()
-
-
-def fields_of(action: AnyAction) -> dict[str, Any]:
-    """What an action says, without proofs and signatures."""
-    names = action.__struct_fields__
-    return {name: _field(name, getattr(action, name)) for name in names if name not in _LEFT_OUT}
-
-
-def _field(name: str, value: Any) -> Any:
-    match value:
-        case PublicKey():
-            return to_text(_KEYS[name], value.id)
-        case Statement():
-            return {"rotation": value.rotation, "view": value.view, "kind": value.kind.name.lower(), "digest": value.digest.hex()}
-        case Signed():
-            return value.body.hex()
-        case bytes():
-            return _bytes(name, value)
-        case tuple():
-            return [_field(name, each) for each in value]
-        case int() if name in _AMOUNTS:
-            return amount(value)
-        case int() if name in _LARGE:
-            return str(value)
-        case _:
-            return value
-
-
-def _bytes(name: str, value: bytes) -> str:
-    if name == "vote_key":
-        return hashlib.sha256(value).hexdigest()
-    if len(value) == LICENCE_BYTES:
-        return licence_text(value)
-    if name in _ACCOUNTS:
-        return account_text(value)
-    return to_text(_IDS[name], value) if name in _IDS else value.hex()
 
 
 def event_line(event: LedgerEvent) -> EventLine:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 import msgspec
 
 from qustream.cli.context import Here
-from qustream.cli.paying import LICENCE, Choices, api_option, json_option, open_client, open_purse, pay, pay_options, show
+from qustream.cli.paying import LICENCE, Choices, Purse, Text, api_option, json_option, open_client, open_purse, pay, pay_options, show
 from qustream.cli.screen import duration
 from qustream.client.chain import ChainClient
 from qustream.client.client import now_ms
 from qustream.errors import QuStreamError, fault
-from qustream.identity.user import UserHome
+from qustream.identity.user import GrantOffer, UserHome
 from qustream.model.amount import amount_shown
 from qustream.model.ids import IdKind, from_text, licence_from_text, to_text
 from qustream.model.network import Grant
-from qustream.rules.pricing import grant_price
-from qustream.wire.chain import grant_id
+from qustream.rules.pricing import grant_price, roll_over_price
+from qustream.wire.chain import grant_id, rolled_id
 from qustream.wire.chain_entries import GrantLine, GrantsPage
-from qustream.wire.transactions import BuyGrant
+from qustream.wire.transactions import BuyGrant, RollOver
 
 __all__ = ["grant"]
 
 # Pages of a user's grants that are looked through; they go by themselves some epochs after their end.
 PAGES_MAX = 20
+# A grant is good in its epoch and the next (`proto/spec/ledger.md`, §3).
+ENDED_AFTER = 2
 
 
 @click.group()
@@ -48,10 +52,56 @@ def buy(
     """Buy COUNT requests for this user, and keep them on this device."""
     purse = open_purse(here.home, here.passphrase_file, api)
     user = UserHome.load(here.home, here.passphrase())
-    price = grant_price(purse.client.parameters(), count, lifetime)
+    price = grant_price(purse.parameters(), count, lifetime)
     offer = user.new_grant_offer(count, now_ms(), stripes=stripes)
     what = [f"buy {count} requests for {to_text(IdKind.USER, user.user)}, price {amount_shown(price)}"]
     action = BuyGrant(user.user, offer.root, offer.count, offer.stripes, lifetime, pin, price)
+    _bought(purse, user, offer, action, what, choices=choices, name=grant_id)
+
+
+@grant.command("roll-over")
+@click.argument("name", metavar="GRANT", type=Text("qg1…", partial(from_text, kind=IdKind.GRANT)))
+@click.option("--count", type=click.IntRange(1, 1 << 20), help="How many requests; default: what this device has left of it.")
+@click.option("--stripes", type=click.IntRange(1, 256), help="How many devices share the new one (default: as many as the old one).")
+@api_option
+@pay_options
+@click.pass_obj
+def roll_over(
+    here: Here, /, *, name: bytes, count: int | None, stripes: int | None, api: str | None, choices: Choices
+) -> None:  # fmt: skip
+    """Exchange what is unused of GRANT, which has ended, for a new one: once, at half the price, by the account that bought it."""
+    purse = open_purse(here.home, here.passphrase_file, api)
+    user = UserHome.load(here.home, here.passphrase())
+    line = purse.client.get(f"grants/{to_text(IdKind.GRANT, name)}", GrantLine)
+    old = _grant(line)
+    if (epoch := purse.client.status().epoch) < old.epoch + ENDED_AFTER:
+        raise fault("E-LEDGER-LOCKED", f"{line.id} is good until the end of epoch {old.epoch + ENDED_AFTER - 1}, and this is epoch {epoch}")
+    wanted = _left(user, old) if count is None else count
+    price = roll_over_price(purse.parameters(), wanted, old.lifetime_max_ms)
+    offer = user.new_grant_offer(wanted, now_ms(), stripes=stripes or old.stripes)
+    what = [f"roll {wanted} of {old.count} requests of {line.id} over, price {amount_shown(price)}"]
+    action = RollOver(name, offer.root, offer.count, offer.stripes, price)
+    _bought(purse, user, offer, action, what, choices=choices, name=lambda _: rolled_id(name))
+
+
+def _left(user: UserHome, old: Grant) -> int:
+    """Errors: `E-GRANT-EXHAUSTED` if nothing is; `click.UsageError` if this device cannot know."""
+    if not user.grants.holds(old.root):
+        raise click.UsageError("this device does not hold that grant, so --count has to say how many requests are unused")
+    user.adopt_grant(old)
+    if old.stripes > 1:
+        raise click.UsageError(f"{old.stripes} devices share that grant, so --count has to say how many requests are unused")
+    left = user.grants.left(old.grant)
+    if not left:
+        raise fault("E-GRANT-EXHAUSTED", "nothing of it is unused")
+    return left
+
+
+def _bought(
+    purse: Purse, user: UserHome, offer: GrantOffer, action: BuyGrant | RollOver, what: list[str], *, choices: Choices,
+    name: Callable[[bytes], bytes],
+) -> None:  # fmt: skip
+    """Pay for an offer and keep what it has become. `name`: the new grant's id, by that of the transaction."""
     try:
         page = pay(purse, lambda _: action, what, choices)
     except (click.Abort, click.UsageError):
@@ -65,7 +115,7 @@ def buy(
         click.echo("once it is final, `qustream grant list` takes it over", err=True)
         show(page, choices)
         return
-    bought = _grant(purse.client.get(f"grants/{to_text(IdKind.GRANT, grant_id(bytes.fromhex(page.id)))}", GrantLine))
+    bought = _grant(purse.client.get(f"grants/{to_text(IdKind.GRANT, name(bytes.fromhex(page.id)))}", GrantLine))
     user.adopt_grant(bought)
     show(page, choices, grant=to_text(IdKind.GRANT, bought.grant))
     click.echo(f"grant {to_text(IdKind.GRANT, bought.grant)}, good in epochs {bought.epoch} and {bought.epoch + 1}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,19 +15,23 @@ import msgspec
 
 from qustream.cli.screen import harmless
 from qustream.client.chain import ChainClient, units
+from qustream.client.client import now_ms
+from qustream.client.proven import Prover, open_prover, proven_terms
 from qustream.client.settings import CREDENTIAL
 from qustream.errors import fault
-from qustream.identity import keystore
+from qustream.identity import carried, keystore
 from qustream.identity.consents import Binding
-from qustream.identity.wallet import Signed, Wallet, load_config
+from qustream.identity.wallet import OFFLINE_BLOCKS, Account, Signed, Terms, Wallet, load_config
+from qustream.light.nodes import node_from_text
 from qustream.model.amount import UNITS_PER_QST, amount_shown, parse_amount
 from qustream.model.ids import IdKind, from_text, licence_from_text, to_text
+from qustream.model.state import Parameters
 from qustream.wire.chain_json import TransactionPage
 from qustream.wire.transactions import AnyAction
 
 __all__ = [
-    "ACCOUNT", "AMOUNT", "LICENCE", "Choices", "Purse", "Text", "api_option", "json_option", "nothing", "open_client", "open_purse", "pay",
-    "pay_options", "show",
+    "ACCOUNT", "AMOUNT", "FEE_MAX", "LICENCE", "Choices", "Purse", "Text", "api_option", "ask_to", "awaited", "checkpoint_options",
+    "json_option", "nothing", "open_client", "open_key", "open_purse", "pay", "pay_options", "show", "wait_option", "yes_option",
 ]  # fmt: skip
 
 # A block a second and two until it is executed; a minute is a chain that stands still.
@@ -59,38 +63,71 @@ LICENCE = Text("licence", licence_from_text)
 AMOUNT = Text("amount", parse_amount)
 api_option = click.option("--api", metavar="URL", help="The node to ask, such as http://127.0.0.1:7480; else that of wallet.toml.")
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask before.")
+wait_option = click.option(
+    "--wait", type=click.FloatRange(min=0), default=WAIT_S, show_default=True,
+    help="Seconds until it must be executed; 0: do not wait.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How a transaction is sent. `yes`: without asking; `wait_s`: for it to be executed, 0 not at all; `fee_max`: in units."""
+    """How a transaction is sent. `yes`: without asking; `wait_s`: for it to be executed, 0 not at all; `fee_max`: in units; `unsigned`: not
+    at all, but written there to be signed elsewhere; `nonce`: another than the next, behind what is to be signed before."""
 
     yes: bool = False
     as_json: bool = False
     wait_s: float = WAIT_S
     fee_max: int = FEE_MAX
+    unsigned: Path | None = None
+    nonce: int | None = None
 
 
 def pay_options(command: _F) -> _F:
     """The options of every command that sends a transaction; they come as `choices`."""
 
-    def gather(*arguments: Any, yes: bool, as_json: bool, wait: float, fee_max: int, **options: Any) -> Any:
-        return command(*arguments, choices=Choices(yes, as_json, wait, fee_max), **options)
+    def gather(*arguments: Any, yes: bool, as_json: bool, **options: Any) -> Any:
+        rest = [options.pop(name) for name in ("wait", "fee_max", "unsigned", "nonce")]
+        return command(*arguments, choices=Choices(yes, as_json, *rest), **options)
 
     gather.__name__, gather.__doc__ = command.__name__, command.__doc__
     if hasattr(command, "__click_params__"):
         gather.__click_params__ = command.__click_params__  # type: ignore[attr-defined]  # as click keeps options of what it decorates
     for option in (
-        click.option("--yes", is_flag=True, help="Do not ask before it is sent."),
+        click.option(
+            "--nonce", type=click.IntRange(0), help="With --unsigned: behind what is to be signed and sent before; default: the next."
+        ),
+        click.option(
+            "--unsigned", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+            help="Do not sign or send it: write what `qustream wallet sign` signs on another machine.",
+        ),
+        yes_option,
         json_option,
         click.option("--fee-max", type=AMOUNT, default=amount_shown(FEE_MAX), show_default=True, help="The most that is paid as fee."),
-        click.option(
-            "--wait",
-            type=click.FloatRange(min=0),
-            default=WAIT_S,
-            show_default=True,
-            help="Seconds until it must be executed; 0: do not wait.",
-        ),
+        wait_option,
+    ):  # fmt: skip
+        option(gather)
+    return gather  # type: ignore[return-value]  # click calls it by names alone
+
+
+def checkpoint_options(command: _F) -> _F:
+    """`--checkpoint` and `--node` of a new wallet; they come as `asked`, None without."""
+
+    def gather(*arguments: Any, checkpoint: str, node: tuple[str, ...], **options: Any) -> Any:
+        if bool(checkpoint) != bool(node):
+            raise click.UsageError("--checkpoint and --node are needed together")
+        asked = (checkpoint, node) if checkpoint else None
+        if asked is not None:
+            from_text(checkpoint, IdKind.CHECKPOINT)
+            tuple(map(node_from_text, node))
+        return command(*arguments, asked=asked, **options)
+
+    gather.__name__, gather.__doc__ = command.__name__, command.__doc__
+    if hasattr(command, "__click_params__"):
+        gather.__click_params__ = command.__click_params__  # type: ignore[attr-defined]  # as click keeps options of what it decorates
+    for option in (
+        click.option("--node", multiple=True, metavar="ID@HOST:PORT", help="With --checkpoint: who is asked for proofs; may be repeated."),
+        click.option("--checkpoint", default="", metavar="qcp1…", help="Prove from here what the account has; default: believe the node."),
     ):
         option(gather)
     return gather  # type: ignore[return-value]  # click calls it by names alone
@@ -98,11 +135,15 @@ def pay_options(command: _F) -> _F:
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """An account, and the node it asks."""
+    """An account, the node it asks, and who proves what that says. `wallet`: a `Wallet` where the key is."""
 
-    wallet: Wallet
+    wallet: Account
     client: ChainClient
-    notes: list[str] = field(default_factory=list)
+    prover: Prover | None = None
+
+    def parameters(self) -> Parameters:
+        """What things cost: proven if they can be."""
+        return self.client.parameters() if self.prover is None else self.prover.parameters()
 
 
 def open_client(directory: Path, api: str | None) -> ChainClient:
@@ -115,10 +156,20 @@ def open_client(directory: Path, api: str | None) -> ChainClient:
 
 
 def open_purse(directory: Path, passphrase_file: Path | None, api: str | None) -> Purse:
-    """The account of a directory. Errors: those of `open_client`, `E-KEYSTORE-…`, `E-SECRET-MISSING`."""
-    client, file = open_client(directory, api), passphrase_file or load_config(directory).passphrase_file
-    passphrase = keystore.find_passphrase(CREDENTIAL, file=file, prompt=sys.stdin.isatty())
-    return Purse(Wallet.load(directory, passphrase), client)
+    """The account of a directory. Errors: those of `open_client`, `open_key` and `open_prover`."""
+    client, prover, config = open_client(directory, api), open_prover(directory, now_ms), load_config(directory)
+    if config.account:
+        return Purse(Account(from_text(config.account, IdKind.ACCOUNT), config.chain), client, prover)
+    return Purse(open_key(directory, passphrase_file), client, prover)
+
+
+def open_key(directory: Path, passphrase_file: Path | None) -> Wallet:
+    """The account of a directory, to sign with. Errors: `E-HOME`, `E-CONFIG`, `E-KEYSTORE-…`, `E-SECRET-MISSING`."""
+    config = load_config(directory)
+    if config.account:
+        raise fault("E-HOME", f"the key of {config.account} is not in {directory}, but on another machine")
+    passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file or config.passphrase_file, prompt=sys.stdin.isatty())
+    return Wallet.load(directory, passphrase)
 
 
 def nothing() -> None:
@@ -133,7 +184,14 @@ def pay(
 
     Errors: the code that it was, or would be, refused with."""
     wallet, client = purse.wallet, purse.client
-    terms = client.terms(wallet.account)
+    if choices.unsigned is not None:
+        _written(purse, make, what, choices, before=before)
+        return None
+    if not isinstance(wallet, Wallet):
+        raise click.UsageError("the key of this account is on another machine: --unsigned FILE writes what is to be signed there")
+    if choices.nonce is not None:
+        raise click.UsageError("--nonce is for what is signed later, with --unsigned")
+    terms, has = _terms(purse)
     signed = wallet.sign(make(wallet.binding(terms)), terms)
     if signed.fee > choices.fee_max:
         raise fault("E-LEDGER-FEE", f"this node wants a fee of {amount_shown(signed.fee)}; --fee-max allows it, --api asks another")
@@ -143,24 +201,53 @@ def pay(
     if page.outcome:
         raise fault(page.outcome, "the chain would refuse this now; nothing was sent")
     if not choices.yes:
-        balance = units(client.account(wallet.account).balance)
-        _ask([*what, f"fee {amount_shown(signed.fee)}, from {to_text(IdKind.ACCOUNT, wallet.account)}, which has {amount_shown(balance)}"])
+        ask_to("Send this?", [*what, f"fee {amount_shown(signed.fee)}, from {to_text(IdKind.ACCOUNT, wallet.account)}, which {has}"])
     before()
     client.submit(signed)
     click.echo(f"sent {signed.id.hex()}", err=True)
-    return _awaited(client, signed, choices) if choices.wait_s else None
+    return awaited(client, signed, choices) if choices.wait_s else None
 
 
-def _ask(lines: Sequence[str]) -> None:
+def _terms(purse: Purse) -> tuple[Terms, str]:
+    """What the next transaction has to say, and what the account has, with whether that is proven. Errors: as `proven_terms`."""
+    account, client = purse.wallet.account, purse.client
+    if purse.prover is not None:
+        terms, held = proven_terms(client, purse.prover, account)
+        return terms, f"has {amount_shown(held.liquid)} (proven, after block {purse.prover.height})"
+    balance = units(client.account(account).balance)
+    return client.terms(account), f"has {amount_shown(balance)} ({client.address} says so; nothing proves it)"
+
+
+def _written(
+    purse: Purse, make: Callable[[Binding], AnyAction], what: Sequence[str], choices: Choices, *, before: Callable[[], None]
+) -> None:  # fmt: skip
+    """What is to be signed elsewhere goes into a file. The node was asked for nonce, height and prices; who signs sees all of it."""
+    file = choices.unsigned
+    assert file is not None, "asked for"
+    terms, has = _terms(purse)
+    if choices.nonce is not None:
+        terms = replace(terms, nonce=choices.nonce, knows_key=terms.knows_key and choices.nonce > 0)
+    draft = purse.wallet.draft(make(purse.wallet.binding(terms)), terms, OFFLINE_BLOCKS)
+    if draft.body.fee > choices.fee_max:
+        raise fault("E-LEDGER-FEE", f"this node wants a fee of {amount_shown(draft.body.fee)}; --fee-max allows it, --api asks another")
+    before()
+    carried.write(file, carried.to_sign(draft, now_ms()))
+    for line in (*what, f"{to_text(IdKind.ACCOUNT, purse.wallet.account)} {has}"):
+        click.echo(harmless(line), err=True)
+    click.echo(f"{file}: to be signed with `qustream wallet sign`, nonce {draft.body.nonce}, good to block {draft.body.expires}", err=True)
+
+
+def ask_to(question: str, lines: Sequence[str]) -> None:
     """Errors: `click.UsageError` where nobody can be asked; `click.Abort` for no."""
     for line in lines:
         click.echo(harmless(line), err=True)
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody is there to be asked; --yes sends it without asking")
-    click.confirm("Send this?", abort=True, err=True)
+        raise click.UsageError("nobody is there to be asked; --yes does it without asking")
+    click.confirm(question, abort=True, err=True)
 
 
-def _awaited(client: ChainClient, signed: Signed, choices: Choices) -> TransactionPage:
+def awaited(client: ChainClient, signed: Signed, choices: Choices) -> TransactionPage:
+    """What became of it. Errors: the code that it was refused with; those of `ChainClient.wait`."""
     found = client.wait(signed, choices.wait_s)
     if found.code:
         raise fault(found.code, f"the chain refused it in block {found.height}; its fee is paid")
@@ -170,7 +257,8 @@ def _awaited(client: ChainClient, signed: Signed, choices: Choices) -> Transacti
 def show(page: TransactionPage | None, choices: Choices, **more: Any) -> None:
     """What became of it, for people or programs. `more`: what a program wants to know besides."""
     if choices.as_json:
-        built = msgspec.to_builtins(page) if page is not None else {"state": "waiting"}
+        unsent = {"state": "waiting"} if choices.unsigned is None else {"state": "unsigned", "file": str(choices.unsigned)}
+        built = msgspec.to_builtins(page) if page is not None else unsent
         click.echo(json.dumps(built | more, indent=1))
     elif page is not None:
         done = ", ".join(f"{event.name}{f' {amount_shown(units(event.amount))}' if event.amount and units(event.amount) else ''}"

@@ -14,8 +14,9 @@ from qustream.cli.paying import Choices, Text, api_option, json_option, open_cli
 from qustream.cli.screen import harmless
 from qustream.cli.wallet import asked_words, words_option
 from qustream.errors import fault
-from qustream.identity import consents
+from qustream.identity import carried, consents
 from qustream.identity.user import UserHome
+from qustream.identity.wallet import load_config
 from qustream.identity.words import UserSecrets
 from qustream.model.ids import IdKind, from_text, to_text
 from qustream.wire.chain_entries import UserPage
@@ -23,6 +24,7 @@ from qustream.wire.chain_entries import UserPage
 __all__ = ["user"]
 
 DEVICE = Text("qd1…", partial(from_text, kind=IdKind.DEVICE))
+USER = Text("qu1…", partial(from_text, kind=IdKind.USER))
 _device = click.argument("device", type=DEVICE)
 
 
@@ -89,8 +91,45 @@ def _change(
     show(pay(purse, lambda _: action, what, choices), choices)
 
 
+@user.command("agree-merge")
+@click.argument("first", metavar="USER", type=USER)
+@click.argument("into", metavar="INTO", type=USER)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Where the consent goes.")
+@click.option("--chain", help="The chain's name; default: that of the wallet here.")
+@words_option
+@click.pass_obj
+def agree_merge(here: Here, /, *, first: bytes, into: bytes, output: Path, chain: str | None, words_file: Path | None) -> None:
+    """Agree that USER becomes an alias of INTO, with the words of either of them. Both have to; nothing is sent."""
+    name = chain or load_config(here.home).chain
+    master = UserSecrets.from_words(asked_words(words_file)).master
+    if first == into:
+        raise fault("E-LEDGER-STATUS", "nobody is merged into himself")
+    if master.id not in (first, into):
+        raise fault("E-PASSPHRASE-WORDS", "these are the words of neither user")
+    consent = consents.agree_to_merge(name, master, first, into)
+    carried.write(output, carried.agreed(name, master.public, consent, user=first, into=into))
+    click.echo(f"{output}: with the other's, qustream user merge sends it; it cannot be undone then", err=True)
+
+
+@user.command()
+@click.argument("one", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("other", type=click.Path(path_type=Path, dir_okay=False))
+@api_option
+@pay_options
+@click.pass_obj
+def merge(here: Here, /, *, one: Path, other: Path, api: str | None, choices: Choices) -> None:
+    """Merge two users by the consents of both (`qustream user agree-merge`).
+
+    The first keeps its devices and grants, and gets no more; who writes to it writes to the second. It cannot be undone.
+    """
+    purse = open_purse(here.home, here.passphrase_file, api)
+    action = carried.merge_of(purse.wallet.chain, [carried.read_consent(file) for file in (one, other)])
+    what = [f"MERGE FOR EVER {to_text(IdKind.USER, action.master.id)}", f"  into {to_text(IdKind.USER, action.into.id)}"]
+    show(pay(purse, lambda _: action, what, choices), choices)
+
+
 @user.command("show")
-@click.argument("name", type=Text("qu1…", partial(from_text, kind=IdKind.USER)), required=False)
+@click.argument("name", type=USER, required=False)
 @api_option
 @json_option
 @click.pass_obj
@@ -102,5 +141,6 @@ def show_user(here: Here, /, *, name: bytes | None, api: str | None, as_json: bo
         click.echo(json.dumps(msgspec.to_builtins(page), indent=1))
         return
     lines = [f"user     {page.id}, {page.sequence} changes"] + [f"device   {device}" for device in page.devices]
-    lines += [f"revoked  {device}" for device in page.revoked] + ([f"alias of {page.alias}"] if page.alias else [])
+    lines += [f"revoked  {device}" for device in page.revoked]
+    lines += [f"merged   into {page.alias}, whom it is written to from then on"] if page.alias else []
     click.echo(harmless("\n".join(lines)))

@@ -12,16 +12,32 @@ import click
 import msgspec
 
 from qustream.cli.context import Here
-from qustream.cli.paying import ACCOUNT, AMOUNT, Choices, api_option, json_option, open_client, open_purse, pay, pay_options, show
+from qustream.cli.offline import sign, submit, watch
+from qustream.cli.paying import (
+    ACCOUNT,
+    AMOUNT,
+    Choices,
+    api_option,
+    checkpoint_options,
+    json_option,
+    open_client,
+    open_purse,
+    pay,
+    pay_options,
+    show,
+)
 from qustream.cli.screen import harmless, moment
 from qustream.client.chain import ChainClient, units
-from qustream.errors import fault
+from qustream.client.client import now_ms
+from qustream.client.proven import open_prover
+from qustream.errors import QuStreamError, fault
 from qustream.identity import files
-from qustream.identity.wallet import Wallet
+from qustream.identity.wallet import Asked, Wallet
 from qustream.identity.words import TEXT_MAX_CHARACTERS, new_words
 from qustream.model.amount import amount_shown
 from qustream.model.ids import IdKind, to_text
-from qustream.wire.chain_entries import AccountPage
+from qustream.model.state import Account
+from qustream.wire.chain_entries import AccountPage, amount
 from qustream.wire.chain_json import HistoryLine, HistoryPage
 from qustream.wire.transactions import Transfer
 
@@ -50,19 +66,21 @@ def asked_words(file: Path | None) -> str:
 def wallet() -> None:
     """An account: its key on this machine, what it holds, and sending.
 
-    Balances are what one node says; whoever cannot trust one runs a node, or compares several with --api.
+    With a checkpoint (--checkpoint, or a user begun from one in the same directory) what an account has is proven; without, it is what
+    one node says, and the output says so.
     """
 
 
 @wallet.command()
 @_chain
 @_api
+@checkpoint_options
 @click.option("--words", "count", type=click.Choice(["12", "24"]), default="12", show_default=True, help="How many words.")
 @click.pass_obj
-def new(here: Here, /, *, chain: str, api: str, count: str) -> None:
+def new(here: Here, /, *, chain: str, api: str, asked: Asked | None, count: str) -> None:
     """Make an account. Its words are shown once and stored nowhere; the same words restore it elsewhere."""
     words = new_words(int(count))
-    account = _kept(here, lambda: words, chain, api)
+    account = _kept(here, lambda: words, chain, api, asked)
     click.echo("These words are the account. Write them down and keep them safe: they are shown now and never again.\n", err=True)
     click.echo(f"    {words}\n", err=True)
     click.echo(account)
@@ -71,24 +89,29 @@ def new(here: Here, /, *, chain: str, api: str, count: str) -> None:
 @wallet.command()
 @_chain
 @_api
+@checkpoint_options
 @words_option
 @click.pass_obj
-def restore(here: Here, /, *, chain: str, api: str, words_file: Path | None) -> None:
+def restore(here: Here, /, *, chain: str, api: str, asked: Asked | None, words_file: Path | None) -> None:
     """Keep the account of words you have on this machine, so that they need not be typed each time."""
-    click.echo(_kept(here, lambda: asked_words(words_file), chain, api))
+    click.echo(_kept(here, lambda: asked_words(words_file), chain, api, asked))
 
 
-def _kept(here: Here, words: Callable[[], str], chain: str, api: str) -> str:
+def _kept(here: Here, words: Callable[[], str], chain: str, api: str, asked: Asked | None) -> str:
     """What is wrong with anything else is found before somebody types his words."""
     if api:
         ChainClient(api, chain)
     Wallet.require_none(here.home)
-    made = Wallet.create(here.home, words(), here.new_passphrase(), chain=chain, api=api)
+    made = Wallet.create(here.home, words(), here.new_passphrase(), chain=chain, api=api, asked=asked)
     return to_text(IdKind.ACCOUNT, made.account)
 
 
+for command in (watch, sign, submit):
+    wallet.add_command(command)
+
+
 def _whose(here: Here, account: bytes | None, api: str | None) -> tuple[ChainClient, bytes]:
-    """The account that is asked about: the wallet's own, which takes its passphrase, unless it is named."""
+    """The account that is asked about: the wallet's own, which takes its passphrase where its key is, unless it is named."""
     if account is not None:
         return open_client(here.home, api), account
     purse = open_purse(here.home, here.passphrase_file, api)
@@ -103,12 +126,32 @@ def _whose(here: Here, account: bytes | None, api: str | None) -> tuple[ChainCli
 def balance(here: Here, /, *, account: bytes | None, api: str | None, as_json: bool) -> None:
     """What ACCOUNT has (default: this wallet's): liquid, staked, on its way back."""
     client, name = _whose(here, account, api)
-    page = client.account(name)
-    click.echo(json.dumps(msgspec.to_builtins(page), indent=1) if as_json else _balance_text(page))
+    page, (held, height, why) = client.account(name), _proof(here, name)
+    if as_json:
+        proof = None if held is None else {"balance": msgspec.to_builtins(amount(held.liquid)), "nonce": held.nonce, "height": height}
+        click.echo(json.dumps(msgspec.to_builtins(page) | {"proven": proof}, indent=1))
+        return
+    click.echo(_balance_text(page, held, height))
+    click.echo(harmless(f"{'not proven' if held is None else 'all else not proven'}: {client.address} says so{why}"), err=True)
 
 
-def _balance_text(page: AccountPage) -> str:
+def _proof(here: Here, account: bytes) -> tuple[Account | None, int, str]:
+    """What an account has, proven, and after which block; or why it is not."""
+    prover = open_prover(here.home, now_ms)
+    if prover is None:
+        return None, 0, "; with --checkpoint and --node a wallet asks for proofs"
+    try:
+        return prover.account(account), prover.height, ""
+    except QuStreamError as error:
+        return None, 0, f"; {error.code}: {error.detail}"
+
+
+def _balance_text(page: AccountPage, held: Account | None, height: int) -> str:
     lines = [f"account   {page.account}", f"liquid    {amount_shown(units(page.balance))}"]
+    if held is not None:
+        lines[1] = f"liquid    {amount_shown(held.liquid)}, proven after block {height}"
+        if held.liquid != units(page.balance):
+            lines.append(f"          {amount_shown(units(page.balance))} says the node")
     if page.next_nonce > page.nonce:
         lines.append(f"waiting   {page.next_nonce - page.nonce} transactions, not counted in what it has")
     lines += [f"licence   {each.id}: {each.status}, staked {amount_shown(units(each.staked))}" for each in page.licences]

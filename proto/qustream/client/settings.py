@@ -32,6 +32,7 @@ __all__ = [
     "Network",
     "find_home_passphrase",
     "load_config",
+    "open_chain",
     "open_home",
     "open_network",
     "reached_chain",
@@ -143,7 +144,7 @@ def open_network(directory: Path, now_ms: Callable[[], int]) -> Network:
     Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-CHAIN-STALE`, `E-FILE`."""
     config = load_config(directory)
     if config.network_file is None:
-        return _open_chain(directory, config, now_ms)
+        return open_chain(directory, config, now_ms)
     seen = _height(directory / HEIGHT_FILE)
     registry = NetworkFileRegistry(config.network_file, config.network_key, height_min=seen)
     registry.load(now_ms())
@@ -161,7 +162,8 @@ def _unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _open_chain(directory: Path, config: HomeConfig, now_ms: Callable[[], int]) -> LightRegistry:
+def open_chain(directory: Path, config: HomeConfig, now_ms: Callable[[], int]) -> LightRegistry:
+    """A chain by proofs; what is learnt of it is remembered in `directory`. Errors: `E-CHAIN-STALE`, `E-FILE`."""
     # Most users have a network file: they are not to wait for what they do not use.
     from qustream.light.trust import Known
 

@@ -25,7 +25,10 @@ from qustream.wire.transactions import (
     ValidatorStatement,
 )
 
-__all__ = ["Binding", "VoteSigner", "activate", "change_device", "merge_users", "register_user", "register_validator"]
+__all__ = [
+    "CONSENT", "Binding", "VoteSigner", "activate", "agree_to_merge", "change_device", "entered", "merge_users", "register_user",
+    "register_validator",
+]  # fmt: skip
 
 CONSENT = "user-consent"
 
@@ -82,7 +85,12 @@ def change_device(chain: str, master: SigningKey, device: bytes, sequence: int, 
     return kind(master.public, device, sequence, master.sign(CONSENT, encode(statement)))
 
 
+def agree_to_merge(chain: str, master: SigningKey, user: bytes, into: bytes) -> bytes:
+    """The consent of either of two users, `master`'s, to making `user` an alias of `into`."""
+    return master.sign(CONSENT, encode(MergeStatement(chain, user, into)))
+
+
 def merge_users(chain: str, master: SigningKey, into: SigningKey) -> MergeUsers:
     """Make the user of `master` an alias of the user of `into`."""
-    statement = encode(MergeStatement(chain, master.id, into.id))
-    return MergeUsers(master.public, into.public, master.sign(CONSENT, statement), into.sign(CONSENT, statement))
+    first, second = (agree_to_merge(chain, each, master.id, into.id) for each in (master, into))
+    return MergeUsers(master.public, into.public, first, second)

@@ -13,7 +13,7 @@ from qustream.light.trust import Known, Later, Trust, VoteVerifier
 from qustream.model.base import Noun
 from qustream.model.ids import IdKind, to_text
 from qustream.model.network import Epoch, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
-from qustream.model.state import EpochEntry, Licence, NodeEntry, Parameters, Progress, Table, UserEntry
+from qustream.model.state import Account, EpochEntry, Licence, NodeEntry, Parameters, Progress, Table, UserEntry
 from qustream.registry.chain_records import node_record, user_record
 from qustream.registry.interface import Change, ChangeKind, Registry
 from qustream.rules.assignment import ranked_listed
@@ -304,6 +304,19 @@ class LightRegistry(Registry):
         if parameters is None or first is None:
             raise fault("E-CHAIN-STALE", "a chain without parameters")
         return parameters.epoch_ms, first.time_ms
+
+    # -- for wallets ------------------------------------------------------------------------------------------------------------
+
+    def account(self, account: bytes) -> Account:
+        """What an account has; one that nobody has heard of has nothing."""
+        return self._entry(Table.ACCOUNT, account, Account) or Account(0, 0)
+
+    def parameters(self) -> Parameters:
+        """The chain's figures."""
+        found = self._entry(Table.PARAMETERS, b"", Parameters)
+        if found is None:
+            raise fault("E-CHAIN-STALE", "a chain without parameters")
+        return found
 
     def age_ms(self, now_ms: int) -> int:
         return max(0, now_ms - self._confirmed_ms)

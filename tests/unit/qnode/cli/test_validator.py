@@ -16,9 +16,11 @@ from qnode.cli import cli
 from qnode.cli.genesis_file import VoteFile
 from qnode.config import load_config
 from qustream import settings
+from qustream.cli import cli as user_cli
 from qustream.errors import QuStreamError
 from qustream.identity import files, voting
 from qustream.model.ids import IdKind, licence_text, to_text
+from qustream.model.state import LicenceStatus
 from qustream.wire.codec import encode
 
 SERVER = to_text(IdKind.QRNG, bytes(32))
@@ -97,6 +99,25 @@ def shown(wallet: Path, *arguments: object) -> Any:
     done = qnode(wallet, *arguments, "--json")
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
+
+
+def test_a_node_is_activated_from_an_account_whose_key_has_no_network(town: Town, operator: Path, config: Path, tmp_path: Path) -> None:
+    """The node signs here, for the nonce that the account will have; the account signs there."""
+    name, online, file = licence(town, 1), tmp_path / "online", tmp_path / "activate.json"
+    watching = ["wallet", "watch", OPERATOR.name, "--chain", town.name, "--api", town.api]
+    assert click.testing.CliRunner().invoke(user_cli, ["--home", str(online), *watching]).exit_code == 0
+    made = run("licence", "activate", "--wallet", online, name, "--config", config, "--unsigned", file, "--json")
+    assert made.exit_code == 0, made.exception
+    assert json.loads(made.stdout) == {"state": "unsigned", "file": str(file)}
+    signing = ["--home", str(operator), "--passphrase-file", str(operator / "passphrase"), "wallet", "sign", str(file)]
+    asked = click.testing.CliRunner().invoke(user_cli, signing)
+    assert f"licence {name}" in asked.stderr
+    assert "addresses node.example:7400" in asked.stderr
+    assert click.testing.CliRunner().invoke(user_cli, [*signing, "--yes"]).exit_code == 0
+    sent = click.testing.CliRunner().invoke(user_cli, ["--home", str(online), "wallet", "submit", f"{file}.signed", "--json"])
+    assert sent.exit_code == 0, sent.exception
+    assert json.loads(sent.stdout)["action"] == "activate"
+    assert town.world.licence(1).status is LicenceStatus.ACTIVE
 
 
 def test_a_licence_is_offered_bought_and_taken_off_the_market(town: Town, operator: Path, buyer: Path) -> None:
