@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from support.ledger_world import key, licence_id
+from support.ledger_world import PARAMETERS, key, licence_id
 from support.light_chain import CHAIN, ROTATION_MS, START_MS, LightChain, Several, Told, holds
 
 from qustream.client.plan import Plan
@@ -22,7 +22,7 @@ from qustream.light.trust import Known
 from qustream.model.base import Signed
 from qustream.model.ids import account_id
 from qustream.model.network import DeviceEntry, Grant, NodeClass, NodeRecord, QrngServerRecord, UserRecord
-from qustream.model.state import EpochEntry, Licence, LicenceStatus, NodeEntry, Progress, Table, UserEntry
+from qustream.model.state import Account, EpochEntry, Licence, LicenceStatus, NodeEntry, Progress, Table, UserEntry
 from qustream.registry.chain_records import node_record
 from qustream.registry.interface import ChangeKind
 from qustream.rules.assignment import ranked
@@ -109,6 +109,23 @@ def test_who_was_merged_is_himself_and_is_written_to_as_the_other(chain: LightCh
     assert plan.recipients([MERGED.master.id, LEFT.master.id]) == [(LEFT.master.id, LEFT.hpke.public)]
     with pytest.raises(QuStreamError, match="E-REGISTRY-UNKNOWN"):
         plan.recipients([b"\x01" * 32])
+
+
+def test_an_account_and_the_figures_of_the_chain_are_proven() -> None:
+    other = LightChain()
+    other.put(Table.ACCOUNT, b"a" * 20, Account(4, 77))
+    registry = light(other)
+    assert registry.account(b"a" * 20) == Account(4, 77)
+    assert registry.account(b"b" * 20) == Account(0, 0)  # that there is none is proven as well
+    assert registry.parameters().fee_gas == PARAMETERS.fee_gas
+
+    def richer(_: Any, answer: Any) -> Any:
+        if not isinstance(answer, Proofs):
+            return answer
+        return replace(answer, entries=tuple(replace(each, value=encode(Account(4, 78))) for each in answer.entries))
+
+    with pytest.raises(QuStreamError, match="E-CHAIN-STALE"):
+        light(other, other.node(richer)).account(b"a" * 20)
 
 
 def test_what_the_chain_does_not_have_is_unknown(chain: LightChain) -> None:
