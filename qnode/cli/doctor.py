@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -147,17 +147,18 @@ class _Examination:
 
     def _others(self) -> Iterator[Finding]:
         """Other nodes, and the line to them. The event loop is loaded for these checks alone."""
-        from qnode.cli.doctor_peers import PeerSurvey, peers_of, reach_of
+        from qnode.cli.doctor_peers import PeerSurvey, asks_of, peers_of, reach_of
 
         if (running := self._running) is not None:
-            yield _tried("peers", lambda: peers_of(running.network))
+            sync = running.ledger.sync if running.ledger is not None else None
+            yield _tried("peers", lambda: peers_of(running.network) if sync is None or sync.licensed else asks_of(sync))
             yield _tried("reachable", lambda: reach_of(running.network, running.now_ms))
         if (key := self._key) is None:
             yield Finding("licence and bandwidth" if running else "licence, peers, reachable and bandwidth", NO_KEY)
             return
         if running is None:
-            config = self._config
-            survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses)
+            config, local = self._config, self._local()
+            survey = PeerSurvey(key, self._registry, chain=config.chain, listen=config.listen, told=config.addresses, local=local)
             yield _tried("peers", survey.peers)
             yield _tried("reachable", survey.reachable)
         yield _tried("bandwidth", self._bandwidth)
@@ -166,7 +167,14 @@ class _Examination:
         from qnode.cli.doctor_bandwidth import Bandwidth
 
         assert self._key is not None, "the line is measured as this node"
-        return Bandwidth(self._key, self._registry, chain=self._config.chain).measure()
+        return Bandwidth(self._key, self._registry, chain=self._config.chain, local=self._local()).measure()
+
+    def _local(self) -> Callable[[bytes], Collection[str] | None]:
+        if self._on_disk is None:  # a network file is the word of who keeps it
+            return lambda _: None
+        from qnode.cli.doctor_chain import local_by
+
+        return local_by(self._config, self._on_disk.genesis)
 
     # -- this machine ---------------------------------------------------------------------------------------------------
 
@@ -268,7 +276,7 @@ class _Examination:
             record = self._registry.node(self._key.id)
         except QuStreamError:
             if self._on_disk is not None and self._on_disk.store is None:
-                return "not known before the chain is here, for it does not begin with this node; qnode licence activate"
+                return "not known before the chain is here, for it does not begin with this node; run it, then qnode licence activate"
             raise
         if not record.active:
             raise fault("E-PEER-UNLICENSED", "the network lists this node, but not as active")

@@ -14,6 +14,7 @@ from collections import Counter
 import trio
 
 from qnode.api.peers import code_shown
+from qnode.cli.doctor_peers import Local
 from qnode.net.dialer import Dialer
 from qnode.net.probe import probe_down, probe_up
 from qustream.errors import QuStreamError, fault
@@ -36,10 +37,10 @@ PATIENCE_S = 45.0
 
 
 class Bandwidth:
-    """The check. `measure` asks the network, `PATIENCE_S` at most."""
+    """The check. `measure` asks the network, `PATIENCE_S` at most. `local`: as `Dialer.reach`, of each node."""
 
-    def __init__(self, key: SigningKey, registry: Registry, *, chain: str) -> None:
-        self._key, self._registry = key, registry
+    def __init__(self, key: SigningKey, registry: Registry, *, chain: str, local: Local = lambda _: None) -> None:
+        self._key, self._registry, self._local = key, registry, local
         self._hello = LocalHello(chain, (Role.NODE,), (), registry.height)
         self._rates: list[tuple[float, float]] = []  # down, up
         self._failed: Counter[str] = Counter()
@@ -87,7 +88,7 @@ class Bandwidth:
             self._failed["E-DEADLINE"] += 1
 
     async def _measured(self, dialer: Dialer, node: NodeRecord) -> tuple[float, float]:
-        reached = await dialer.reach(node.key.id, node.addresses)
+        reached = await dialer.reach(node.key.id, node.addresses, local=self._local(node.key.id))
         async with reached.connection as connection:
             return await probe_down(connection), await probe_up(connection)
 

@@ -4,7 +4,7 @@ chain goes on; and what a validator needs. Beside a running node its own words c
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -17,10 +17,12 @@ from qnode.core.consensus_events import SignState
 from qnode.core.ledger import rotations
 from qnode.core.ledger.genesis import begin
 from qnode.core.ledger.state import Reader, State
+from qnode.service.asked import vouched
 from qnode.service.chain_node import FOLDER, read_genesis
 from qnode.service.duty import duty_conditions, duty_of
 from qnode.service.registry import ChainRegistry
 from qnode.service.voter import forgotten
+from qnode.service.within import is_local_number
 from qnode.store.chain import ChainStore
 from qnode.store.sign_state import SignStateFile
 from qustream.client.chain import ChainClient
@@ -32,10 +34,12 @@ from qustream.wire.chain import genesis_digest
 from qustream.wire.chain_entries import NodeLine
 from qustream.wire.consensus import Statement
 
-__all__ = ["ChainOnDisk", "ChainSurvey", "chain_registry", "licence_by", "open_chain"]
+__all__ = ["ChainOnDisk", "ChainSurvey", "chain_registry", "licence_by", "local_by", "open_chain"]
 
 # As the alert on it: months of a quiet chain, a day of a full one.
 ROOM_BYTES = 1_000_000_000
+# What a node without an active licence does, and its operator.
+NEXT = "it follows the chain all the same, and its own pages take what activates one: qnode licence activate LICENCE"
 # As the node's own conditions have it (proto/spec/node.md, "Chain", "Readiness").
 STALE_MS, CLOCK_AHEAD_MS = 60_000, 2_000
 
@@ -96,16 +100,24 @@ def _first_state(genesis: Genesis) -> _Fixed:
     return _Fixed({key: value for key, value in state.changes().items() if value is not None})
 
 
+def local_by(config: Config, genesis: Genesis) -> Callable[[bytes], Collection[str] | None]:
+    """Which addresses of a node may lead into a local network, None for all: those that genesis and the configuration vouch for, unless
+    this node says that it is in one itself."""
+    sure = any(map(is_local_number, config.addresses))
+    known = vouched(config.named_nodes, genesis)
+    return lambda node: None if sure else known.get(node, ())
+
+
 def licence_by(config: Config, node_id: bytes) -> NodeLine:
     """What the running node's chain says of this node. Errors: `E-PEER-UNLICENSED`, those of asking a node."""
     try:
         line = ChainClient(f"http://{config.status_listen}", config.chain).get(f"nodes/{to_text(IdKind.NODE, node_id)}", NodeLine)
     except QuStreamError as error:
         if error.code in ("E-NOT-HELD", "E-LEDGER-UNKNOWN"):
-            raise fault("E-PEER-UNLICENSED", "no licence of the chain names this node") from None
+            raise fault("E-PEER-UNLICENSED", f"no licence of the chain names this node; {NEXT}") from None
         raise
     if line.status != "active":
-        raise fault("E-PEER-UNLICENSED", f"licence {line.licence} is {line.status}")
+        raise fault("E-PEER-UNLICENSED", f"licence {line.licence} is {line.status}; {NEXT}")
     return line
 
 
@@ -128,7 +140,7 @@ class ChainSurvey:
         if self._running is None:
             store = self._chain.store
             if store is None:
-                return "nothing is here yet; the node fetches it when its licence is active"
+                return "nothing is here yet; the node fetches it when it runs, with a licence or without"
             head = store.header_at(store.final.height)
             age = span_text(max(0, self._now_ms - (head.time_ms if head is not None else self._chain.genesis.time_ms)))
             return f"block {store.final.height}, {age} old; the node fetches what came since"

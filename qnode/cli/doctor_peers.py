@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 
 import trio
 
 from qnode.api.peers import OFF, PeersStatus, code_shown, lonely_text, reach_text, shown, tried_text
+from qnode.api.sync_status import SyncStatus
 from qnode.net.dialer import Dialer
 from qustream.aio.connection import Connection
 from qustream.aio.listener import open_listener, serve
@@ -29,7 +30,10 @@ from qustream.wire.codec import decode, encode
 from qustream.wire.hello import Role
 from qustream.wire.peers import DialBackAnswer, DialBackAsk, DialResult
 
-__all__ = ["PeerSurvey", "peers_of", "reach_of"]
+__all__ = ["Local", "PeerSurvey", "asks_of", "peers_of", "reach_of"]
+
+# Which addresses of a node may lead into a local network; None: all.
+Local = Callable[[bytes], Collection[str] | None]
 
 # As many as say something about a large network, and a laptop's handshakes in a second.
 TRIED_MAX = 12
@@ -65,15 +69,26 @@ def peers_of(network: PeersStatus) -> str:
     return f"linked: {ways['out']} out, {ways['in']} in; {network.known} nodes known, the last dial to {network.unreached} of them failed"
 
 
+def asks_of(sync: SyncStatus) -> str:
+    """What a running node says that has no active licence, and so no links. Errors: `E-NO-PEERS`."""
+    strangers = sync.nodes.get("stranger", 0)
+    if not strangers:
+        raise fault("E-NO-PEERS", f"none of the {sync.known} nodes that it could ask for the chain answers; name others: nodes")
+    behind = f", {sync.behind} blocks behind them" if sync.behind else ""
+    return f"nobody is linked to a node without an active licence; it asks {strangers} of {sync.known} nodes as a stranger{behind}"
+
+
 class PeerSurvey:
     """Both checks of a node that does not run. The network is asked once, when the first of them is made; at most twenty seconds.
 
-    `told`: where the configuration says that other nodes find this one, if it says so."""
+    `told`: where the configuration says that other nodes find this one, if it says so; `local`: as `Dialer.reach`, of each node."""
 
     def __init__(
-        self, key: SigningKey, registry: Registry, *, chain: str, listen: Sequence[str], told: Sequence[str] = ()
+        self, key: SigningKey, registry: Registry, *, chain: str, listen: Sequence[str], told: Sequence[str] = (),
+        local: Local = lambda _: None,
     ) -> None:  # fmt: skip
         self._survey, self._told = _Survey(key, registry, chain, listen), told
+        self._survey.local = local
 
     @cached_property
     def _found(self) -> _Survey:
@@ -126,6 +141,7 @@ class _Survey:
         self.told: list[Sequence[DialResult]] = []
         self.silent: Counter[str] = Counter()
         self.trouble: QuStreamError | None = None
+        self.local: Local = lambda _: None
         self._operators: set[str] = set()  # of those who were asked and have not failed to answer
 
     async def run(self) -> None:
@@ -147,7 +163,7 @@ class _Survey:
             try:
                 with trio.fail_at(ends_s):
                     async with dials:
-                        reached = await dialer.reach(node.key.id, node.addresses)
+                        reached = await dialer.reach(node.key.id, node.addresses, local=self.local(node.key.id))
             except (QuStreamError, trio.TooSlowError) as error:
                 self.failed[getattr(error, "code", "E-DEADLINE")] += 1
                 return

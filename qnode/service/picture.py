@@ -98,7 +98,7 @@ class Picture:
             *self._network_conditions(record, now_ms),
             *(condition(s.code, f"{s.address}: {s.reason}") for link in parts.links if (s := link.status).code),
             *self._service_conditions(epoch, now_ms),
-            *_peer_conditions(network),
+            *(_peer_conditions(network) if record is not None or parts.chain is None else ()),  # nobody links to one without a licence
             *(parts.chain.conditions(now_ms) if parts.chain is not None else ()),
         )
         return StatusSnapshot(
@@ -153,7 +153,7 @@ class Picture:
         if (trouble := registry.trouble) is not None:
             found.append(condition(trouble.code, trouble.detail))
         if record is None:
-            where = "network file" if self._parts.chain is None else "chain"
+            where = "network file" if self._parts.chain is None else "chain, as far as it is here,"
             found.append(condition("E-PEER-UNLICENSED", f"the {where} does not list this node as an active one", stops=True))
         return found
 

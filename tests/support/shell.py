@@ -45,7 +45,7 @@ class Person:
         assert "Traceback" not in done.stderr
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         assert self.holder.words.split()[0] not in done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return done.stdout if code == 0 else done.stdout + done.stderr
 
     def json(self, program: str, *arguments: object, typed: str = "") -> Any:
         return json.loads(self(program, *arguments, "--json", typed=typed))

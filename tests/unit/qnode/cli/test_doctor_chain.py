@@ -13,9 +13,10 @@ from support.ledger_world import genesis
 from qnode.api.chain_status import ChainStatus, VotingStatus
 from qnode.api.status import StatusSnapshot, condition
 from qnode.cli import doctor_chain
-from qnode.cli.doctor_chain import ChainSurvey, open_chain
+from qnode.cli.doctor_chain import ChainSurvey, local_by, open_chain
 from qnode.config import Config, load_config
 from qustream.errors import QuStreamError
+from qustream.model.ids import IdKind, to_text
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import encode
 
@@ -103,3 +104,13 @@ def test_a_validators_duty_is_one_line(config: Config) -> None:
 )
 def test_what_costs_a_validator_money_fails(config: Config, given: dict[str, object], code: str) -> None:
     assert code_of(survey(config, running(voting=voting(**given))), "duty") == code
+
+
+def test_only_what_genesis_and_the_configuration_say_may_lead_into_a_local_network(config: Config) -> None:
+    document = open_chain(config).genesis
+    [node] = [each.node for each in document.licences if each.node is not None]
+    named = msgspec.structs.replace(config, nodes=(f"{to_text(IdKind.NODE, bytes(32))}@10.0.0.7:7400",))
+    local = local_by(named, document)
+    assert (local(node.key.id), local(bytes(32)), local(b"x" * 32)) == (node.addresses, ("10.0.0.7:7400",), ())
+    at_home = msgspec.structs.replace(config, addresses=("10.0.0.8:7400",))
+    assert local_by(at_home, document)(b"x" * 32) is None

@@ -12,8 +12,9 @@ from support.peers_town import Town, TownNode, town, until
 from support.snapshots import NETWORK
 
 from qnode.api.peers import AddressTried, PeersStatus
+from qnode.api.sync_status import SyncStatus
 from qnode.cli import doctor_peers
-from qnode.cli.doctor_peers import PeerSurvey, peers_of, reach_of
+from qnode.cli.doctor_peers import PeerSurvey, asks_of, peers_of, reach_of
 from qustream.aio.listener import open_listener
 from qustream.errors import QuStreamError
 
@@ -96,6 +97,22 @@ async def test_a_network_that_is_not_there(tmp_path: Path) -> None:
             "E-NO-PEERS 2 of 2 known nodes were tried, and none answered; E-PEER-UNREACHABLE 2"
         )  # fmt: skip
         assert await inside(examined.reachable) == "not known: no other node could be asked to connect"
+
+
+async def test_nothing_local_is_knocked_at_that_nobody_vouches_for(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as t:
+        node, vouched, other = t.nodes
+        await t.start(vouched, other)
+        local = {vouched.id: (vouched.listen,)}
+        examined = PeerSurvey(node.key, t.registry, chain="town", listen=[node.listen], local=lambda each: local.get(each, ()))
+        assert await inside(examined.peers) == "2 of 2 known nodes were tried, 1 answered; E-PEER-UNREACHABLE 1"
+        assert not other.stats.accepted
+
+
+def test_a_running_node_without_a_licence_says_whom_it_asks() -> None:
+    sync = SyncStatus(licensed=False, behind=3, nodes={"stranger": 4}, known=9)
+    assert "it asks 4 of 9 nodes as a stranger, 3 blocks behind them" in asks_of(sync)
+    assert refused(lambda: asks_of(SyncStatus(licensed=False, known=9))).startswith("E-NO-PEERS none of the 9 nodes")
 
 
 async def test_a_network_of_one(tmp_path: Path) -> None:
