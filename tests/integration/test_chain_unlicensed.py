@@ -69,6 +69,12 @@ def test_a_new_node_is_activated_by_its_own_pages_alone_and_linked_and_retired_a
         pid = node.process.pid if node.process is not None else 0
         person = Person(OPERATOR, circle.folder / "operator", f"http://{node.pages}")
         (person.credentials / "qnode").write_bytes(PASSPHRASE)
+        assert "next        qnode licence activate LICENCE" in person("qnode", "status", "--config", node.config, code=1)
+        said = person("qnode", "doctor", "--config", node.config, code=1)
+        assert "E-PEER-UNLICENSED" in said
+        assert "it follows the chain all the same" in said
+        assert "ok    peers: nobody is linked to a node without an active licence; it asks 3 of 3 nodes as a stranger" in said
+        assert not any(each.code == "E-NO-PEERS" for each in status.conditions)
         about = (licence, "--config", node.config, "--address", node.listen, "--yes")
         person("qnode", "licence", "activate", *about)
         until(lambda: is_licensed(node) and is_linked(node), patience_s=90)
