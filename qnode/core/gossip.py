@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 from qnode.core import gossip_limits as limits
 from qnode.core.chance import Chance
+from qnode.core.gossip_checks import Checks
 from qnode.core.gossip_events import (
     Check,
     DelayMeasured,
@@ -65,7 +66,7 @@ class Gossip:
         self.duplicates = self.dropped = 0
         self._items = Items()
         self._pulls, self._past, self._seats, self._mesh = Pulls(self.links), Past(), Seats(), Mesh(self.links)
-        self._checking = 0
+        self._checks = Checks()
         self._wake_ms: int | None = None
         self._decay_ms = 0  # when the first link's score is to be looked at
         self._out: list[Effect] = []
@@ -79,7 +80,7 @@ class Gossip:
         """How much of everything bounded there is."""
         return {
             "links": len(self.links), "mesh": len(self.mesh), "seen": len(self._items), "pulls": len(self._pulls),
-            "checks": self._checking, "kept_bytes": self._items.kept_bytes,
+            "checks": len(self._checks), "kept_bytes": self._items.kept_bytes,
         }  # fmt: skip
 
     # --- links
@@ -182,20 +183,19 @@ class Gossip:
         self._pulls.ended(item)
         item.tellers = ()
         item.marks |= link.heard
-        if self._checking >= limits.CHECKS_MAX:
+        if not self._checks.take(link.peer, len(body)):
             self.dropped += 1
             self._items.forget(item)
             return
         item.sender, item.body, item.state = link.peer, body, ItemState.CHECKING
         item.resize(len(body))  # it was hearsay until now
-        self._checking += 1
         self._out.append(Check(item.id, item.topic, body, link.peer))
 
     def judged(self, event: Judged, now_ms: int) -> None:
         item = self._items.get(event.id)
         if item is None or item.state is not ItemState.CHECKING:
             return
-        self._checking -= 1
+        self._checks.leave(item.sender, item.size)
         sender = self.links.get(item.sender) or self._past.get(item.sender)
         waiting, owing, item.waiting, item.owing = item.waiting, item.owing, (), ()
         if event.verdict is not Verdict.GOOD:

@@ -78,8 +78,12 @@ PULLS_PEER_MAX, PULLS_SURE = 64, 4
 # In all: 32 MiB of the largest bodies. Those that are peers' own come on top, up to four times that at a validator with all its links.
 PULLS_COMMON_MAX = 256
 PULLS_MAX = PULLS_COMMON_MAX + LINKS_MAX * PULLS_SURE
-# Messages handed to be checked and not judged yet: a second of verification work.
-CHECKS_MAX = 2048
+# Messages handed to be checked and not judged yet, and their bytes: two seconds of verification work, and three times as much memory, for
+# they are decoded meanwhile.
+CHECKS_MAX, CHECKS_BYTES_MAX = 2048, 24 << 20
+# Of these what one peer has brought: two seconds of transactions at full rate. Who brings rubbish as fast as he may does not keep
+# what others bring from being looked at.
+CHECKS_PEER_MAX, CHECKS_PEER_BYTES_MAX = 1024, 7 << 20
 # How far a peer counts before it has been measured, and at most: one way around half the world, in ms.
 DELAY_UNKNOWN_MS, DELAY_MAX_MS = 100, 300
 # Announcements of one peer that came to nothing before its news is not passed on at once any more. Half of them are forgotten with every
