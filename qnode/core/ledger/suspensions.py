@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from qnode.core.ledger.context import Context, Outcome, Rule, happened
@@ -28,16 +30,29 @@ def suspend(state: State, header: ChainHeader, entry: RotationEntry) -> tuple[Le
     """At the boundary block of the rotation `entry`, its views counted: those who missed too much shall lead no more. What was counted
     while the network failed is forgotten."""
     is_calm = entry.skipped * CALM_PER_SKIPPED < entry.views
+    found = [(seat.licence, state.get(Table.VALIDATOR, seat.licence, Validator)) for seat in entry.seats]
+    seated = [(licence, validator) for licence, validator in found if validator is not None]
+    is_calm_beside = _is_calm_beside([validator for _, validator in seated])
     events: list[LedgerEvent] = []
-    for seat in entry.seats:
-        validator = state.get(Table.VALIDATOR, seat.licence, Validator)
-        if validator is None:
-            continue
-        if not is_calm:
-            state.put(Table.VALIDATOR, seat.licence, replace(validator, history=0, led=0))
-        elif validator.history.bit_count() >= MISSES_MAX and not validator.suspended_until_ms and not validator.leaves_ms:
-            events.append(_suspend(state, seat.licence, validator, header))
+    for licence, validator in seated:
+        is_at_fault = validator.history.bit_count() >= MISSES_MAX and (is_calm or (is_calm_beside and _is_down(validator)))
+        if is_at_fault and not validator.suspended_until_ms and not validator.leaves_ms:
+            events.append(_suspend(state, licence, validator, header))
+        elif not is_calm:
+            state.put(Table.VALIDATOR, licence, replace(validator, history=0, led=0))
     return tuple(events)
+
+
+def _is_down(validator: Validator) -> bool:
+    """Whether it missed every view that is counted of it."""
+    return validator.led >= MISSES_MAX and validator.history.bit_count() == validator.led
+
+
+def _is_calm_beside(seated: Sequence[Validator]) -> bool:
+    """Whether the network did not fail those who are not down: where few lead, one that is down is a fifth of all views by itself."""
+    others = [validator for validator in seated if not _is_down(validator)]
+    missed, led = sum(each.history.bit_count() for each in others), sum(each.led for each in others)
+    return missed * CALM_PER_SKIPPED < led
 
 
 def _suspend(state: State, licence: bytes, validator: Validator, header: ChainHeader) -> LedgerEvent:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from msgspec.structs import replace
 from support.ledger_world import HOUR_MS, START_MS, LedgerWorld
 
 from qnode.core.ledger import rotations
-from qnode.core.ledger.suspensions import DOUBLINGS_MAX
+from qnode.core.ledger.suspensions import DOUBLINGS_MAX, suspend
 from qustream.model.state import Incident, IncidentKind, RotationEntry, Table, Validator
 from qustream.wire.chain import incident_id
 from qustream.wire.transactions import ExitValidator, RegisterValidator, Unsuspend
@@ -89,6 +91,65 @@ def test_when_a_fifth_of_all_views_was_skipped_it_is_the_network(blocks: int, is
     assert bool(now.suspended_until_ms) is is_out
     # What was counted in such a rotation does not come back in the next.
     assert now.history == 0
+
+
+@pytest.mark.parametrize(("count", "silent"), [(4, 1), (5, 1), (6, 1), (7, 2), (10, 3)])
+def test_who_is_down_is_out_where_few_lead_though_he_alone_skips_a_fifth(count: int, silent: int) -> None:
+    """With the rest of the set, which is at least two thirds of it, nothing is the matter."""
+    world = LedgerWorld(validators=count)
+    misses = {number: (1.0 if number < silent else 0.0) for number in range(count)}
+    assert out(world, misses, views=300, seed=1) == set(range(silent))
+    for number in range(silent):
+        change(world, number, suspended_until_ms=START_MS + 100 * HOUR_MS)
+    world.block(after_ms=HOUR_MS)
+    led = [leads(world, number, 3) for number in range(count)]
+    assert led == [False] * silent + [True] * (count - silent)
+
+
+def test_who_is_down_in_a_real_chain_of_four_is_suspended_and_leads_no_more() -> None:
+    world = LedgerWorld(validators=4)
+    without(world, 2, 80)
+    entry = rotation(world, 1)
+    assert 5 * entry.skipped >= entry.views
+    world.block(after_ms=HOUR_MS)
+    assert [bool(validator(world, number).suspended_until_ms) for number in range(4)] == [False, False, True, False]
+    assert (validator(world, 0).history, validator(world, 0).led) == (0, 0)
+    assert not leads(world, 2, 3)
+    assert len(rotation(world, 3).seats) == 4  # votes as before
+    world.audit()
+
+
+@pytest.mark.parametrize("count", [4, 5, 7, 10])
+@pytest.mark.parametrize("share", [0.25, 0.4, 0.6, 0.9])
+def test_a_network_that_fails_everybody_suspends_nobody(count: int, share: float) -> None:
+    world = LedgerWorld(validators=count)
+    for seed in range(40):
+        assert out(world, dict.fromkeys(range(count), share), views=400, seed=seed) == set()
+
+
+def test_a_network_that_fails_half_of_the_set_suspends_nobody() -> None:
+    world = LedgerWorld(validators=10)
+    for seed in range(40):
+        assert out(world, {number: 0.6 * (number < 5) for number in range(10)}, views=400, seed=seed) == set()
+
+
+def out(world: LedgerWorld, misses: dict[int, float], *, views: int, seed: int) -> set[int]:
+    """Who is suspended after a rotation of so many views, each missed with its leader's chance."""
+    chance, state = random.Random(seed), world.state()
+    entry, skipped = rotation(world, 1), 0
+    order = rotations.order(entry)
+    numbers = {licence: number for number, licence in enumerate(world.licences)}
+    turns: dict[int, list[int]] = {}
+    for view in range(views):
+        number = numbers[entry.seats[order[view % len(order)]].licence]
+        turns.setdefault(number, []).append(chance.random() < misses[number])
+        skipped += turns[number][-1]
+    for number, missed in turns.items():
+        history = int("".join(str(int(miss)) for miss in missed[-10:]), 2)
+        before = state.must(Table.VALIDATOR, world.licences[number], Validator)
+        state.put(Table.VALIDATOR, world.licences[number], replace(before, history=history, led=min(10, len(missed))))
+    events = suspend(state, world.header([]), replace(entry, views=views, skipped=skipped))
+    return {numbers[event.subject] for event in events}
 
 
 def test_each_suspension_lasts_twice_as_long_and_none_for_ever() -> None:
