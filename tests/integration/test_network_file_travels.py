@@ -149,7 +149,7 @@ async def swear(circle: Scattered, mallory: BulkNode, thing: FileObject) -> None
                 await mallory.run_session(connection, ours=True)
 
         nursery.start_soon(stay)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not mallory.sessions:
                 await trio.sleep(0.01)
             session = mallory.sessions[victim.key.id]

@@ -37,7 +37,7 @@ def source(wave: int, number: int) -> str:
 
 
 def open_tcp(siege: Siege, address: str) -> socket.socket:
-    return socket.create_connection(siege.where(), timeout=20, source_address=(address, 0))
+    return socket.create_connection(siege.where(), timeout=60, source_address=(address, 0))
 
 
 def client_hello() -> bytes:
@@ -48,7 +48,7 @@ def client_hello() -> bytes:
 
 def gets_in(actor: Actor) -> None:
     """An honest newcomer is served; refused before its handshake, it comes again, as nodes do."""
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while True:
         try:
             with actor.connect() as peer:

@@ -18,6 +18,7 @@ from support.node import PASSPHRASE, QNode, until
 from support.places import host
 from support.qrng_server import CHAIN, Server
 
+from qnode.daemon import DRAIN_S
 from qustream.errors import CODES, QuStreamError
 from qustream.identity.signing import SigningKey
 from qustream.model.ids import IdKind, to_text
@@ -197,13 +198,16 @@ def test_an_older_network_file_does_not_pass_at_the_next_start(node: QNode) -> N
 
 
 def test_sigterm_ends_it_cleanly_with_connections_open(node: QNode) -> None:
-    with node.running():
-        node.until_ready()
-        with dial(node):  # type: ignore[attr-defined]
-            started = time.monotonic()
-            assert node.stop() == 0
-            assert time.monotonic() - started < 4
-        assert [line["event"] for line in node.log()][-1] == "stopping"
+    took_s = []
+    while not took_s or (len(took_s) < 5 and min(took_s) > DRAIN_S):  # a busy machine may take that long for anything
+        with node.running():
+            node.until_ready()
+            with dial(node):  # type: ignore[attr-defined]
+                began_s = time.monotonic()
+                assert node.stop() == 0
+                took_s.append(time.monotonic() - began_s)
+            assert [line["event"] for line in node.log()][-1] == "stopping"
+    assert min(took_s) < DRAIN_S, "it waited for a connection that asks nothing"
     with node.running():  # and its data is as it was
         node.until_ready()
 
@@ -212,7 +216,7 @@ def test_sigint_too(node: QNode) -> None:
     with node.running():
         assert node.process is not None
         node.process.send_signal(signal.SIGINT)
-        assert node.process.wait(10) == 0
+        assert node.process.wait(60) == 0
 
 
 def test_systemd_is_told(node: QNode, tmp_path: Path) -> None:
@@ -257,16 +261,16 @@ def test_peers_alone_cannot_cause_a_line_above_debug(node: QNode) -> None:
         before = len(node.log())
         host, port = node.addresses[0].split(":")
         for data in (b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(500), b"\x16\x03\x01\x02\x00\x01"):
-            with socket.create_connection((host, int(port)), timeout=5) as sock:
+            with socket.create_connection((host, int(port)), timeout=60) as sock:
                 sock.sendall(data)
         for _ in range(3):
             with dial(node) as connection:  # type: ignore[attr-defined]
                 for body in (b"", b"nonsense", bytes(30_000)):
                     with pytest.raises(QuStreamError):
-                        connection.call(body, deadline_ms=5000)
+                        connection.call(body, deadline_ms=60_000)
         status_host, status_port = node.pages.split(":")
         for data in (b"", b"\x00" * 3000, b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /" + b"x" * 20_000):
-            with socket.create_connection((status_host, int(status_port)), timeout=5) as sock:
+            with socket.create_connection((status_host, int(status_port)), timeout=60) as sock:
                 sock.sendall(data)
         snapshot = node.until(lambda status: status.peers.handshakes_failed >= 4 and sum(status.refused.values()) >= 9)
         assert snapshot.ready
@@ -279,7 +283,7 @@ def test_slow_http_clients_keep_nobody_out(node: QNode) -> None:
     with node.running():
         host, _, port_text = node.pages.partition(":")
         port = int(port_text)
-        slow = [socket.create_connection((host, port), timeout=10) for _ in range(100)]
+        slow = [socket.create_connection((host, port), timeout=60) for _ in range(100)]
         try:
             for sock in slow:
                 with contextlib.suppress(OSError):  # displaced already
@@ -296,7 +300,7 @@ def test_a_killed_node_starts_again_on_its_data(node: QNode) -> None:
         node.until_ready()
         assert node.process is not None
         node.process.kill()
-        assert node.process.wait(10) == -9
+        assert node.process.wait(60) == -9
         node.process = None
     with node.running():
         node.until_ready()

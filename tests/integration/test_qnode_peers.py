@@ -65,7 +65,7 @@ def test_a_network_that_serves_keys_is_linked_beside(network: Network, tmp_path:
     pages = {name: tomllib.loads((network.directory / name / "qnode.toml").read_text())["status_listen"] for name in names}
 
     def links(name: str) -> int:
-        with urllib.request.urlopen(f"http://{pages[name]}/v1/peers", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{pages[name]}/v1/peers", timeout=60) as answer:
             return len(PeersPage.from_json(answer.read()).network.links)
 
     until(lambda: all(links(name) == 5 for name in names), patience_s=60)

@@ -161,7 +161,7 @@ async def test_strangers_who_use_up_all_descriptors_end_nothing(tmp_path: Path) 
             for worker in server.children():
                 os.kill(worker, signal.SIGKILL)
             await node.until_told("absent")
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while "no worker can be started" not in node.health[-1].reason:
                     await node.next_message()
             strangers.close()

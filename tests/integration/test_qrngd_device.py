@@ -115,7 +115,7 @@ async def test_a_slow_device_delivers_what_it_has_within_the_batch_time(tmp_path
         async with await NodeEnd.dial(server, NODE) as connection:
             node = NodeEnd(server, NODE, connection)
             await node.open(256)
-            with trio.fail_after(15):
+            with trio.fail_after(60):
                 units = await node.units(8)
             assert units[0].attestation.leaves < 100
 

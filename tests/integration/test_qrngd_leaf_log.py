@@ -144,7 +144,7 @@ async def test_a_run_number_from_a_backup_delivers_nothing(tmp_path: Path) -> No
         async with await NodeEnd.dial(server, ALICE) as connection:
             node = NodeEnd(server, ALICE, connection)
             await node.open(4)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while "E-DATA-CORRUPT" not in (await trio.to_thread.run_sync(server.status)).leaf_log_trouble:
                     await trio.sleep(0.02)
             assert await node.is_quiet()
@@ -189,7 +189,7 @@ async def test_a_server_whose_disk_takes_no_more_stops_and_goes_on_by_itself(tmp
             assert (status.ready, status.code, status.feed.units_delivered) == (False, "E-FILE", 1)
         # The node has gone, and would ask for nothing: all the same it is noticed that the disk takes more again.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not (await trio.to_thread.run_sync(server.status)).ready:
                 await trio.sleep(0.05)
         async with await NodeEnd.dial(server, ALICE) as connection:

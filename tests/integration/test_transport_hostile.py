@@ -61,11 +61,11 @@ class House:
         await self.until(lambda: self.stats.closed[code] >= 1)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        with trio.move_on_after(5):
+        with trio.move_on_after(60):
             while not condition():
                 await trio.sleep(0.005)
             return
-        raise AssertionError(f"not within 5 s: {self.stats}")
+        raise AssertionError(f"it did not come about: {self.stats}")
 
 
 async def answer(body: bytes, _deadline_ms: int) -> bytes:
@@ -100,13 +100,13 @@ async def ask_all_the_time(made: House, stop: trio.CancelScope) -> None:
         with stop:
             while True:
                 body = made.answered.to_bytes(4, "big")
-                assert await bob.call(body, deadline_ms=5000) == body[::-1]
+                assert await bob.call(body, deadline_ms=60_000) == body[::-1]
                 made.answered += 1
                 await trio.sleep(0.002)
 
 
 def open_tcp(made: House, source: str = ELSEWHERE) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", made.port), timeout=5, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", made.port), timeout=60, source_address=(source, 0))
 
 
 async def in_thread(function: Callable[[], object]) -> None:
@@ -195,7 +195,7 @@ async def test_a_flood_of_connections_is_refused_and_others_still_come_in() -> N
         flood = [open_tcp(made) for _ in range(100)]
         await made.until(lambda: made.stats.refused["handshakes_per_address"] >= 96)
         async with await connect(made.address, key=MALLORY, hello=HELLO, expect=BOB.id) as bob:
-            assert await bob.call(b"ab", deadline_ms=5000) == b"ba"
+            assert await bob.call(b"ab", deadline_ms=60_000) == b"ba"
         for sock in flood:
             sock.close()
         await made.until(lambda: made.stats.open == 1)
@@ -320,7 +320,7 @@ def hostile_server(speak: Callable[[socket.socket], None]) -> Iterator[str]:
         thread = threading.Thread(target=run)
         thread.start()
         yield f"127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 

@@ -158,12 +158,12 @@ class Appliance:
                 yield self
             finally:
                 listener.shutdown(socket.SHUT_RDWR)
-                acceptor.join(10)
+                acceptor.join(60)
                 for connection in list(self._open):
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RDWR)
                 for thread in threads:
-                    thread.join(10)
+                    thread.join(60)
                     assert not thread.is_alive()
 
     def _accept(self, listener: socket.socket, context: ssl.SSLContext, threads: list[threading.Thread]) -> None:

@@ -114,7 +114,7 @@ class BulkNode:
 
         self.sessions.pop(other.id, None)
         nursery.start_soon(serve_it)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while other.id not in self.sessions:
                 await trio.sleep(0.001)
         return self.sessions[other.id]

@@ -126,7 +126,7 @@ class ChainNodeProcess(DaemonProcess):
         """Hand it a transaction: the HTTP status, and what it says."""
         asked = urllib.request.Request(f"http://{self.pages}/v1/chain/transactions", raw, {"Content-Type": BODY_TYPE})
         try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as refusal:
             return refusal.code, json.loads(refusal.read())

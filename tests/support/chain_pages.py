@@ -109,7 +109,7 @@ class Site:
         data = b""
         async with await self.connect() as stream:
             await stream.send_all(sent)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while more := await stream.receive_some(1 << 16):
                     data += more
         head, _, body = data.partition(b"\r\n\r\n")

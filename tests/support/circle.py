@@ -66,7 +66,7 @@ class Circle:
         """Ask the node as another one."""
         hello = LocalHello(CHAIN, (Role.NODE,))
         with connect(self.listen[number], key=key, hello=hello, expect=self.nodes[number].key.id, timeout_ms=10_000) as connection:
-            return connection.call(encode(message), deadline_ms=10_000)
+            return connection.call(encode(message), deadline_ms=60_000)
 
     def records(self, number: int, key: SigningKey) -> dict[bytes, tuple[str, ...]]:
         """The address records that the node has."""

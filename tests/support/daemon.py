@@ -19,8 +19,8 @@ from support.network import BIN
 
 __all__ = ["PATIENCE_S", "DaemonProcess", "until"]
 
-PATIENCE_S = 20.0  # a loaded machine; usually half a second
-STOP_S = 15.0  # a node lets out what is in flight for five
+PATIENCE_S = 60.0  # a loaded machine; usually half a second
+STOP_S = 60.0  # likewise; a node lets out what is in flight for five
 
 
 def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
@@ -116,7 +116,7 @@ class DaemonProcess:
 
     def page(self, path: str) -> tuple[int, bytes]:
         try:
-            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read()

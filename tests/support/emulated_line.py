@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAKER = Maker(bytes(range(32)))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @contextmanager

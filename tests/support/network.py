@@ -29,7 +29,7 @@ class Finished:
         return value
 
 
-def run(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "", timeout_s: float = 120) -> Finished:
+def run(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "", timeout_s: float = 300) -> Finished:
     done = subprocess.run(
         [str(a) for a in arguments],
         env=os.environ | (env or {}),

@@ -52,7 +52,7 @@ class _Program:
         assert self.process is not None
         assert self.process.poll() is None, self.log_path.read_text()
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -118,7 +118,7 @@ class Alertmanager(_Program):
 
     def alerts(self) -> dict[str, dict[str, Any]]:
         """What it holds to be firing, by name."""
-        with urllib.request.urlopen(f"http://{self.address}/api/v2/alerts", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.address}/api/v2/alerts", timeout=60) as answer:
             return {alert["labels"]["alertname"]: alert for alert in json.load(answer)}
 
 
@@ -145,5 +145,5 @@ class Prometheus(_Program):
 
     def ask(self, path: str) -> Any:
         """The `data` of an answer of its API."""
-        with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}", timeout=60) as answer:
             return json.load(answer)["data"]

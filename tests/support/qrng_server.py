@@ -140,7 +140,7 @@ class NodeEnd:
 
     async def until_told(self, state: str) -> FeedHealth:
         """Until the server pushes `state`; units on the way are dropped."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not self.health or self.health[-1].state != state:
                 await self.next_message()
         return self.health[-1]

@@ -65,7 +65,7 @@ class Card:
             os.set_blocking(master, False)
             tty.tcflush(slave, tty.TCIOFLUSH)
             os.close(slave)
-            thread.join(10)
+            thread.join(60)
             os.close(master)
             assert not thread.is_alive()
 

@@ -90,7 +90,7 @@ class Receiver:
 
             def play(self, mode: str) -> None:
                 if mode == "hang":
-                    receiver.over.wait(30)
+                    receiver.over.wait(60)
                 elif mode == "garbage":
                     self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
                 elif mode in ("drip", "huge"):

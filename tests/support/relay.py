@@ -41,7 +41,7 @@ class Relay:
             while True:
                 here, _ = self._listener.accept()
                 try:
-                    there = socket.create_connection(self._target, timeout=5)
+                    there = socket.create_connection(self._target, timeout=60)
                 except OSError:
                     here.close()
                     continue

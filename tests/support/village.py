@@ -154,7 +154,7 @@ class Node:
         for connection in self._connections:
             connection._link.close()
         self._scope.cancel()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while self._scope is not None:
                 await trio.sleep(0.01)
 

@@ -34,7 +34,7 @@ class Terminal:
                 shown = len(self.screen)
                 os.write(ours, waiting.pop(0)[1].encode() + b"\n")
         os.close(ours)
-        self.code = process.wait(30)
+        self.code = process.wait(60)
         assert not waiting, self.screen
 
     @staticmethod

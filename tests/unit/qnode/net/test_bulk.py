@@ -44,7 +44,7 @@ def thing(tmp_path: Path) -> FileObject:
 
 
 async def fetched(node: BulkNode, thing: FileObject, holders: Sequence[Session]) -> bytes:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         path = await node.bulk.fetch(thing.id, node.store(), holders)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     return path.read_bytes()
@@ -193,7 +193,7 @@ async def test_a_silent_holder_costs_a_while_and_no_more(
 async def test_a_piece_that_nobody_asked_for_is_charged_and_ends_the_session(alice: BulkNode, bob: BulkNode) -> None:
     async with listening([bob]) as nursery:
         session = await alice.connect(bob, nursery)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not bob.inbound:
                 await trio.sleep(0.001)
             await bob.inbound[0].connection.send(Channel.BULK, encode(BulkPiece(bytes(32), 0, b"x")))
@@ -212,7 +212,7 @@ async def test_what_is_no_piece_ends_the_session(alice: BulkNode, bob: BulkNode,
     async with listening([bob]) as nursery:
         session = await alice.connect(bob, nursery)
         await session.connection.send(Channel.BULK, body)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await session.connection.wait_closed()
         assert session.connection.end_code == code
 

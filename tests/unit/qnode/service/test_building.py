@@ -57,7 +57,7 @@ class Bench:
             return Obtained({name: found for name in built.ids if (found := self.mempool.get(name)) is not None})
 
         judging = Judging(self.made.chain, self.mempool, lambda: self.blocks, pull, lambda: self.now_ms)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             return await judging.judge(Judge(header_digest(built.header), built.header, built.ids))
 
     def transfer(self, person: int) -> bytes:

@@ -57,7 +57,7 @@ class Bench:
         return Judge(header_digest(header), header, block.ids)
 
     async def judged(self, question: Judge) -> bool:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             return await self.judging.judge(question)
 
 

@@ -322,7 +322,7 @@ async def test_when_the_commit_fails_the_unit_is_gone_and_the_index_is_not(node,
     assert (node.store.marks, node.store.held_blocks) == (0, 0)
     assert node.store.trouble is not None
     [wasted] = node.pool.taken
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while node.store.trouble is not None:
             assert await node.code(world.key(2, OTHER_SEED)) == "E-NODE-READONLY"
             await node.service.sweep()

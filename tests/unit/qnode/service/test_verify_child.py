@@ -15,7 +15,7 @@ from qustream.identity.signing import SigningKey
 
 KEY = SigningKey(b"k" * 32)
 PUBLIC = KEY.public.ed25519 + KEY.public.mldsa
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def hybrid(message: bytes, *, signed: bytes | None = None) -> Check:

@@ -208,7 +208,7 @@ def test_they_end_with_the_daemon_whatever_ends_it(number) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(number)
-        parent.wait(30)
+        parent.wait(60)
     until_s = time.monotonic() + 30
     while is_alive(pid) and time.monotonic() < until_s:
         time.sleep(0.01)

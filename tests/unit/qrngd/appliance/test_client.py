@@ -350,7 +350,7 @@ def test_a_port_that_speaks_no_tls(authority: Authority) -> None:
         thread = threading.Thread(target=speak)
         thread.start()
         error = refused(client_of(url, authority), url)
-        thread.join(10)
+        thread.join(60)
     assert error.code == "E-APPLIANCE-TLS"
     assert "WRONG_VERSION" in error.detail
 

@@ -39,7 +39,7 @@ def reading(config: ReaderConfig) -> Iterator[ApplianceReader]:
         yield reader
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -40,7 +40,7 @@ def test_prometheus_has_nothing_to_say_against_the_names() -> None:
     figures.failures["E-APPLIANCE-TLS"] = 6
     promtool = program("promtool")
     assert promtool is not None
-    done = subprocess.run([promtool, "check", "metrics"], input=metrics_text(figures), capture_output=True, check=False, timeout=30)
+    done = subprocess.run([promtool, "check", "metrics"], input=metrics_text(figures), capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -17,7 +17,7 @@ from qrngd.config import load_config
 from qrngd.device_config import DeviceConfig
 from qustream.model.ids import IdKind, to_text
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 NODE = to_text(IdKind.NODE, bytes(32))
 
 

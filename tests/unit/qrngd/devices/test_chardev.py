@@ -196,7 +196,7 @@ async def test_the_real_hwrng_names_its_source_and_delivers() -> None:
     assert descriptor.source == Path("/sys/class/misc/hw_random/rng_current").read_text().strip()
     assert not descriptor.emulated
     raw = b""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while len(raw) < 64:
             raw += lamp.read(64)
             await trio.sleep(lamp.retry_after_ms / 1000)

@@ -275,7 +275,7 @@ def test_readers_see_whole_entries_while_one_thread_appends(tmp_path: Path, smal
             log.append(*WRITER.batch(number))
         done.set()
         for reader in readers:
-            reader.join(timeout=30)
+            reader.join(timeout=60)
     assert not torn
 
 

@@ -20,7 +20,7 @@ from qrngd.worker.host import DeviceHost
 from qrngd.worker.messages import Changed, Made, MadeUnit, encode_message, socket_pair
 from qustream.errors import OperatorFault
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def is_there(pid: int) -> bool:

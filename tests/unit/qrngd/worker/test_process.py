@@ -38,7 +38,7 @@ from qrngd.worker.process import DeviceWorker
 from qustream.model.entropy import UNIT_BYTES
 
 SLOTS = 8
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Boss:

@@ -82,14 +82,14 @@ async def test_call_returns_the_answer() -> None:
     async with talking(answering(double)) as bob:
         assert bob.peer.id == BOB.id
         assert bob.peer_uid is None
-        assert await bob.call(b"ab" * 100_000, deadline_ms=5000) == b"ab" * 200_000
+        assert await bob.call(b"ab" * 100_000, deadline_ms=60_000) == b"ab" * 200_000
 
 
 async def test_many_calls_at_once_each_get_their_own_answer() -> None:
     answers: dict[int, bytes] = {}
 
     async def ask(bob: Connection, number: int) -> None:
-        answers[number] = await bob.call(number.to_bytes(2, "big"), deadline_ms=5000)
+        answers[number] = await bob.call(number.to_bytes(2, "big"), deadline_ms=60_000)
 
     async with talking(answering(double)) as bob, trio.open_nursery() as nursery:
         for number in range(REQUESTS_MAX):
@@ -106,7 +106,7 @@ async def test_both_ends_may_ask() -> None:
 
     async with talking(ask_back) as bob, trio.open_nursery() as nursery:
         nursery.start_soon(serve_requests, bob, double)
-        assert await bob.call(b"ab", deadline_ms=5000) == b"ab?ab?"
+        assert await bob.call(b"ab", deadline_ms=60_000) == b"ab?ab?"
         nursery.cancel_scope.cancel()
 
 
@@ -116,7 +116,7 @@ async def test_refusal_arrives_as_the_error_of_its_code() -> None:
 
     async with talking(answering(refuse)) as bob:
         with pytest.raises(QuStreamError, match="index 7 is spent") as caught:
-            await bob.call(b"x", deadline_ms=5000)
+            await bob.call(b"x", deadline_ms=60_000)
     assert caught.value.code == "E-GRANT-SPENT"
     assert caught.value.retry_after_ms == 9
 
@@ -135,23 +135,23 @@ async def test_a_deadline_passes_and_the_late_answer_is_dropped() -> None:
             await bob.call(b"slow", deadline_ms=50)
         assert caught.value.code == "E-DEADLINE"
         release.set()
-        assert await bob.call(b"quick", deadline_ms=5000) == b"quick"
+        assert await bob.call(b"quick", deadline_ms=60_000) == b"quick"
 
 
 async def test_an_answer_longer_than_asked_for_fails_that_call_alone() -> None:
     async with talking(answering(double)) as bob:
         with pytest.raises(QuStreamError) as caught:
-            await bob.call(b"abc", deadline_ms=5000, max_answer_bytes=5)
+            await bob.call(b"abc", deadline_ms=60_000, max_answer_bytes=5)
         assert caught.value.code == "E-WIRE-OVERSIZE"
-        assert await bob.call(b"abc", deadline_ms=5000, max_answer_bytes=6) == b"abcabc"
+        assert await bob.call(b"abc", deadline_ms=60_000, max_answer_bytes=6) == b"abcabc"
 
 
 async def test_a_request_too_long_never_leaves() -> None:
     async with talking(answering(double)) as bob:
         with pytest.raises(QuStreamError) as caught:
-            await bob.call(bytes(BODY_MAX_BYTES + 1), deadline_ms=5000)
+            await bob.call(bytes(BODY_MAX_BYTES + 1), deadline_ms=60_000)
         assert caught.value.code == "E-WIRE-OVERSIZE"
-        assert await bob.call(b"a", deadline_ms=5000) == b"aa"
+        assert await bob.call(b"a", deadline_ms=60_000) == b"aa"
 
 
 async def test_bulk_arrives_whole_and_in_order() -> None:
@@ -213,7 +213,7 @@ async def test_an_application_that_does_not_read_slows_its_peer() -> None:
                 sent += 1
         assert sent < 1000
         release.set()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while got < sent * len(body):
                 await trio.sleep(0.01)
 
@@ -268,7 +268,7 @@ async def test_too_many_open_requests_are_refused_and_the_rest_is_answered() -> 
 
     async def ask(bob: Connection) -> None:
         try:
-            await bob.call(b"x", deadline_ms=10_000)
+            await bob.call(b"x", deadline_ms=60_000)
             outcomes.append("answered")
         except QuStreamError as error:
             outcomes.append(error.code)
@@ -289,10 +289,10 @@ async def test_open_requests_are_bounded_by_bytes_too() -> None:
         return b""
 
     async with talking(answering(slow)) as bob, trio.open_nursery() as nursery:
-        nursery.start_soon(partial(bob.call, bytes(BODY_MAX_BYTES), deadline_ms=10_000))
+        nursery.start_soon(partial(bob.call, bytes(BODY_MAX_BYTES), deadline_ms=60_000))
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(QuStreamError) as caught:
-            await bob.call(bytes(BODY_MAX_BYTES), deadline_ms=10_000)
+            await bob.call(bytes(BODY_MAX_BYTES), deadline_ms=60_000)
         assert caught.value.code == "E-PEER-LIMIT"
         release.set()
 
@@ -316,7 +316,7 @@ async def test_goodbye_reaches_everybody_who_waits() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait, bob.receive)
             nursery.start_soon(wait, bob.next_request)
-            nursery.start_soon(wait, partial(bob.call, b"x", deadline_ms=5000))
+            nursery.start_soon(wait, partial(bob.call, b"x", deadline_ms=60_000))
             await bob.send(Channel.BULK, b"go")
         assert (await bob.wait_closed()).code == "E-CHAIN-STALE"
     assert codes == ["E-CHAIN-STALE"] * 3
@@ -375,7 +375,7 @@ async def test_cancelling_leaves_quickly_and_says_goodbye() -> None:
         with trio.move_on_after(0.1):
             async with connection:
                 await trio.sleep_forever()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not stats.closed:
                 await trio.sleep(0.01)
         assert stats.closed == {"": 1}
@@ -414,7 +414,7 @@ async def test_an_answer_given_twice_closes_the_connection() -> None:
         assert (await connection.wait_closed()).code == "E-FRAME-ORDER"
 
     async with talking(twice) as bob:
-        assert await bob.call(b"x", deadline_ms=5000) == b"x"
+        assert await bob.call(b"x", deadline_ms=60_000) == b"x"
         assert (await bob.wait_closed()).code == "E-FRAME-ORDER"
 
 
@@ -430,7 +430,7 @@ async def test_a_peer_that_drips_bytes_is_no_sign_of_life() -> None:
     async with serving(idle, limits=ListenerLimits(idle_ms=300), stats=stats) as address:
         bob = await connect(address, key=ALICE, hello=HELLO, expect=BOB.id)
         bob._engine._layer.write(b"\0\0\xff\xff\x02")
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not stats.closed:
                 bob._engine._layer.write(b"x")
                 await bob._link.flush()
@@ -448,7 +448,7 @@ async def test_a_peer_that_takes_nothing_is_given_up() -> None:
 
     async with serving(push, limits=ListenerLimits(idle_ms=300), stats=stats) as address:
         bob = await connect(address, key=ALICE, hello=HELLO, expect=BOB.id)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not stats.closed:
                 await trio.sleep(0.02)
         bob._link.close()
@@ -466,16 +466,17 @@ async def test_who_is_refused_much_is_read_more_slowly() -> None:
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(partial(serve, "127.0.0.1:0", key=BOB, hello=HELLO, handler=answering(refuse), limits=limits))
         async with await connect(bound[0], key=ALICE, hello=HELLO) as bob:
-            took = {}
-            for body in (b"good", b"unlucky", b"bad"):
-                began = trio.current_time()
+            took: dict[bytes, list[float]] = {b"good": [], b"unlucky": [], b"bad": []}
+            for body, each in took.items():
                 for _ in range(50):
+                    began = trio.current_time()
                     with suppress(QuStreamError):
-                        await bob.call(body, deadline_ms=5000)
-                took[body] = trio.current_time() - began
+                        await bob.call(body, deadline_ms=60_000)
+                    each.append(trio.current_time() - began)
         nursery.cancel_scope.cancel()
-    assert took[b"bad"] > 1.0  # 50 of 18 each, of which 400 are had at once and 400 a second
-    assert took[b"good"] + took[b"unlucky"] < 1.0
+    assert sum(took[b"bad"]) > 1.0  # 50 of 18 each, of which 400 are had at once and 400 a second
+    for body in (b"good", b"unlucky"):  # the others are not held up: one is quick, whatever else the machine has to do
+        assert min(took[body][25:]) < 18 / 400
 
 
 async def test_who_sends_too_fast_is_read_more_slowly() -> None:
@@ -486,6 +487,6 @@ async def test_who_sends_too_fast_is_read_more_slowly() -> None:
         async with await connect(bound[0], key=ALICE, hello=HELLO) as bob:
             began = trio.current_time()
             for _ in range(60):
-                await bob.call(b"x", deadline_ms=5000)
+                await bob.call(b"x", deadline_ms=60_000)
             assert trio.current_time() - began > 0.3  # 40 messages beyond the burst at 100 a second, less what is under way
         nursery.cancel_scope.cancel()

@@ -45,11 +45,11 @@ async def serving(
 
 def open_tcp(address: str) -> socket.socket:
     host, port = address.rsplit(":", 1)
-    return socket.create_connection((host, int(port)), timeout=5)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while not condition():
             await trio.sleep(0.005)
 
@@ -261,15 +261,15 @@ async def test_many_addresses_that_hold_places_for_nothing_keep_nobody_out() -> 
 
         user = await come("127.0.1.1")
         crowd = [await come(f"127.0.0.{number}") for number in range(2, 5)]
-        assert await code_of(crowd[0].call(b"nonsense", deadline_ms=5000)) == "E-WIRE-MALFORMED"
+        assert await code_of(crowd[0].call(b"nonsense", deadline_ms=60_000)) == "E-WIRE-MALFORMED"
         await trio.sleep(0.1)
-        assert await user.call(b"x", deadline_ms=5000) == b"x"
+        assert await user.call(b"x", deadline_ms=60_000) == b"x"
         for number in range(3):
             newcomer = await come(f"127.0.2.{number + 1}")
-            assert await newcomer.call(b"hello", deadline_ms=5000) == b"hello"
+            assert await newcomer.call(b"hello", deadline_ms=60_000) == b"hello"
         await until(lambda: stats.displaced == 3)
         assert [connection.end_code for connection in crowd] == ["E-PEER-LIMIT"] * 3
-        assert await user.call(b"y", deadline_ms=5000) == b"y"
+        assert await user.call(b"y", deadline_ms=60_000) == b"y"
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

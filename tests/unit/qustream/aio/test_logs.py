@@ -24,7 +24,7 @@ print("still here")
 
 
 def run(level: str, stderr: object = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", PROGRAM, level], stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, timeout=30)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run([sys.executable, "-c", PROGRAM, level], stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, timeout=60)  # type: ignore[call-overload, no-any-return]
 
 
 def test_one_json_object_a_line_with_level_time_and_part() -> None:
@@ -49,7 +49,7 @@ def test_in_the_journal_every_line_has_its_priority(tmp_path: Path) -> None:
         # The second process writes elsewhere, into a pipe, though it has inherited the variable: no priorities there.
         for stderr in (stream, subprocess.PIPE):
             done = subprocess.run(
-                [sys.executable, "-c", program, "debug"], stdout=subprocess.PIPE, stderr=stderr, check=True, timeout=30,
+                [sys.executable, "-c", program, "debug"], stdout=subprocess.PIPE, stderr=stderr, check=True, timeout=60,
                 env={**os.environ, "JOURNAL_STREAM": journal},
             )  # fmt: skip
     lines = written.read_text().splitlines()

@@ -51,7 +51,7 @@ async def test_the_answerer_is_told_the_deadline_and_stopped_at_it() -> None:
         with pytest.raises(QuStreamError) as caught:
             await bob.call(b"x", deadline_ms=200)
         assert caught.value.code == "E-DEADLINE"
-        with trio.fail_after(2):
+        with trio.fail_after(60):
             await stopped.wait()
     assert 0 < told[0] <= 200
 
@@ -76,7 +76,7 @@ async def test_time_in_the_queue_counts() -> None:
     async with asking(slow) as bob, trio.open_nursery() as nursery:
         for _ in range(REQUESTS_WORKED_ON_MAX):
             nursery.start_soon(ask, bob, b"first", 5000)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(begun) < REQUESTS_WORKED_ON_MAX:
                 await trio.sleep(0.001)
         nursery.start_soon(ask, bob, b"late", 50)
@@ -97,7 +97,7 @@ async def test_so_many_are_worked_on_at_a_time() -> None:
 
     async with asking(count) as bob, trio.open_nursery() as nursery:
         for _ in range(40):
-            nursery.start_soon(partial(bob.call, b"x", deadline_ms=5000))
+            nursery.start_soon(partial(bob.call, b"x", deadline_ms=60_000))
     assert most == REQUESTS_WORKED_ON_MAX
 
 
@@ -106,8 +106,8 @@ async def test_empty_and_longest_answers_pass() -> None:
         return b"" if body == b"empty" else bytes(BODY_MAX_BYTES)
 
     async with asking(answer) as bob:
-        assert await bob.call(b"empty", deadline_ms=5000) == b""
-        assert await bob.call(b"long", deadline_ms=5000) == bytes(BODY_MAX_BYTES)
+        assert await bob.call(b"empty", deadline_ms=60_000) == b""
+        assert await bob.call(b"long", deadline_ms=60_000) == bytes(BODY_MAX_BYTES)
 
 
 @pytest.mark.parametrize("length", [0, BODY_MAX_BYTES + 1])
@@ -117,7 +117,7 @@ async def test_a_bug_of_the_answerer_leaves_as_a_group(length: int) -> None:
 
     with pytest.raises(ExceptionGroup) as caught:
         async with asking(broken) as bob:
-            await bob.call(b"x", deadline_ms=5000)
+            await bob.call(b"x", deadline_ms=60_000)
     assert caught.group_contains(AssertionError if length else ZeroDivisionError)
 
 
@@ -138,7 +138,7 @@ async def test_serving_ends_when_the_peer_goes_and_stops_what_is_under_way() -> 
             await begun.wait()
             nursery.cancel_scope.cancel()
         await bob.aclose()
-        with trio.fail_after(2):
+        with trio.fail_after(60):
             await stopped.wait()
 
 

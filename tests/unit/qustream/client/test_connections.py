@@ -82,7 +82,7 @@ def servers() -> Iterator[list[Server]]:
 
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()
-    ready.wait(10)
+    ready.wait(60)
     yield made
     token[0].run_sync_soon(stop.set)
     thread.join()
@@ -217,7 +217,7 @@ def test_few_idle_connections_are_kept_the_longest_unused_goes(
 
 
 def test_two_threads_at_one_node_use_two_connections_and_one_stays(servers: list[Server], kept: Connections) -> None:
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
 
     def request(peer: Peer) -> bytes:
         together.wait()

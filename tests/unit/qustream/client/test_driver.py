@@ -44,7 +44,7 @@ def tell(count: int, patience_ms: int | None = None) -> Tell[bytes]:
 
 
 def test_asks_run_side_by_side() -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=60)
 
     def meet() -> bytes:
         together.wait()

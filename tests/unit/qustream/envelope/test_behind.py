@@ -45,7 +45,7 @@ class Gate(BytesIO):
         self.open = threading.Event()
 
     def write(self, data: bytes | memoryview, /) -> int:  # type: ignore[override]
-        self.open.wait(10)
+        self.open.wait(60)
         return super().write(data)
 
 
@@ -60,7 +60,7 @@ def test_no_more_batches_are_under_way_than_there_are_buffers() -> None:
         waiting.start()
         assert sink.getvalue() == b""
         sink.open.set()
-        waiting.join(10)
+        waiting.join(60)
         assert not waiting.is_alive()
         assert sink.getvalue()[:1] == b"\x00"
 

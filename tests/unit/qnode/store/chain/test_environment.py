@@ -71,7 +71,7 @@ def test_growing_waits_for_whoever_is_reading_just_now(environment):
     def read():
         with reading.using():
             inside.set()
-            go_on.wait(10)
+            go_on.wait(60)
 
     def grow():
         environment.grow(2 * MIB)
@@ -79,11 +79,11 @@ def test_growing_waits_for_whoever_is_reading_just_now(environment):
 
     reader, grower = threading.Thread(target=read), threading.Thread(target=grow)
     reader.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     grower.start()
     assert not grown.wait(0.05)
     go_on.set()
-    assert grown.wait(10)
+    assert grown.wait(60)
     reader.join()
     grower.join()
     reading.close()
@@ -174,7 +174,7 @@ def test_a_short_look_that_has_begun_is_not_interrupted(environment):
     def look():
         with environment.first_use() as (reading, txn):
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             seen.append((reading.progress.height, txn.get(b"executed", db=environment.tables.meta) is not None))
         reading.close()
 
@@ -185,7 +185,7 @@ def test_a_short_look_that_has_begun_is_not_interrupted(environment):
 
     threads = [threading.Thread(target=look), threading.Thread(target=grow)]
     threads[0].start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     threads[1].start()
     assert not grown.wait(0.05)
     go_on.set()

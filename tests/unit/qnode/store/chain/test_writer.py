@@ -29,10 +29,10 @@ class Room:
 
         def decide(txn):
             inside.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
 
         future = self.writer.submit(decide)
-        assert inside.wait(10)
+        assert inside.wait(60)
         return future, go_on
 
     def put(self, key, value=b"v", after=None):
