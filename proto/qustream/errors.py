@@ -127,6 +127,7 @@ CODES: dict[str, CodeRow] = {
     ),
     # the ledger: what a transaction or its action is refused for (proto/spec/ledger.md §10)
     "E-LEDGER-FORM": CodeRow(_P, "not a transaction of this chain", "build it with the SDK, for this chain"),
+    "E-LEDGER-KIND": CodeRow(_P, "an action of a kind that this version does not know", "update, or hand it to a node that is newer"),
     "E-LEDGER-SIGNATURE": CodeRow(_P, "a signature in the transaction does not hold", "sign again, with the key that belongs to it"),
     "E-LEDGER-KEY": CodeRow(_P, "the chain does not know the sender's key", "send the key along with the account's first transaction"),
     "E-LEDGER-NONCE": CodeRow(_P, "not the account's next nonce", "look the account up, and sign again with its next nonce"),

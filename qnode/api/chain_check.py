@@ -33,6 +33,8 @@ def _opened(raw: bytes) -> tuple[Transaction, Body]:
         transaction = decode(raw, Transaction, max_bytes=TRANSACTION_MAX_BYTES)
         return transaction, open_body(transaction)
     except QuStreamError as error:
+        if error.code == "E-LEDGER-KIND":
+            raise
         raise fault("E-LEDGER-FORM", f"not a transaction: {error.code}") from None
 
 

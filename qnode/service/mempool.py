@@ -31,7 +31,7 @@ from qnode.core.mempool_events import Dropped, Effect, Executed, Offered, Refuse
 from qnode.net.session import Session
 from qnode.service.mempool_bundles import Outbox, unbundled
 from qnode.service.mempool_pull import Obtained, Puller
-from qnode.service.verify import UNTOLD, Opened, Verifier, open_transaction
+from qnode.service.verify import BEYOND, UNTOLD, Opened, Verifier, open_transaction
 from qustream.errors import QuStreamError, fault
 from qustream.model.keys import PublicKey
 from qustream.model.state import Account, Parameters, Table
@@ -105,8 +105,8 @@ class Mempool:
     async def submit(self, raw: bytes) -> bytes:
         """Take in a transaction of somebody who asked this node to, and say it to all others; its id. One that waits already is no error.
 
-        Errors: `E-LEDGER-FORM`, `E-LEDGER-SIGNATURE`, `E-LEDGER-KEY`, `E-LEDGER-NONCE`, `E-LEDGER-EXPIRED`, `E-LEDGER-FEE`,
-        `E-LEDGER-FUNDS`, `E-MEMPOOL-FULL`; `E-DEADLINE` if nobody could tell whether its signatures hold."""
+        Errors: `E-LEDGER-FORM`, `E-LEDGER-KIND`, `E-LEDGER-SIGNATURE`, `E-LEDGER-KEY`, `E-LEDGER-NONCE`, `E-LEDGER-EXPIRED`,
+        `E-LEDGER-FEE`, `E-LEDGER-FUNDS`, `E-MEMPOOL-FULL`; `E-DEADLINE` if nobody could tell whether its signatures hold."""
         [answer] = await self.submit_all([raw])
         if isinstance(answer, Refused):
             raise fault(answer.code, answer.detail)
@@ -162,7 +162,8 @@ class Mempool:
                         self._count(refused)
         except QuStreamError:
             return Verdict.USELESS
-        return self._worth(raws, kept, all_hold=all(isinstance(each, Checked) for each in verified))
+        beyond = any(isinstance(each, Refused) and each.code == BEYOND for each in looked)
+        return self._worth(raws, kept, all_hold=not beyond and all(isinstance(each, Checked) for each in verified))
 
     def _vouched_for(self, raws: Sequence[bytes], looked: Sequence[Opened | Refused]) -> list[Opened]:
         """What this node does not keep, of a bundle that it may pass on: it answers for the signatures of these, too, for to somebody whose

@@ -25,12 +25,14 @@ from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import Statement
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Body, Transaction, open_body, transaction_id
 
-__all__ = ["UNTOLD", "Opened", "Verifier", "open_transaction"]
+__all__ = ["BEYOND", "UNTOLD", "Opened", "Verifier", "open_transaction"]
 
 # What held: the mempool twice over, for a transaction comes by gossip and again in a block; the votes of ten views of a hundred.
 TRANSACTIONS_KNOWN_MAX, STATEMENTS_KNOWN_MAX = 16_384, 4_096
 # The code of a transaction of which nobody could tell whether its signatures hold: processes died over it.
 UNTOLD = "E-DEADLINE"
+# And of one that a later version may understand: nobody is to blame for it, and nobody here can answer for its signatures.
+BEYOND = "E-LEDGER-KIND"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def open_transaction(raw: bytes, chain: str, name: bytes = b"") -> Opened | str:
     try:
         transaction = decode(raw, Transaction, max_bytes=TRANSACTION_MAX_BYTES)
         body = open_body(transaction)
-    except QuStreamError:
-        return "E-LEDGER-FORM"
+    except QuStreamError as error:
+        return error.code if error.code == BEYOND else "E-LEDGER-FORM"
     if body.chain != chain:
         return "E-LEDGER-FORM"
     if transaction.key is not None and account_id(transaction.key.id) != body.sender:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args
 
+import msgspec
 from msgspec import Meta
 
+from qustream.errors import QuStreamError, fault
 from qustream.model.base import U63, Bytes16, Bytes32, Count32, HybridSignature, Label, Noun, Signed
 from qustream.model.keys import PublicKey
 from qustream.model.network import Addresses
@@ -27,6 +29,8 @@ TRANSACTION_MAX_BYTES = 65_536
 # FIPS 204: an ML-DSA-44 verification key.
 VOTE_KEY_BYTES = 1312
 VoteKeyBytes = Annotated[bytes, Meta(min_length=VOTE_KEY_BYTES, max_length=VOTE_KEY_BYTES)]
+# A kind is one byte: so many there may ever be.
+KIND_LAST = 255
 _ID = b"qustream/1/transaction-id"
 
 
@@ -307,6 +311,25 @@ def transaction_id(encoded: bytes) -> bytes:
     return hashlib.sha256(bytes([len(_ID)]) + _ID + encoded).digest()
 
 
+KIND_MAX = max(int(kind.__struct_config__.tag) for kind in get_args(AnyAction))
+# What a body is whatever its action: kinds are added, and what stands around them stays.
+_ANY_KIND = msgspec.msgpack.Decoder(tuple[Label, Bytes20, U63, U63, U63, tuple[Any, ...]])
+
+
 def open_body(transaction: Transaction) -> Body:
-    """What a transaction says. Errors: those of `decode`."""
-    return decode(transaction.body, Body, max_bytes=TRANSACTION_MAX_BYTES)
+    """What a transaction says. Errors: `E-LEDGER-KIND` for what a later version may understand; those of `decode`."""
+    try:
+        return decode(transaction.body, Body, max_bytes=TRANSACTION_MAX_BYTES)
+    except QuStreamError:
+        kind = _kind_of(transaction.body)
+        if kind is None or not KIND_MAX < kind <= KIND_LAST:
+            raise
+    raise fault("E-LEDGER-KIND", f"an action of kind {kind}; this version knows 1 to {KIND_MAX}")
+
+
+def _kind_of(encoded: bytes) -> int | None:
+    try:
+        action = _ANY_KIND.decode(encoded)[-1]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return action[0] if action and type(action[0]) is int else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -88,6 +89,55 @@ async def test_what_can_never_be_valid_is_bad_before_any_signature_is_looked_at(
         assert await code_of(pool, raw) in ("E-LEDGER-FORM", "E-LEDGER-SIGNATURE")
         assert pool.verifier.pool.starts == 0
         assert sum(pool.mempool.refused.values()) == 2
+
+
+def of_kind(pool: MempoolWorld, kind: int, *rest: object, sign: bool = True) -> bytes:
+    """An action that no version knows yet, in a transaction that is as any other."""
+    key = pool.world.people[1]
+    body = msgspec.msgpack.encode([CHAIN, pool.world.account(1), 0, 100, 1 << 32, [kind, *rest]])
+    return encode(Transaction(body, key.public, key.sign("transaction", body) if sign else bytes(3373)))
+
+
+async def test_a_kind_of_a_later_version_costs_nobody_anything_and_goes_no_further() -> None:
+    async with mempool() as pool:
+        for raw in (of_kind(pool, 25, b"x", [1]), of_kind(pool, 255), of_kind(pool, 25, sign=False)):
+            assert pool.mempool.judge(bundled([raw]), PEER) is Verdict.USELESS
+            assert await code_of(pool, raw) == "E-LEDGER-KIND"
+        assert (len(pool.mempool), pool.verifier.pool.starts) == (0, 0)
+        assert pool.mempool.refused == {"E-LEDGER-KIND": 6}
+
+
+async def test_what_only_looks_like_a_later_version_is_bad() -> None:
+    async with mempool() as pool:
+        key = pool.world.people[1]
+        bodies = [
+            [CHAIN, bytes(19), 0, 100, 1, [25]], [CHAIN, bytes(20), -1, 100, 1, [25]], [CHAIN, bytes(20), 0, 100, 1, ["25"]],
+            [CHAIN, bytes(20), 0, 100, 1, []], [CHAIN, bytes(20), 0, 100, 1], [CHAIN, bytes(20), 0, 100, 1, [True]],
+            [CHAIN, bytes(20), 0, 100, 1, [256]], [CHAIN, bytes(20), 0, 100, 1, [0]], [CHAIN, bytes(20), 0, 100, 1, [1, b"x"]],
+            ["x" * 65, bytes(20), 0, 100, 1, [25]],
+        ]  # fmt: skip
+        for body in map(msgspec.msgpack.encode, bodies):
+            raw = encode(Transaction(body, key.public, bytes(3373)))
+            assert pool.mempool.judge(bundled([raw]), PEER) is Verdict.BAD, body
+        deep = b"\x91" * 40_000 + b"\xc0"
+        raw = encode(Transaction(msgspec.msgpack.encode([CHAIN, bytes(20), 0, 100, 1])[:-1] + b"\x01" + deep, key.public, bytes(3373)))
+        assert pool.mempool.judge(bundled([raw]), PEER) is Verdict.BAD
+
+
+async def test_of_a_bundle_with_a_later_kind_the_rest_is_kept_and_goes_out_in_ours() -> None:
+    """Passed on as it is, it would be we who vouch for signatures that nobody here can look at."""
+    async with mempool() as pool:
+        raws = [pool.transfer(0), pool.transfer(2)]
+        assert await verdict_of(pool, *raws, of_kind(pool, 25)) is Verdict.USELESS
+        assert len(pool.mempool) == 2
+        pool.mempool.outbox.flush()
+        assert sorted(pool.said) == sorted(raws)
+
+
+async def test_a_block_with_a_later_kind_is_not_valid_here() -> None:
+    async with mempool() as pool:
+        raw = of_kind(pool, 25)
+        assert await pool.verifier.transactions([raw], lambda _: None) == ["E-LEDGER-KIND"]
 
 
 async def test_a_signature_that_does_not_hold_is_bad() -> None:
