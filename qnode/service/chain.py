@@ -209,7 +209,7 @@ class Chain:
             state = State(view)
             done = execute(state, header_digest(header), header, transactions)
             progress, changes = state.must(Table.PROGRESS, b"", Progress), state.changes()
-        self.store.execute(changes, progress, done.receipts)
+        self.store.execute(changes, progress, done.receipts, [each.body.sender for each in transactions])
         return changes, progress, done
 
     async def _bodies(self, ids: Sequence[bytes]) -> list[Checked]:

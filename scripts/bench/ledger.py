@@ -110,7 +110,7 @@ def one_block(chain: StoredChain, other: Plain, timed: Timed, transactions: list
         done = execute(state, block.digest, block.header, transactions)
         changes, progress = state.changes() | more, state.must(Table.PROGRESS, b"", Progress)
     executed = time.perf_counter()
-    chain.store.execute(changes, progress, done.receipts)
+    chain.store.execute(changes, progress, done.receipts, [each.body.sender for each in transactions])
     stored = time.perf_counter()
     timed.cpu += time.process_time() - cpu
     receipts, history = left_by(chain, block.header.height)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 
 from qustream.rules.radix import EMPTY_ROOT, Pair, Proof, path_of, value_hash
-from qustream.rules.radix_tree import prefix_range, prove, update
+from qustream.rules.radix_tree import Known, change, prefix_range, prove
 
 __all__ = ["MemoryTree", "root_by_definition"]
 
@@ -41,11 +41,13 @@ class MemoryTree:
         self.entries: dict[bytes, bytes] = {}
         self.nodes: dict[bytes, bytes] = {}
         self._pairs: list[Pair] = []
+        self.came: list[bytes] = []  # paths that had no entry before the last change, and that have none since
+        self.went: list[bytes] = []
 
-    def apply(self, changes: Mapping[bytes, bytes | None]) -> bytes:
+    def apply(self, changes: Mapping[bytes, bytes | None], known: Known | None = None) -> bytes:
         """Change the entries and the tree; the new root."""
         ordered = sorted((path_of(key), None if value is None else value_hash(value)) for key, value in changes.items())
-        self.root = update(self, self.root, ordered)
+        self.root, self.came, self.went = change(self, self.root, ordered, Known() if known is None else known)
         for key, value in changes.items():
             if value is None:
                 self.entries.pop(key, None)
@@ -53,6 +55,12 @@ class MemoryTree:
                 self.entries[key] = value
         self._pairs = sorted(path_of(key) + value_hash(value) for key, value in self.entries.items())
         return self.root
+
+    def copy(self) -> MemoryTree:
+        """The same tree, to go another way with."""
+        other = MemoryTree()
+        other.root, other.entries, other.nodes, other._pairs = self.root, dict(self.entries), dict(self.nodes), list(self._pairs)
+        return other
 
     def prove(self, key: bytes) -> Proof:
         return prove(self, self.root, key)

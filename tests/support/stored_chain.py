@@ -85,7 +85,7 @@ class StoredChain:
 
     def execute(self, block: Final) -> Executed:
         changes, progress, done = self.changes(block)
-        self.store.execute(changes, progress, done.receipts)
+        self.store.execute(changes, progress, done.receipts, [self.raws[name].body.sender for name in block.ids])
         self.world.reader.apply(changes)
         self.world.changes = changes
         self.world._nonces.clear()

@@ -6,6 +6,7 @@ A proof may be hostile: it is checked in full, in time bounded by its size, and 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
@@ -14,8 +15,8 @@ from qustream.errors import QuStreamError, fault
 from qustream.model.base import Noun
 
 __all__ = [
-    "BUCKET_MAX_ENTRIES", "DEPTH_MAX", "EMPTY_ROOT", "HASH_BYTES", "MAPS_BYTES", "Child", "InnerBytes", "Pair", "Proof", "bucket_hash",
-    "child", "children", "inner_bytes", "inner_hash", "nibble", "path_of", "require", "value_hash", "verify",
+    "BUCKET_MAX_ENTRIES", "DEPTH_MAX", "EMPTY_ROOT", "HASH_BYTES", "MAPS_BYTES", "PAIR_BYTES", "Child", "InnerBytes", "Pair", "Proof",
+    "bucket_hash", "child", "children", "inner_bytes", "inner_hash", "nibble", "path_of", "require", "value_hash", "verify",
 ]  # fmt: skip
 
 HASH_BYTES = 32  # SHA-256
@@ -25,6 +26,8 @@ CHILDREN_MAX = 16  # one a value of a nibble
 DEPTH_MAX = 2 * HASH_BYTES  # nibbles of a path
 PAIR_BYTES = 2 * HASH_BYTES
 MAPS_BYTES = 4  # two bit maps of the children
+# Paths that are remembered: what a full block touches. It is read, changed and stored under the same keys; 1 MB.
+PATHS_KEPT = 4096
 InnerBytes = Annotated[bytes, Meta(min_length=MAPS_BYTES + HASH_BYTES, max_length=MAPS_BYTES + CHILDREN_MAX * HASH_BYTES)]
 # A path followed by the hash of the value that stands there: in order of the paths, as they are.
 Pair = bytes
@@ -45,6 +48,7 @@ class Child(NamedTuple):
     deeper: bool
 
 
+@lru_cache(maxsize=PATHS_KEPT)
 def path_of(key: bytes) -> bytes:
     """Where a key stands in the tree."""
     return hashlib.sha256(key).digest()

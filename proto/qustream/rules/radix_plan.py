@@ -124,7 +124,7 @@ def open_chunk(place: ChunkPlace, chunk: Chunk) -> tuple[list[tuple[Pair, StateE
     if any(not path.hex().startswith(digits) for path in paths):
         raise fault("E-PROOF", "a chunk with what does not belong there")
     tree = ChunkTree()
-    digest, deeper, _ = build(tree, place.prefix, pairs)
+    digest, deeper = build(tree, place.prefix, pairs)
     if (digest or EMPTY_ROOT) != place.hash or (place.prefix and deeper != place.deeper):
         raise fault("E-PROOF", "a chunk that is not what the state's root stands for")
     return found, tree.nodes

@@ -6,16 +6,18 @@ bucket above 16 is split, an inner node with no more than 16 beneath it is a buc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import (
     BUCKET_MAX_ENTRIES,
-    DEPTH_MAX,
     EMPTY_ROOT,
     HASH_BYTES,
     MAPS_BYTES,
+    PAIR_BYTES,
     Child,
     Pair,
     Proof,
@@ -28,12 +30,14 @@ from qustream.rules.radix import (
     path_of,
 )
 
-__all__ = ["Backing", "Change", "Subtree", "build", "check", "prefix_range", "prove", "update"]
+__all__ = ["Backing", "Change", "Known", "Subtree", "Updated", "build", "change", "check", "prefix_range", "prove", "update"]
 
 # A path and the hash of its new value, None if the entry goes.
 Change = tuple[bytes, bytes | None]
 _DIGITS = [bytes((number,)) for number in range(16)]
-_HEX = b"0123456789abcdef".ljust(256, b"?")
+_LAST = b"\xff" * HASH_BYTES
+# Of each kind: what some blocks touch, and all inner nodes of a state of 200,000 entries. A node has 0.6 KB, a bucket mostly less.
+KNOWN_MAX = 8192
 
 
 class Backing(Protocol):
@@ -56,71 +60,169 @@ class Backing(Protocol):
         ...
 
 
-# What there is beneath a prefix: its hash, None for nothing; whether it is an inner node; all its pairs, if it is a bucket.
-Subtree = tuple[bytes | None, bool, list[Pair] | None]
+# What there is beneath a prefix: its hash, None for nothing; whether it is an inner node.
+Subtree = tuple[bytes | None, bool]
+
+
+class Known:
+    """Inner nodes and buckets by their hashes, as they were checked or made. What is known by its hash cannot be wrong, whatever became of
+    the update that made it; it is only not asked for any more. Bounded; of one thread."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[bytes, bytes] = {}
+        self.buckets: dict[bytes, bytes] = {}
+
+    def trim(self) -> None:
+        """Forget what was put in longest ago, if it is too many."""
+        for held in (self.nodes, self.buckets):
+            for digest in list(islice(held, max(0, len(held) - KNOWN_MAX))):
+                del held[digest]
+
+
+class Updated(NamedTuple):
+    """What an update came to. `came`: paths that had no entry before; `went`: paths that have none now."""
+
+    root: bytes
+    came: list[bytes]
+    went: list[bytes]
 
 
 def update(backing: Backing, root: bytes, changes: Sequence[Change]) -> bytes:
-    """The root after `changes` (rising paths, none twice); `root` is the one before. Errors: `E-DATA-CORRUPT` if what is stored is not what
+    """As `change`; the root alone."""
+    return change(backing, root, changes, Known()).root
+
+
+def change(backing: Backing, root: bytes, changes: Sequence[Change], known: Known) -> Updated:
+    """The tree after `changes` (rising paths, none twice); `root` is the one before. Errors: `E-DATA-CORRUPT` if what is stored is not what
     `root` stands for."""
     if not changes:
-        return root
-    if backing.node(b"") is not None:
-        change = _Changing(backing, shrinks=any(value is None for _, value in changes))
-        after, _, _ = change.inner(b"", root, changes)
+        return Updated(root, [], [])
+    made = _Changing(backing, known)
+    if root in known.nodes or backing.node(b"") is not None:
+        after, _ = made.inner(b"", root, changes)
     else:
-        after, _, _ = _change_bucket(backing, b"", root if root != EMPTY_ROOT else None, changes)
-    return after or EMPTY_ROOT
-
-
-def _change_bucket(backing: Backing, prefix: bytes, before: bytes | None, changes: Sequence[Change]) -> Subtree:
-    pairs = {} if before is None else {pair[:HASH_BYTES]: pair for pair in _bucket(backing, prefix, before)}
-    for path, value in changes:
-        if value is not None:
-            pairs[path] = path + value
-        else:
-            pairs.pop(path, None)
-    return build(backing, prefix, sorted(pairs.values()))
+        after, _ = made.bucket(b"", root if root != EMPTY_ROOT else None, changes)
+    known.trim()
+    return Updated(after or EMPTY_ROOT, made.came, made.went)
 
 
 class _Changing:
-    """One update, and whether anything goes in it."""
+    """One update. Nearly all that a block costs is in here: so hashes are exchanged where they stand, nothing is taken apart unless a child
+    comes or goes, and what is called for every node is written out."""
 
-    def __init__(self, backing: Backing, *, shrinks: bool) -> None:
-        self._backing, self._shrinks = backing, shrinks
+    def __init__(self, backing: Backing, known: Known) -> None:
+        self._backing, self._put_node = backing, backing.put_node
+        self._nodes, self._buckets = known.nodes, known.buckets
+        self.came: list[bytes] = []
+        self.went: list[bytes] = []
 
     def inner(self, prefix: bytes, before: bytes, changes: Sequence[Change]) -> Subtree:
-        """Most of what a block costs: hashes are exchanged where they stand, and a node is taken apart only if a child comes or goes."""
-        backing = self._backing
-        node = _stored(backing, prefix, before)
+        """The subtree of an inner node after its changes."""
+        # It is taken out: from now on nothing has this hash, mostly.
+        node = made = self._nodes.pop(before, None) or _stored(self._backing, prefix, before)
         here, deeper = node[0] << 8 | node[1], node[2] << 8 | node[3]
-        after = bytearray(node)
+        deeper_now, gone = deeper, len(self.went)
         moved: dict[int, bytes | None] = {}  # children that came, or went
-        touched: dict[int, list[Pair] | None] = {}
         for number, group in _groups(changes, len(prefix)):
             bit = 0x8000 >> number
-            at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count() if here & bit else 0
-            if deeper & bit:
-                digest, is_inner, pairs = self.inner(prefix + _DIGITS[number], node[at : at + HASH_BYTES], group)
-            else:
-                digest, is_inner, pairs = _change_bucket(
-                    backing, prefix + _DIGITS[number], node[at : at + HASH_BYTES] if at else None, group
-                )
+            beneath, at = prefix + _DIGITS[number], 0
+            digest: bytes | None = None
+            if here & bit:
+                at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count()
+                if len(group) == 1:
+                    digest = self._exchanged(beneath, node[at : at + HASH_BYTES], group[0], deeper & bit)
+            if digest is None:
+                if deeper & bit:
+                    digest, is_inner = self.inner(beneath, node[at : at + HASH_BYTES], group)
+                else:
+                    digest, is_inner = self.bucket(beneath, node[at : at + HASH_BYTES] if at else None, group)
+                deeper_now = deeper_now | bit if is_inner else deeper_now & ~bit
             if at and digest is not None:
-                after[at : at + HASH_BYTES] = digest
+                made = made[:at] + digest + made[at + HASH_BYTES :]
             elif at or digest is not None:
                 moved[number] = digest
-            deeper = deeper | bit if is_inner else deeper & ~bit
-            touched[number] = pairs
-        after[2:MAPS_BYTES] = deeper.to_bytes(2, "big")
-        made = bytes(after) if not moved else _moved(bytes(after), moved, deeper)
-        if self._shrinks and not deeper and any(value is None for _, value in changes):
-            few = _few(backing, prefix, children(made) if made else {}, touched)
+        if deeper_now != deeper:
+            made = made[:2] + deeper_now.to_bytes(2, "big") + made[MAPS_BYTES:]
+        if moved:
+            made = _moved(made, moved, deeper_now)
+        if len(self.went) > gone and not deeper_now:
+            few = self._few(prefix, children(made) if made else {})
             if few is not None:
-                backing.drop_node(prefix)
-                return build(backing, prefix, few)
-        backing.put_node(prefix, made)
-        return inner_hash(made), True, None
+                self._backing.drop_node(prefix)
+                return self._built(prefix, few)
+        self._put_node(prefix, made)
+        digest = hashlib.sha256(b"\x02" + made).digest()
+        self._nodes[digest] = made
+        return digest, True
+
+    def _exchanged(self, prefix: bytes, before: bytes, change: Change, is_inner: int) -> bytes | None:
+        """By far the most frequent: another value for one entry, or one more in a bucket that has room. The hash of the subtree; None, and
+        nothing is done, if it becomes one of another form."""
+        path, value = change
+        if value is None:
+            return None
+        if not is_inner:
+            held = self._buckets.pop(before, None) or _bucket(self._backing, prefix, before)
+            at = held.find(path)
+            if at >= 0 and not at % PAIR_BYTES:
+                made = held[: at + HASH_BYTES] + value + held[at + PAIR_BYTES :]
+            elif len(held) < BUCKET_MAX_ENTRIES * PAIR_BYTES:
+                at = 0
+                while at < len(held) and held[at : at + HASH_BYTES] < path:
+                    at += PAIR_BYTES
+                made = held[:at] + path + value + held[at:]
+                self.came.append(path)
+            else:
+                self._buckets[before] = held
+                return None
+            digest = hashlib.sha256(b"\x01" + made).digest()
+            self._buckets[digest] = made
+            return digest
+        node = self._nodes.pop(before, None) or _stored(self._backing, prefix, before)
+        depth, here = len(prefix), node[0] << 8 | node[1]
+        number = path[depth >> 1] & 15 if depth & 1 else path[depth >> 1] >> 4
+        bit = 0x8000 >> number
+        if here & bit:
+            at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count()
+            below = self._exchanged(prefix + _DIGITS[number], node[at : at + HASH_BYTES], change, (node[2] << 8 | node[3]) & bit)
+            if below is not None:
+                made = node[:at] + below + node[at + HASH_BYTES :]
+                self._put_node(prefix, made)
+                digest = hashlib.sha256(b"\x02" + made).digest()
+                self._nodes[digest] = made
+                return digest
+        self._nodes[before] = node
+        return None
+
+    def bucket(self, prefix: bytes, before: bytes | None, changes: Sequence[Change]) -> Subtree:
+        """The subtree of a bucket, or of none, after its changes."""
+        known = None if before is None else self._buckets.pop(before, None)
+        held = known or (b"" if before is None else _bucket(self._backing, prefix, before))
+        pairs = {held[at : at + HASH_BYTES]: held[at : at + PAIR_BYTES] for at in range(0, len(held), PAIR_BYTES)}
+        for path, value in changes:
+            if value is not None:
+                if path not in pairs:
+                    self.came.append(path)
+                pairs[path] = path + value
+            elif pairs.pop(path, None) is not None:
+                self.went.append(path)
+        return self._built(prefix, sorted(pairs.values()))
+
+    def _built(self, prefix: bytes, pairs: list[Pair]) -> Subtree:
+        digest, is_inner = build(self._backing, prefix, pairs)
+        if digest is not None and not is_inner:
+            self._buckets[digest] = b"".join(pairs)
+        return digest, is_inner
+
+    def _few(self, prefix: bytes, kept: dict[int, Child]) -> list[Pair] | None:
+        """All pairs of an inner node whose children are buckets, if they fit into one."""
+        found = b""
+        for number, each in kept.items():
+            # What this update has made is known, and nowhere else yet.
+            found += self._buckets.get(each.hash) or _bucket(self._backing, prefix + _DIGITS[number], each.hash)
+            if len(found) > BUCKET_MAX_ENTRIES * PAIR_BYTES:
+                return None
+        return [found[at : at + PAIR_BYTES] for at in range(0, len(found), PAIR_BYTES)]
 
 
 def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
@@ -138,15 +240,15 @@ def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
 def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
     """A subtree of these pairs alone (in order, all beneath `prefix`), its inner nodes put into `backing`."""
     if len(pairs) <= BUCKET_MAX_ENTRIES:
-        return bucket_hash(b"".join(pairs)) if pairs else None, False, pairs
+        return bucket_hash(b"".join(pairs)) if pairs else None, False
     present = {}
     for number, group in _groups([(pair, None) for pair in pairs], len(prefix)):
-        digest, deeper, _ = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
+        digest, deeper = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
         assert digest is not None
         present[number] = Child(digest, deeper)
     node = inner_bytes(present)
     backing.put_node(prefix, node)
-    return inner_hash(node), True, None
+    return inner_hash(node), True
 
 
 def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
@@ -160,7 +262,7 @@ def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
         inner.append(node)
         number = nibble(path, len(prefix))
         prefix, at = prefix + _DIGITS[number], child(node, number)
-    return Proof(tuple(inner), b"" if at is None else b"".join(_bucket(backing, prefix, at.hash)))
+    return Proof(tuple(inner), b"" if at is None else _bucket(backing, prefix, at.hash))
 
 
 def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -179,34 +281,26 @@ def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
 
 def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
     """Below the least path beneath a prefix there is nothing of it (the first), nor above the greatest (the second)."""
-    digits = prefix.translate(_HEX).decode()
-    return bytes.fromhex(digits + "0" if len(digits) & 1 else digits), bytes.fromhex(digits.ljust(DEPTH_MAX, "f"))
+    digits = prefix.hex()[1::2]
+    if len(digits) & 1:
+        return bytes.fromhex(digits + "0"), (bytes.fromhex(digits + "f") + _LAST)[:HASH_BYTES]
+    low = bytes.fromhex(digits)
+    return low, (low + _LAST)[:HASH_BYTES]
 
 
-def _groups(changes: Sequence[Change], depth: int) -> Iterator[tuple[int, Sequence[Change]]]:
+def _groups(changes: Sequence[Change], depth: int) -> list[tuple[int, Sequence[Change]]]:
     """The changes of each child, by the nibble at `depth`."""
     at, shift = depth >> 1, 0 if depth & 1 else 4
     if len(changes) == 1:
-        yield changes[0][0][at] >> shift & 15, changes
-        return
+        return [(changes[0][0][at] >> shift & 15, changes)]
+    groups, low = [], 0
     numbers = [change[0][at] >> shift & 15 for change in changes]
-    low = 0
     while low < len(numbers):
         number = numbers[low]
         high = low + numbers.count(number)  # they rise
-        yield number, changes[low:high]
+        groups.append((number, changes[low:high]))
         low = high
-
-
-def _few(backing: Backing, prefix: bytes, kept: dict[int, Child], touched: dict[int, list[Pair] | None]) -> list[Pair] | None:
-    """All pairs of an inner node whose children are buckets, if they fit into one."""
-    found: list[Pair] = []
-    for number, each in kept.items():
-        known = touched.get(number)
-        found += _bucket(backing, prefix + _DIGITS[number], each.hash) if known is None else known
-        if len(found) > BUCKET_MAX_ENTRIES:
-            return None
-    return found
+    return groups
 
 
 def _stored(backing: Backing, prefix: bytes, digest: bytes) -> bytes:
@@ -216,9 +310,9 @@ def _stored(backing: Backing, prefix: bytes, digest: bytes) -> bytes:
     return node
 
 
-def _bucket(backing: Backing, prefix: bytes, digest: bytes) -> list[Pair]:
-    pairs = backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1)
-    if bucket_hash(b"".join(pairs)) != digest:
+def _bucket(backing: Backing, prefix: bytes, digest: bytes) -> bytes:
+    pairs = b"".join(backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1))
+    if bucket_hash(pairs) != digest:
         raise _corrupt("bucket", prefix)
     return pairs
 

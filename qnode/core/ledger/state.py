@@ -70,10 +70,10 @@ _ABSENT: Any = object()
 _PREFIX = {table: bytes([table]) for table in Table}
 # What is gone through in order, or may be: which of their keys have changed is kept apart, so that nobody looks for them among a
 # thousand accounts.
-_SCANNED = frozenset(_PREFIX[table] for table in Table if table not in (Table.ACCOUNT, Table.ACCOUNT_KEY))
+_SCANNED = frozenset(Table) - {Table.ACCOUNT, Table.ACCOUNT_KEY}
 # Every claim of a block goes through its own part of these, which begins with so many bytes; a thousand claims of two months each must not
 # look at each other's.
-_GROUP_BYTES = {_PREFIX[Table.UNBOND]: 20 + 16, _PREFIX[Table.UNBOND_BATCH]: 16}
+_GROUP_BYTES = {Table.UNBOND: 20 + 16, Table.UNBOND_BATCH: 16}
 
 
 class State:
@@ -86,7 +86,7 @@ class State:
         # What was there before, key by key. Two lists and no pairs: a tuple for every change is work for the garbage collector.
         self._changed: list[bytes] = []
         self._before: list[Any] = []
-        self._scanned: dict[bytes, dict[bytes, set[bytes]]] = {}  # by table and group
+        self._scanned: dict[Table, dict[bytes, set[bytes]]] = {}  # by table and group
 
     def get(self, table: Table, name: bytes, kind: type[_T]) -> _T | None:
         """The entry `name` of a table, whose kind is `kind`."""
@@ -109,29 +109,27 @@ class State:
     def put(self, table: Table, name: bytes, value: Noun) -> None:
         """Set an entry."""
         assert type(value) is KINDS[table], f"{type(value).__name__} in {table.name}"
-        self._set(_PREFIX[table], name, value)
+        self._set(table, name, value)
 
     def delete(self, table: Table, name: bytes) -> None:
         """Take an entry out; none there is no harm."""
-        self._set(_PREFIX[table], name, None)
+        self._set(table, name, None)
 
-    def _set(self, table: bytes, name: bytes, value: Noun | None) -> None:
-        key = table + name
+    def _set(self, table: Table, name: bytes, value: Noun | None) -> None:
+        key = _PREFIX[table] + name
+        before = self._values.get(key, _ABSENT)
         self._changed.append(key)
-        self._before.append(self._values.get(key, _ABSENT))
+        self._before.append(before)
         self._values[key] = value
-        if table in _SCANNED:
-            groups = self._scanned.get(table)
-            if groups is None:
-                groups = self._scanned[table] = {}
-            groups.setdefault(name[: _GROUP_BYTES.get(table, 0)], set()).add(key)
+        if before is _ABSENT and table in _SCANNED:
+            self._scanned.setdefault(table, {}).setdefault(name[: _GROUP_BYTES.get(table, 0)], set()).add(key)
 
     def scan(self, table: Table, prefix: bytes, limit: int, *, after: bytes = b"") -> list[tuple[bytes, Noun]]:
         """At most `limit` entries of a table whose names begin with `prefix` and are greater than `after`, in order: (name, noun)."""
-        assert _PREFIX[table] in _SCANNED, f"{table.name} is not gone through"
+        assert table in _SCANNED, f"{table.name} is not gone through"
         start, floor = _PREFIX[table] + prefix, _PREFIX[table] + after if after else b""
         # Some of these may have been taken back since.
-        written = (key for key in self._written(_PREFIX[table], prefix) if key in self._values)
+        written = (key for key in self._written(table, prefix) if key in self._values)
         changed = sorted(key for key in written if key.startswith(start) and key > floor)
         # What is stored may be deleted here: that many more have to be looked at.
         stored = self._reader.scan(start, floor, limit + len(changed))
@@ -141,7 +139,7 @@ class State:
         nouns = {key: self._values[key] for key in kept} | {key: _DECODERS[table].decode(raw) for key, raw in found.items()}
         return [(key[1:], noun) for key, noun in sorted(nouns.items())[:limit] if noun is not None]
 
-    def _written(self, table: bytes, prefix: bytes) -> Iterable[bytes]:
+    def _written(self, table: Table, prefix: bytes) -> Iterable[bytes]:
         """The keys of a table that were set, those with this prefix among them."""
         groups, length = self._scanned.get(table, {}), _GROUP_BYTES.get(table, 0)
         if len(prefix) >= length:

@@ -172,9 +172,8 @@ class Inspector:
             made.count += 1
             inner += is_inner
         entries, nodes = (txn.stat(db=table)["entries"] for table in (self._environment.tables.entries, self._environment.tables.nodes))
-        seen = len(tree.seen())
-        if seen != entries or inner != nodes:
-            made.wrong(f"{entries - seen} entries and {nodes - inner} nodes are no part of the tree")
+        if tree.pairs_read != entries or inner != nodes:
+            made.wrong(f"{entries - tree.pairs_read} entries and {nodes - inner} nodes are no part of the tree")
 
     def _each_block(self, txn: Any, made: Check, first: int, last: int) -> Iterator[tuple[int, KeptBlock]]:
         for height in range(max(1, first), last + 1):

@@ -205,6 +205,14 @@ class Reading:
         with self.lock, self.coded() as txn:
             yield txn
 
+    def get(self, name: bytes, table: Any) -> bytes | None:
+        """One value: as with `using`, and a third of the time, since a block reads two a transaction. Errors: as `using`."""
+        with self.lock:
+            try:
+                return (self._txn or self.resume()).get(name, db=table)  # type: ignore[no-any-return]  # LMDB has no types
+            except lmdb.Error as error:
+                raise self._corrupt(error) from None
+
     @contextmanager
     def coded(self) -> Iterator[Any]:
         """As `using`, for who has the lock."""
@@ -212,7 +220,10 @@ class Reading:
         try:
             yield self._txn
         except lmdb.Error as error:
-            raise fault("E-DATA-CORRUPT", f"{self._environment.path}: {error}") from None
+            raise self._corrupt(error) from None
+
+    def _corrupt(self, error: lmdb.Error) -> QuStreamError:
+        return fault("E-DATA-CORRUPT", f"{self._environment.path}: {error}")
 
     def resume(self) -> Any:
         """The transaction, opened again if it was taken away; the caller has the lock."""

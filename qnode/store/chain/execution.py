@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from qnode.core.ledger.genesis import begin
 from qnode.core.ledger.state import State
@@ -17,10 +17,11 @@ from qustream.model.receipt import Receipt
 from qustream.model.state import Progress
 from qustream.model.state import Table as StateTable
 from qustream.rules.radix import EMPTY_ROOT
+from qustream.rules.radix_tree import Known
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import decode, encode
 
-__all__ = ["ROOTS_KEPT", "Execution"]
+__all__ = ["ROOTS_KEPT", "Execution", "Left"]
 
 # ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
 ROOTS_KEPT = 256
@@ -38,11 +39,19 @@ class _Nothing:
         return []
 
 
+class Left(NamedTuple):
+    """What a block leaves beside the state: receipts, and whose transactions it had, if that is known."""
+
+    receipts: Sequence[Receipt]
+    senders: Sequence[bytes] | None
+
+
 class Execution:
     """Access to the tables inside a transaction that somebody else began."""
 
     def __init__(self, tables: Table, blocks: Blocks, receipts: Receipts) -> None:
         self._tables, self._blocks, self._receipts = tables, blocks, receipts
+        self._known = Known()
 
     def has_begun(self, txn: Any, genesis: Genesis) -> bool:
         """Whether there is a chain here, which then began from this genesis. Errors: `E-CHAIN-GENESIS`, `E-DATA-CORRUPT`."""
@@ -72,9 +81,7 @@ class Execution:
         self.set_executed(txn, progress, root)
         self._blocks.set_head(txn, Head(0, digest, None))
 
-    def execute(
-        self, txn: Any, changes: Mapping[bytes, bytes | None], progress: Progress, receipts: Sequence[Receipt], named: bytes | None
-    ) -> bytes:
+    def execute(self, txn: Any, changes: Mapping[bytes, bytes | None], progress: Progress, left: Left, named: bytes | None) -> bytes:
         """Everything that the next block changes; the root. `named`: the one a final header says, if one does. Errors: `ValueError` if it
         is not the next block; `E-DATA-CORRUPT` if what is stored is not what it should be, or leads to another root."""
         before = self.executed(txn)
@@ -83,10 +90,10 @@ class Execution:
             raise ValueError(f"height {progress.height} is not the final block to be executed next")
         if changes.get(PROGRESS_KEY) != encode(progress):
             raise ValueError("the state's own progress is another")
-        root = state.apply(txn, self._tables, self.root(txn, before.height) or b"", changes)
+        root = state.apply(txn, self._tables, self.root(txn, before.height) or b"", changes, self._known)
         if named is not None and named != root:
             raise fault("E-DATA-CORRUPT", f"the state after block {progress.height} is not the one that a quorum of validators has")
-        self._receipts.put(txn, progress.height, receipts)
+        self._receipts.put(txn, progress.height, left.receipts, left.senders)
         self.set_executed(txn, progress, root)
         return root
 

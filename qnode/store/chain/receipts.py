@@ -38,25 +38,22 @@ class Receipts:
     def __init__(self, tables: Table, blocks: Blocks) -> None:
         self._tables, self._blocks = tables, blocks
 
-    def put(self, txn: Any, height: int, receipts: Sequence[Receipt]) -> None:
-        """Store those of a block."""
+    def put(self, txn: Any, height: int, receipts: Sequence[Receipt], senders: Sequence[bytes] | None = None) -> None:
+        """Store those of a block. `senders`: of its transactions, in order; who does not know them lets them be looked up."""
         made, named = [], []
         for place, receipt in enumerate(receipts):
             key = _key(height, place)
             made.append((key, summed(key, encode(receipt))))
-            named += [(account + key, b"") for account in self._accounts(txn, receipt)]
+            # The last receipt is the block's own, which nobody has sent.
+            sender = self._sender(txn, receipt) if senders is None else senders[place] if place < len(senders) else None
+            named += [(account + key, b"") for account in _accounts(receipt, sender)]
         put_all(txn, self._tables.receipts, made)
         put_all(txn, self._tables.history, sorted(named))
 
-    def _accounts(self, txn: Any, receipt: Receipt) -> set[bytes]:
-        """Whose history a receipt belongs to: the sender's, every account's and licence's that an event names, and the market's."""
-        named = {name for event in receipt.events for name in (event.subject, event.other) if len(name) in NAME_BYTES}
-        if any(event.name == SOLD for event in receipt.events):
-            named.add(MARKET)
+    def _sender(self, txn: Any, receipt: Receipt) -> bytes | None:
         raw = txn.get(receipt.id, db=self._tables.transactions)
-        if raw is not None:  # it has been checked when it came
-            named.add(_BODY.decode(_TRANSACTION.decode(raw).body).sender)
-        return named
+        # It has been checked when it came.
+        return None if raw is None else _BODY.decode(_TRANSACTION.decode(raw).body).sender
 
     def prune(self, txn: Any, below: int, limit: int) -> int:
         """Take away receipts and bodies of at most `limit` heights below `below`; how many heights it were."""
@@ -65,7 +62,7 @@ class Receipts:
         for height in heights:
             for place, receipt in enumerate(self.at(txn, height)):
                 key = _key(height, place)
-                for account in self._accounts(txn, receipt):
+                for account in _accounts(receipt, self._sender(txn, receipt)):
                     txn.delete(account + key, db=self._tables.history)
                 txn.delete(key, db=self._tables.receipts)
             block = self._blocks.block(txn, height)
@@ -116,6 +113,19 @@ class Receipts:
             if receipt is not None:
                 found.append((height, place, receipt))
         return found
+
+
+def _accounts(receipt: Receipt, sender: bytes | None) -> set[bytes]:
+    """Whose history a receipt belongs to: the sender's, every account's and licence's that an event names, and the market's."""
+    named = set() if sender is None else {sender}
+    for event in receipt.events:
+        if len(event.subject) in NAME_BYTES:
+            named.add(event.subject)
+        if len(event.other) in NAME_BYTES:
+            named.add(event.other)
+        if event.name == SOLD:
+            named.add(MARKET)
+    return named
 
 
 def _key(height: int, place: int) -> bytes:

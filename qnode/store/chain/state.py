@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from qnode.store.chain.environment import Table
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import DEPTH_MAX, HASH_BYTES, Pair, path_of, value_hash
-from qustream.rules.radix_tree import prefix_range, update
+from qustream.rules.radix_tree import Change, Known, change, prefix_range
 
-__all__ = ["StoredTree", "all_entries", "apply", "clear", "clear_beneath", "entries_beneath", "get", "put_entries", "scan"]
+__all__ = ["StoredTree", "all_entries", "apply", "clear", "clear_beneath", "entries_beneath", "get", "put_entries", "scan", "value_of"]
 
 KEY_AT = HASH_BYTES + 1
 # What a node's key begins with. By depth first: the upper nodes, which every block changes, lie together.
@@ -28,24 +29,21 @@ class StoredTree:
     def __init__(self, txn: Any, tables: Table) -> None:
         self._txn, self._nodes = txn, tables.nodes
         self._made: dict[bytes, bytes] = {}  # inner nodes that are not stored yet
+        self.put_node: Callable[[bytes, bytes], None] = self._made.__setitem__  # called for every node of a block
         self._cursor = txn.cursor(db=tables.entries)
-        self._read: list[Pair] = []
+        self.pairs_read = 0
 
     def node(self, prefix: bytes) -> bytes | None:
         return self._txn.get(_DEPTHS[len(prefix)] + prefix, db=self._nodes)  # type: ignore[no-any-return]  # LMDB has no types
 
-    def put_node(self, prefix: bytes, node: bytes) -> None:
-        self._made[_DEPTHS[len(prefix)] + prefix] = node
-
     def drop_node(self, prefix: bytes) -> None:
-        key = _DEPTHS[len(prefix)] + prefix
-        self._made.pop(key, None)
-        self._txn.delete(key, db=self._nodes)
+        self._made.pop(prefix, None)
+        self._txn.delete(_DEPTHS[len(prefix)] + prefix, db=self._nodes)
 
     def flush(self) -> None:
         """Store the inner nodes that were put: all at once, in order."""
-        put_all(self._txn, self._nodes, sorted(self._made.items()))
-        self._made = {}
+        put_all(self._txn, self._nodes, sorted([(_DEPTHS[len(prefix)] + prefix, node) for prefix, node in self._made.items()]))
+        self._made.clear()
 
     def pairs(self, prefix: bytes, limit: int) -> list[Pair]:
         low, last = prefix_range(prefix)
@@ -57,32 +55,35 @@ class StoredTree:
                 found.append(path + stored[:HASH_BYTES])
                 if len(found) == limit:
                     break
-        self._read += found
+        self.pairs_read += len(found)
         return found
 
-    def seen(self) -> set[bytes]:
-        """The paths of all pairs that were looked at."""
-        return {pair[:HASH_BYTES] for pair in self._read}
 
-
-def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
-    """Change the entries and the tree; the root that follows. Errors: `E-DATA-CORRUPT`."""
-    ordered = sorted((path_of(key), None if value is None else value_hash(value), key, value) for key, value in changes.items())
+def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | None], known: Known | None = None) -> bytes:
+    """Change the entries and the tree; the root that follows. `known`: from the updates before. Errors: `E-DATA-CORRUPT`."""
+    sha256, names = hashlib.sha256, {}
+    entries: list[tuple[bytes, bytes]] = []
+    moves: list[Change] = []
+    for key, value in changes.items():
+        path = path_of(key)
+        names[path] = key
+        if value is None:
+            moves.append((path, None))
+        else:
+            digest = sha256(b"\x00" + value).digest()
+            moves.append((path, digest))
+            entries.append((path, b"%b%c%b%b" % (digest, len(key), key, value)))
+    moves.sort()
+    entries.sort()
     tree = StoredTree(txn, tables)
-    after = update(tree, root, [(path, digest) for path, digest, _, _ in ordered])
-    seen, entries, keys = tree.seen(), [], []
-    for path, digest, key, value in ordered:
-        if digest is not None and value is not None:
-            entries.append((path, digest + bytes((len(key),)) + key + value))
-            if path not in seen:
-                keys.append((key, b""))
-        elif path in seen:
-            txn.delete(path, db=tables.entries)
-            txn.delete(key, db=tables.keys)
+    made = change(tree, root, moves, Known() if known is None else known)
+    for path in made.went:
+        txn.delete(path, db=tables.entries)
+        txn.delete(names[path], db=tables.keys)
     tree.flush()
     put_all(txn, tables.entries, entries)
-    put_all(txn, tables.keys, sorted(keys))
-    return after
+    put_all(txn, tables.keys, sorted((names[path], b"") for path in made.came))
+    return made.root
 
 
 def get(txn: Any, tables: Table, key: bytes) -> bytes | None:
@@ -90,10 +91,7 @@ def get(txn: Any, tables: Table, key: bytes) -> bytes | None:
     stored = txn.get(path_of(key), db=tables.entries)
     if stored is None:
         return None
-    found, value = _opened(stored)
-    if found != key:
-        raise _damaged(key)
-    return value
+    return value_of(key, stored)
 
 
 def scan(txn: Any, tables: Table, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -164,6 +162,15 @@ def clear_beneath(txn: Any, tables: Table, prefix: bytes) -> None:
             return  # nodes have parents
         while cursor.key().startswith(beneath):
             cursor.delete()
+
+
+def value_of(key: bytes, stored: bytes) -> bytes:
+    """The value of an entry whose key has to be this one. Errors: `E-DATA-CORRUPT`."""
+    end = KEY_AT + stored[HASH_BYTES]
+    value = stored[end:]
+    if stored[KEY_AT:end] != key or hashlib.sha256(b"\x00" + value).digest() != stored[:HASH_BYTES]:
+        raise _damaged(key)
+    return value
 
 
 def _opened(stored: bytes) -> tuple[bytes, bytes]:

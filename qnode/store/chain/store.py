@@ -14,7 +14,7 @@ from qnode.core.consensus_events import Final
 from qnode.store.chain.blocks import Blocks, Head, KeptBlock
 from qnode.store.chain.certified import Certified
 from qnode.store.chain.environment import Environment
-from qnode.store.chain.execution import Execution
+from qnode.store.chain.execution import Execution, Left
 from qnode.store.chain.receipts import Receipts
 from qnode.store.chain.snapshot import Snapshots, Taking
 from qnode.store.chain.view import HeldState, StateView
@@ -174,12 +174,19 @@ class ChainStore:
 
         return _without_result(self._writer.submit(decide, after))
 
-    def execute(self, changes: Mapping[bytes, bytes | None], progress: Progress, receipts: Sequence[Receipt]) -> bytes:
-        """Store everything that executing the next final block changes, all or nothing; the state's root. Blocking. Errors: `E-DISK-FULL`,
-        `E-NODE-READONLY`; `E-DATA-CORRUPT`, also if a quorum has another root; `ValueError` for another block."""
+    def execute(
+        self,
+        changes: Mapping[bytes, bytes | None],
+        progress: Progress,
+        receipts: Sequence[Receipt],
+        senders: Sequence[bytes] | None = None,
+    ) -> bytes:
+        """Store everything that executing the next final block changes, all or nothing; the state's root. Blocking. `senders`: of its
+        transactions, in order, from who has them at hand. Errors: `E-DISK-FULL`, `E-NODE-READONLY`; `E-DATA-CORRUPT`, also if a quorum has
+        another root; `ValueError` for another block."""
 
         def decide(txn: Any) -> bytes:
-            root = self._execution.execute(txn, changes, progress, receipts, named=self._certified.named(progress.height))
+            root = self._execution.execute(txn, changes, progress, Left(receipts, senders), self._certified.named(progress.height))
             if self._keep_blocks is not None:
                 self._receipts.prune(txn, progress.height - self._keep_blocks + 1, PRUNED_AT_ONCE)
             return root

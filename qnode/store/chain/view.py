@@ -9,7 +9,7 @@ from qnode.store.chain import state
 from qnode.store.chain.environment import Environment, Reading
 from qustream.errors import fault
 from qustream.model.state import Progress
-from qustream.rules.radix import Proof
+from qustream.rules.radix import Proof, path_of
 from qustream.rules.radix_tree import prove
 
 __all__ = ["HeldState", "StateView"]
@@ -50,14 +50,16 @@ class StateView:
     def __init__(self, held: HeldState) -> None:
         """Use `ChainStore.state` or `ChainStore.certified`."""
         self._held = held
+        self._reading, self._entries = held.reading, held.environment.tables.entries
         self._closed = False
         self.progress, self.root, self.height = held.progress, held.root, held.progress.height
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`."""
-        self._require_open()
-        with self._held.reading.using() as txn:
-            return state.get(txn, self._held.environment.tables, key)
+        if self._closed:
+            self._require_open()
+        stored = self._reading.get(path_of(key), self._entries)
+        return None if stored is None else state.value_of(key, stored)
 
     def scan(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """At most `limit` entries whose keys begin with `prefix` and are greater than `after`, in order of the keys."""

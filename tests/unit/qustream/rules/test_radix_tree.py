@@ -9,7 +9,7 @@ from support.radix_memory import MemoryTree, root_by_definition
 
 from qustream.errors import QuStreamError
 from qustream.rules.radix import EMPTY_ROOT, path_of, require, value_hash
-from qustream.rules.radix_tree import build, check, prefix_range, update
+from qustream.rules.radix_tree import Known, build, check, prefix_range, update
 
 # Few keys, so that they are changed and deleted again; more than a bucket and than two.
 KEYS = st.integers(0, 90).map(lambda number: b"key %d" % number)
@@ -38,6 +38,41 @@ def test_the_order_and_the_batches_do_not_matter(entries, chance):
         batch = [items.pop() for _ in range(min(len(items), chance.randrange(1, 9)))]
         tree.apply(dict(batch))
     assert tree.root == root_by_definition(entries)
+
+
+@given(st.lists(CHANGES, max_size=8), st.sets(st.integers(0, 7)))
+@settings(max_examples=100)
+def test_what_is_known_changes_nothing(batches, given_up):
+    """Nor what came to be known by an update that was given up, as when the disk was full."""
+    tree, known = MemoryTree(), Known()
+    for number, changes in enumerate(batches):
+        before = set(tree.entries)
+        if number in given_up:
+            tree.copy().apply(changes, known)
+            continue
+        tree.apply(changes, known)
+        assert tree.root == root_by_definition(tree.entries)
+        assert sorted(tree.came) == sorted(path_of(key) for key in set(tree.entries) - before)
+        assert sorted(tree.went) == sorted(path_of(key) for key in before - set(tree.entries))
+    fresh = MemoryTree()
+    fresh.apply(dict(tree.entries))
+    assert (fresh.root, fresh.nodes) == (tree.root, tree.nodes)
+
+
+def test_what_is_known_is_not_read_again_and_is_bounded(monkeypatch):
+    tree, known, chance = MemoryTree(), Known(), random.Random(2)
+    tree.apply({b"%d" % number: b"v" for number in range(3000)}, known)
+    read: list[bytes] = []
+    monkeypatch.setattr(tree, "pairs", lambda prefix, limit: read.append(prefix) or MemoryTree.pairs(tree, prefix, limit))
+    tree.apply({b"17": b"w"}, known)
+    assert len(read) == 1
+    tree.apply({b"17": b"x"}, known)
+    assert len(read) == 1
+    monkeypatch.setattr("qustream.rules.radix_tree.KNOWN_MAX", 100)
+    for _ in range(5):
+        tree.apply({b"%d" % number: b"y" for number in chance.sample(range(3000), 300)}, known)
+        assert len(known.nodes) <= 100 >= len(known.buckets)
+    assert tree.root == root_by_definition(tree.entries)
 
 
 def keys_beneath(digits: str, count: int) -> list[bytes]:
@@ -133,6 +168,6 @@ def test_a_subtree_is_built_alone():
     tree = MemoryTree()
     tree.apply({b"%d" % number: b"v" for number in range(500)})
     part = MemoryTree()
-    digest, _, _ = build(part, b"\x07", tree.pairs(b"\x07", 500))
+    digest, _ = build(part, b"\x07", tree.pairs(b"\x07", 500))
     assert part.nodes == {prefix: node for prefix, node in tree.nodes.items() if prefix[:1] == b"\x07"}
     assert digest in tree.nodes[b""]

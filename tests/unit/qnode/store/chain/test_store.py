@@ -166,6 +166,24 @@ def test_the_history_of_an_account(chain):
     assert chain.store.history(bytes(20)) == chain.store.history(b"\xff" * 20) == []
 
 
+def test_who_is_said_to_have_sent_is_who_would_be_found(tmp_path):
+    """A block's senders come from who executed it, or are looked up in its transactions: the same history."""
+    kept = []
+    for told in (True, False):
+        chain = StoredChain(tmp_path / str(told))
+        transactions = [chain.transfer(number, number + 1, 5) for number in range(3)] + [chain.transfer(4, 4, 5)]
+        chain.keep(transactions)
+        block = chain.next_block(transactions)
+        chain.finalise(block)
+        changes, progress, done = chain.changes(block)
+        chain.store.execute(changes, progress, done.receipts, [each.body.sender for each in transactions] if told else None)
+        assert len(chain.store.history(chain.world.account(4))) == 1, "a refused transaction names nobody but its sender"
+        with chain.store._environment.reading() as txn:
+            kept.append([bytes(key) for key in txn.cursor(db=chain.store._environment.tables.history).iternext(values=False)])
+        chain.store.close()
+    assert kept[0] == kept[1] != []
+
+
 # -- states -------------------------------------------------------------------------------------------------------------
 
 
