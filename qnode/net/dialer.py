@@ -24,6 +24,10 @@ __all__ = ["Dialer", "Reached", "is_local"]
 ADDRESS_MS, DIAL_MS = 5_000, 10_000
 # Numbers of one name that are tried.
 NUMBERS_MAX = 4
+# IPv6 numbers whose last 32 bits are an IPv4 one: what a translator on the way (RFC 6052) or an old system (RFC 4291) makes of them.
+TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# And those that a local translator may put its own meaning into (RFC 8215).
+TRANSLATED_WITHIN = ipaddress.IPv6Network("64:ff9b:1::/48")
 # Names that are looked up at a time. A resolver that hangs holds its thread for half a minute, and shall hold no more than these.
 LOOKUPS_MAX = 4
 
@@ -90,10 +94,20 @@ class Dialer:
 
 
 def is_local(address: str) -> bool:
-    """Whether a numeric `host:port` leads into a local network or to this machine, and not through the internet."""
+    """Whether a numeric `host:port` leads into a local network or to this machine, and not through the internet. What stands for an older
+    number leads where that does, and what is of many is of nobody."""
     number = ipaddress.ip_address(parse_address(address).host.partition("%")[0])
-    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
-    return not (mapped or number).is_global
+    if isinstance(number, ipaddress.IPv6Address):
+        meant = number.ipv4_mapped or number.sixtofour or next((_older(number) for net in TRANSLATED if number in net), None)
+        if meant is not None:
+            return not meant.is_global or meant.is_multicast
+        if number in TRANSLATED_WITHIN:
+            return True
+    return not number.is_global or number.is_multicast
+
+
+def _older(number: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(int(number) & 0xFFFFFFFF)
 
 
 def _look_up(where: Address) -> list[str]:

@@ -139,13 +139,14 @@ async def test_a_family_that_the_machine_does_not_have_is_an_address_that_is_not
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1:22", "10.1.2.3:7400", "192.168.0.1:1", "169.254.169.254:80", "100.64.0.1:1", "[::1]:7400", "[fe80::1]:1",
-     "[fe80::1%eth0]:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1", "0.0.0.0:1"],
+     "[fe80::1%eth0]:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1", "0.0.0.0:1", "[64:ff9b::10.0.0.1]:22", "[64:ff9b:1::9.9.9.9]:1", "[2002:a00:1::1]:22",
+     "[::10.0.0.1]:1", "[::]:1", "224.0.0.1:1", "[ff02::1]:1", "[64:ff9b::224.0.0.1]:1"],
 )  # fmt: skip
 def test_what_is_local(address: str) -> None:
     assert is_local(address)
 
 
-@pytest.mark.parametrize("address", ["9.9.9.9:7400", "[2620:fe::fe]:7400", "[::ffff:9.9.9.9]:1"])
+@pytest.mark.parametrize("address", ["9.9.9.9:7400", "[2620:fe::fe]:7400", "[::ffff:9.9.9.9]:1", "[64:ff9b::9.9.9.9]:1"])
 def test_what_is_not(address: str) -> None:
     assert not is_local(address)
 
