@@ -175,12 +175,11 @@ class Mempool:
         return [each for each in opened if isinstance(each, Opened)]
 
     def _worth(self, raws: Sequence[bytes], kept: Sequence[tuple[bytes, bytes]], *, all_hold: bool) -> Verdict:
-        """Whether a bundle is passed on: if half of its bytes are of use here, and the signatures of all. What little is of use in another
-        goes out in our next."""
+        """Whether a bundle is passed on: if half of its bytes are of use here, and all signatures hold. What little is of use in another
+        goes out by itself: all who judge it alike make the same bundle of it."""
         if all_hold and 2 * sum(len(raw) for _, raw in kept) >= sum(map(len, raws)):
             return Verdict.GOOD
-        for name, raw in kept:
-            self.outbox.add(name, raw)
+        self.outbox.say(kept)
         return Verdict.USELESS
 
     def _looked_at(self, raw: bytes) -> Opened | Refused:

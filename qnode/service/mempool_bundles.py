@@ -60,8 +60,12 @@ class Outbox:
     def flush(self) -> None:
         """Say what waits."""
         waiting, self._waiting, self._bytes = self._waiting, {}, BUNDLE_HEAD_BYTES
-        if waiting:
-            self._said(list(waiting), self._publish(list(waiting.values())))
+        self.say(list(waiting.items()))
+
+    def say(self, transactions: Sequence[tuple[bytes, bytes]]) -> None:
+        """Say these together at once: with nothing else, so that whoever has the same to say says the same message."""
+        if transactions:
+            self._said([name for name, _ in transactions], self._publish([raw for _, raw in transactions]))
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -154,6 +154,18 @@ async def test_a_bundle_is_passed_on_if_half_of_it_is_of_use_and_else_what_is_of
         assert not pool.mempool._own, "but once: nobody asked this node to care for it"
 
 
+async def test_all_who_are_left_with_the_same_say_the_same_message() -> None:
+    """Or who sends each of them something different around the same would have as many messages made of it as there are nodes."""
+    made: list[bytes] = []
+    async with mempool() as one, mempool() as other:
+        new = [one.transfer(0), one.transfer(1)]
+        for pool in (one, other):
+            pool.mempool.outbox._publish = lambda raws: made.append(bundled(raws)) or True  # type: ignore[func-returns-value]
+            await pool.mempool.submit(pool.transfer(2))  # something else is being gathered
+            assert await verdict_of(pool, *(pool.transfer(3, nonce=500 + number) for number in range(3)), *new) is Verdict.USELESS
+    assert made == [bundled(new)] * 2
+
+
 async def test_padding_with_what_nobody_keeps_does_not_travel() -> None:
     """One that pays, and beside it what has a fee too low, a nonce too far, and money that is not there."""
     async with mempool() as pool:
