@@ -12,12 +12,13 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
 from support.debian import program
 from support.lan import namespace
+from support.schedule import NICE, WAITERS, Schedule
 
 # No test asserts on time: how long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
@@ -53,6 +54,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever runs the suite in the background has SIGINT ignored, and all programs the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.nice(getattr(config, "workerinput", {}).get("nice", 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule | None:
+    return Schedule(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if node.config.getoption("dist") == "loadfile" and int(node.gateway.id.removeprefix("gw")) >= WAITERS:
+        node.workerinput["nice"] = NICE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
