@@ -51,6 +51,7 @@ ACCOUNTS_MAX = 2_048
 ACCOUNT_MAX_BYTES = 32
 # What can never be valid, whatever becomes of the chain.
 NEVER_VALID = frozenset({"E-LEDGER-FORM", "E-LEDGER-SIGNATURE"})
+_NOTHING: Mapping[bytes, int] = {}
 
 
 class Ledger(Protocol):
@@ -114,7 +115,7 @@ class Mempool:
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[bytes | Refused]:
         """As `submit`, of several, each by itself: its id, or why not. Errors: of the store alone."""
-        looked = list(map(self._looked_at, raws))
+        looked = [self._looked_at(raw) for raw in raws]
         checked = iter(await self._verified(looked))
         answers: list[bytes | Refused] = []
         for raw, each in zip(raws, looked, strict=True):
@@ -135,7 +136,7 @@ class Mempool:
             self._count(Refused(b"", "E-LEDGER-FORM", ""))
             return Verdict.BAD
         try:
-            looked = list(map(self._looked_at, raws))
+            looked = self._looked_through(raws)
         except QuStreamError:  # our own disk: the chain says so, as a condition
             return Verdict.USELESS
         refusals = [each for each in looked if isinstance(each, Refused)]
@@ -182,15 +183,33 @@ class Mempool:
         self.outbox.say(kept)
         return Verdict.USELESS
 
-    def _looked_at(self, raw: bytes) -> Opened | Refused:
-        """All that can be said of it before its signatures are verified."""
+    def _looked_through(self, raws: Sequence[bytes]) -> list[Opened | Refused]:
+        """A bundle's. What has no place beside those before it is not verified: or who has one place, or can pay for one, would have as
+        many verified for it as travel together."""
+        looked: list[Opened | Refused] = []
+        places: set[tuple[bytes, int]] = set()
+        spent: Counter[bytes] = Counter()
+        for raw in raws:
+            each = self._looked_at(raw, spent)
+            if isinstance(each, Opened):
+                place = each.body.sender, each.body.nonce
+                if place in places:
+                    each = Refused(each.id, "E-LEDGER-NONCE", "one before it in the bundle has this nonce")
+                else:
+                    places.add(place)
+                    spent[each.body.sender] += self._offer_of(each).waiting.cost
+            looked.append(each)
+        return looked
+
+    def _looked_at(self, raw: bytes, spent: Mapping[bytes, int] = _NOTHING) -> Opened | Refused:
+        """All that can be said of it before its signatures are verified. `spent`: by its sender, on what may come to wait with it."""
         name = transaction_id(raw) if len(raw) <= TRANSACTION_MAX_BYTES else b""
         if name in self.core:
             return Refused(name, "E-LEDGER-KNOWN", "it waits already")
         opened = open_transaction(raw, self._verifier.chain, name)
         if isinstance(opened, str):
             return Refused(name, opened, "")
-        return self._fit(name, opened) or self.core.refusal(self._offer_of(opened)) or opened
+        return self._fit(name, opened) or self.core.refusal(self._offer_of(opened, spent.get(opened.body.sender, 0))) or opened
 
     async def _verified(self, looked: Sequence[Opened | Refused]) -> list[Checked | str]:
         """Of each that was not refused."""
@@ -204,10 +223,10 @@ class Mempool:
         least = fee_least(opened.body.action, opened.size, self._ledger.parameters)
         return Refused(name, "E-LEDGER-FEE", f"at least {least}") if opened.body.fee < least else None
 
-    def _offer_of(self, opened: Opened | Checked) -> Offered:
+    def _offer_of(self, opened: Opened | Checked, spent: int = 0) -> Offered:
         body = opened.body
         held, _ = self._account(body.sender)
-        cost = body.fee + outflow(body.action, self._ledger.parameters)
+        cost = spent + body.fee + outflow(body.action, self._ledger.parameters)
         return Offered(
             Waiting(opened.id, body.sender, body.nonce, body.expires, body.fee, cost, opened.size), held.nonce, held.liquid
         )  # fmt: skip

@@ -204,6 +204,16 @@ async def test_what_cannot_be_looked_at_is_not_passed_on() -> None:
         assert pool.said == pays, "what is kept goes out by itself"
 
 
+async def test_one_place_is_not_worth_as_many_verifications_as_travel_together() -> None:
+    """Twelve for one nonce; and twelve of somebody who can pay for three."""
+    async with mempool() as pool:
+        assert await verdict_of(pool, *(pool.transfer(0, number, nonce=0) for number in range(1, 13))) is Verdict.USELESS
+        assert (len(pool.mempool), pool.verifier.pool.checked) == (1, 1)
+        quarter = pool.world.liquid(pool.world.account(1)) // 4
+        assert await verdict_of(pool, *(pool.transfer(1, quarter) for _ in range(12))) is Verdict.USELESS
+        assert (len(pool.mempool), pool.verifier.pool.checked) == (4, 4)
+
+
 async def test_of_a_bundle_of_one_account_all_find_their_place_in_any_order() -> None:
     async with mempool() as pool:
         raws = [pool.transfer(0) for _ in range(12)]
