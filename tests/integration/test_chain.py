@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.chain_circle import QST, ChainCircle, ChainNodeProcess, fast
+from support.chain_circle import CHAIN, QST, ChainCircle, ChainNodeProcess, fast
 
+from qnode.core.ledger.evidence import is_evidence
+from qustream.identity.voting import verify_vote
 from qustream.model.ids import IdKind, account_id, licence_text, to_text
+from qustream.wire.codec import decode
+from qustream.wire.transactions import DoubleSign
 
 pytestmark = [pytest.mark.e2e]
 
@@ -113,6 +117,12 @@ def test_who_signs_twice_loses_a_tenth_and_its_place(tmp_path: Path) -> None:
         incidents = honest[0].chain_page("incidents")["incidents"]
         assert [(each["licence"], each["escrow"]["units"]) for each in incidents] == [(licence, str(stake // 10))]
         assert [each.view for each in honest[0].ledger.accusations]
+        held = honest[0].chain_page("evidence")["evidence"]
+        assert incidents[0]["id"] in [each["id"] for each in held]
+        shown = honest[0].chain_page(f"evidence/{incidents[0]['id']}")
+        proof = decode(bytes.fromhex(shown["action"]), DoubleSign, max_bytes=1 << 16)
+        assert is_evidence(CHAIN, proof.first, proof.second)
+        assert verify_vote(twin.vote_key.public, proof.second, proof.second_signature)
         # Three of four are more than two thirds: the chain goes on without it.
         circle.until_height(max(node.height for node in honest) + 4, honest)
         circle.agree(min(node.height for node in honest), honest)
