@@ -71,16 +71,22 @@ def send(layout: Layout, name: str, which: signal.Signals) -> bool:
 
 def stop(layout: Layout, names: Iterable[str], *, hard: bool = False) -> list[str]:
     """Stop daemons and wait for their end; return those that had to be killed."""
-    left = [n for n in names if send(layout, n, signal.SIGKILL if hard else signal.SIGTERM)]
-    deadline = time.monotonic() + STOP_SECONDS
-    while (left := [n for n in left if pid(layout, n) is not None]) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    left = _left(layout, [n for n in names if send(layout, n, signal.SIGKILL if hard else signal.SIGTERM)])
     for name in left:
         send(layout, name, signal.SIGKILL)
+    _left(layout, left)  # the kernel takes its time, and whoever removes their files next must not meet them
     for name in names:
         if pid(layout, name) is None:
             _pid_file(layout, name).unlink(missing_ok=True)
     return left
+
+
+def _left(layout: Layout, names: list[str]) -> list[str]:
+    """Wait for the end of these; those that have not come to it."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (names := [n for n in names if pid(layout, n) is not None]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return names
 
 
 def probe(layout: Layout, name: str, path: str = "/readyz") -> tuple[int, dict[str, object]]:
