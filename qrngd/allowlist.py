@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from qustream.errors import QuStreamError
 from qustream.model.network import NodeClass
 from qustream.registry import NetworkFileRegistry
 
-__all__ = ["AllowList"]
+__all__ = ["AllowList", "Allowed"]
+
+
+class Allowed(Protocol):
+    """Who may have a feed. Asked in the event loop, but for `refresh`."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def trouble(self) -> QuStreamError | None: ...
+
+    def __contains__(self, node: bytes) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def refresh(self, now_ms: int) -> bool:
+        """Look what is new; True if the list may be another now. Blocking."""
+        ...
 
 
 class AllowList:
-    """Asked for every feed; `refresh` reads the network file again."""
+    """Asked for every feed; `refresh` reads the network file again. `source`: where nodes are read from, for the log."""
+
+    source = "network file"
 
     def __init__(self, listed: frozenset[bytes], registry: NetworkFileRegistry | None) -> None:
         self._listed = listed

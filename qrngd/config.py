@@ -11,6 +11,7 @@ from msgspec import Meta
 from qrngd.device_config import DeviceConfig
 from qustream import settings
 from qustream.errors import QuStreamError, fault
+from qustream.light.nodes import AskedNode, node_from_text
 from qustream.model.base import Label
 from qustream.model.ids import IdKind, from_text
 
@@ -54,6 +55,9 @@ class Config(settings.Section, frozen=True):
     allow: Annotated[tuple[AllowEntry, ...], Meta(max_length=8192)] = ()
     network_file: Path | None = None
     network_key: str = ""
+    # In place of these two: a chain, from a pinned checkpoint on, as these nodes prove it.
+    checkpoint: str = ""
+    nodes: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
     passphrase_file: Path | None = None
     attestation_lifetime_s: Annotated[int, Meta(ge=_LIFETIME_MIN_S, le=_LIFETIME_MAX_S)] = 3600
     stock_units: Annotated[int, Meta(ge=1, le=_STOCK_MAX_UNITS)] = 16
@@ -67,6 +71,16 @@ class Config(settings.Section, frozen=True):
     def allowed_ids(self) -> frozenset[bytes]:
         """The nodes the file itself lists, raw."""
         return frozenset(entry.node for entry in self.allow)
+
+    @property
+    def checkpoint_digest(self) -> bytes | None:
+        """The raw 32 bytes of the checkpoint, if the nodes are a chain's."""
+        return from_text(self.checkpoint, IdKind.CHECKPOINT) if self.checkpoint else None
+
+    @property
+    def asked(self) -> tuple[AskedNode, ...]:
+        """The nodes that are asked about the chain."""
+        return tuple(map(node_from_text, self.nodes))
 
     @property
     def control_path(self) -> Path:
@@ -107,11 +121,29 @@ def _checked(config: Config) -> Config:
         raise fault("E-CONFIG", "network_file and network_key, the id of the key that signs it, go together")
     if config.network_key:
         _check_text("network_key", config.network_key, IdKind.NETWORK)
+    _check_chain(config)
     for number, entry in enumerate(config.allow):
         _check_text(f"allow[{number}].id", entry.id, IdKind.NODE)
-    if not config.allow and config.network_file is None:
-        raise fault("E-CONFIG", "allow: nobody may have a feed; list nodes, or name the network file to allow all licensed ones")
+    if not config.allow and config.network_file is None and not config.checkpoint:
+        raise fault(
+            "E-CONFIG", "allow: nobody may have a feed; list nodes, or name the network file, or a chain, to allow all licensed ones"
+        )
     return msgspec.structs.replace(config, unix=config.unix.absolute() if config.unix else None)
+
+
+def _check_chain(config: Config) -> None:
+    if bool(config.checkpoint) != bool(config.nodes):
+        raise fault("E-CONFIG", "checkpoint and nodes, whom to ask about the chain, go together")
+    if not config.checkpoint:
+        return
+    if config.network_file is not None:
+        raise fault("E-CONFIG", "checkpoint: who is licensed is a chain's to say, or a network file's, and network_file is set")
+    _check_text("checkpoint", config.checkpoint, IdKind.CHECKPOINT)
+    for number, text in enumerate(config.nodes):
+        try:
+            node_from_text(text)
+        except QuStreamError as error:
+            raise fault("E-CONFIG", f"nodes[{number}]: {error.detail}") from None
 
 
 def _check_devices(devices: tuple[DeviceConfig, ...]) -> None:

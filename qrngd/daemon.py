@@ -20,7 +20,8 @@ from importlib.metadata import version
 
 import trio
 
-from qrngd.allowlist import AllowList
+from qrngd.allowlist import Allowed, AllowList
+from qrngd.chain_allow import ChainAllowList, open_chain
 from qrngd.config import Config
 from qrngd.control import ControlRequest, serve_control
 from qrngd.cutter import Cutter, Source
@@ -76,7 +77,7 @@ def now_ms() -> int:
 class Daemon:
     """One QRNG server. Everything it needs is handed in open; `serve()` runs it."""
 
-    def __init__(self, config: Config, key: SigningKey, allow: AllowList, first_number: int, log: LeafLog) -> None:
+    def __init__(self, config: Config, key: SigningKey, allow: Allowed, first_number: int, log: LeafLog) -> None:
         self._config, self._key, self._allow, self._leaf_log = config, key, allow, log
         self._log = logger("qrngd")
         self._version = version("qustream")  # once: it is read from a file, which an upgrade may take away
@@ -202,13 +203,13 @@ class Daemon:
         said = ""
         while True:
             if await trio.to_thread.run_sync(self._allow.refresh, now_ms()):
-                self._log.info("network file taken over", height=self._allow.height, nodes=len(self._allow))
+                self._log.info(f"{self._allow.source} taken over", height=self._allow.height, nodes=len(self._allow))
                 self._feed.recheck()
             trouble = self._allow.trouble
             if trouble is not None and str(trouble) != said:
-                self._log.warning("network file refused", code=trouble.code, detail=trouble.detail)
+                self._log.warning(f"{self._allow.source} refused", code=trouble.code, detail=trouble.detail)
             elif trouble is None and said:
-                self._log.info("network file good again", height=self._allow.height)
+                self._log.info(f"{self._allow.source} good again", height=self._allow.height)
             said = str(trouble or "")
             # Half of the lifetime, so that a unit is of use for as long again after it was made.
             for host in self._hosts:
@@ -305,6 +306,17 @@ def _leaf_log(config: Config, key: SigningKey) -> LeafLog:
     return LeafLog(config.data_dir / LEAF_LOG_FOLDER, config.chain, key.id, keep_bytes=config.leaf_log_keep_bytes)
 
 
+def _allowed(config: Config) -> Allowed:
+    """Errors: those of a network file; `E-CHAIN-STALE` for a checkpoint that nothing can be proven from any more."""
+    if (pinned := config.checkpoint_digest) is not None:
+        return ChainAllowList(open_chain(config.data_dir, config.chain, pinned, config.asked, clock_ms=now_ms), config.allowed_ids)
+    registry = None
+    if config.network_file is not None:
+        registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
+        registry.load(now_ms())
+    return AllowList(config.allowed_ids, registry)
+
+
 def run(config: Config, key: SigningKey) -> None:
     """Open everything and run the server until it is told to stop.
 
@@ -312,10 +324,6 @@ def run(config: Config, key: SigningKey) -> None:
     """
     forbid_core_dumps()
     allow_descriptors()
-    registry = None
-    if config.network_file is not None:
-        registry = NetworkFileRegistry(config.network_file, config.network_key_id, chain=config.chain)
-        registry.load(now_ms())
     with DataDirectory(config.data_dir) as directory, _leaf_log(config, key) as log:
-        daemon = Daemon(config, key, AllowList(config.allowed_ids, registry), directory.next_run(), log)
+        daemon = Daemon(config, key, _allowed(config), directory.next_run(), log)
         trio.run(daemon.serve, strict_exception_groups=True)

@@ -34,7 +34,6 @@ data_dir = "data"                  # the server's key, and numbers that must not
 # unix_uids = [990]                # user ids that may use it; without this key only the server's own
 {status_listen:<34} # /livez /readyz /v1/status /metrics /v1/log; keep it on a private address
 
-# Who may have a feed: every node that is licensed by the network file, and the nodes listed as [[allow]].
 {network}
 
 # attestation_lifetime_s = 3600
@@ -46,9 +45,16 @@ data_dir = "data"                  # the server's key, and numbers that must not
 # As many [[device]] as there are devices, each with a name of its own; nothing else is ever read.
 [[device]]
 {device}
-# [[allow]]                        # as many as there are nodes beside those of the network file
+# [[allow]]                        # {allow}
 # id = "qn1..."
 # name = "site A"
+"""
+
+BY_FILE = """\
+# Who may have a feed: every node that is licensed by the network file, and the nodes listed as [[allow]].
+"""
+BY_CHAIN = """\
+# Who may have a feed: every node that is licensed on the chain, as these nodes prove it; if there are [[allow]], these of them alone.
 """
 
 EMULATOR = """\
@@ -84,6 +90,8 @@ MORE: dict[DeviceKind, str] = {
 @click.option("--chain", default="qustream", show_default=True, help="The network's chain id.")
 @click.option("--network-file", default="network.toml", show_default=True)
 @click.option("--network-key", default="", help="The id of the key that signs the network file (qnet1…).")
+@click.option("--checkpoint", default="", help="In place of these two: a chain, from this checkpoint (qcp1…) on; needs --node.")
+@click.option("--node", "nodes", multiple=True, metavar="ID@HOST:PORT", help="Asked about the chain (qn1…); may be repeated.")
 @click.option("--listen", default="0.0.0.0:7300", show_default=True)
 @click.option("--unix", default="", help="Path of a Unix socket for a node on this machine.")
 @click.option("--status-listen", default="127.0.0.1:7390", show_default=True)
@@ -101,12 +109,16 @@ MORE: dict[DeviceKind, str] = {
     help="Else $CREDENTIALS_DIRECTORY/qrngd (systemd), else asked for.",
 )
 def init(
-    directory: Path, *, device: str, min_entropy_millibits: int | None, passphrase_file: Path | None, **settings: str
+    directory: Path, *, device: str, min_entropy_millibits: int | None, passphrase_file: Path | None, nodes: tuple[str, ...],
+    **settings: str,
 ) -> None:  # fmt: skip
     """Make a server's key and configuration. Prints the server's id; gives `qrngd.pub` to whoever keeps the network file."""
-    text = _config_text(device, min_entropy_millibits, settings, passphrase_file)
+    if settings["checkpoint"] and settings["network_key"]:
+        raise fault("E-CONFIG", "checkpoint and network_key: who is licensed is a chain's to say, or a network file's")
+    text = _config_text(device, min_entropy_millibits, settings, passphrase_file, nodes)
+    is_known = bool(settings["network_key"] or settings["checkpoint"])
     # What `run` would refuse is refused before there is a key; whom to allow may come later.
-    later = "" if settings["network_key"] else f'\n[[allow]]\nid = "{to_text(IdKind.NODE, bytes(32))}"\n'
+    later = "" if is_known else f'\n[[allow]]\nid = "{to_text(IdKind.NODE, bytes(32))}"\n'
     parse_config(text + later, directory)
     passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file, prompt=sys.stdin.isatty())
     try:
@@ -122,12 +134,16 @@ def init(
     if not config.exists():
         files.create(config, text.encode(), mode=0o644)
     click.echo(to_text(IdKind.QRNG, key.id))
-    first = "" if settings["network_key"] else "say there who may have a feed, then "
-    click.echo(f"configuration: {config}; for the network file: {directory / 'qrngd.pub'}", err=True)
+    first = "" if is_known else "say there who may have a feed, then "
+    whose = "whoever registers it on the chain" if settings["checkpoint"] else "the network file"
+    click.echo(f"configuration: {config}; for {whose}: {directory / 'qrngd.pub'}", err=True)
     click.echo(f"next: {first}qrngd selftest --config {config} and qrngd run --config {config}", err=True)
 
 
-def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[str, str], passphrase_file: Path | None = None) -> str:
+def _config_text(
+    device: str, min_entropy_millibits: int | None, settings: dict[str, str], passphrase_file: Path | None = None,
+    nodes: tuple[str, ...] = (),
+) -> str:  # fmt: skip
     """JSON strings are TOML strings."""
     quoted = {name: json.dumps(value) for name, value in settings.items()}
     chosen = DeviceConfig.from_text(device)
@@ -139,10 +155,13 @@ def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[
     else:
         claim = f"min_entropy_millibits = {min_entropy_millibits}"
         what = DEVICE.format(name=quoted["name"], kind=json.dumps(kind), path=json.dumps(path), min_entropy=claim, more=MORE[kind])
-    if settings["network_key"]:
-        network = f"network_file = {quoted['network_file']}\nnetwork_key = {quoted['network_key']}"
+    checkpoint = settings.get("checkpoint", "")
+    if checkpoint or nodes:
+        network = f"{BY_CHAIN}checkpoint = {json.dumps(checkpoint)}\nnodes = {json.dumps(list(nodes), ensure_ascii=False)}"
+    elif settings["network_key"]:
+        network = f"{BY_FILE}network_file = {quoted['network_file']}\nnetwork_key = {quoted['network_key']}"
     else:
-        network = '# network_file = "network.toml"\n# network_key = "qnet1..."'
+        network = f'{BY_FILE}# network_file = "network.toml"\n# network_key = "qnet1..."'
     return CONFIG.format(
         chain=f"chain = {quoted['chain']}",
         passphrase=f"passphrase_file = {json.dumps(str(passphrase_file.absolute()))}"
@@ -152,5 +171,8 @@ def _config_text(device: str, min_entropy_millibits: int | None, settings: dict[
         unix=f"unix = {quoted['unix']}" if settings["unix"] else '# unix = "/run/qrngd/feed.sock"',
         status_listen=f"status_listen = {quoted['status_listen']}",
         network=network,
+        allow="if there are any, no other licensed node has a feed"
+        if checkpoint
+        else "as many as there are nodes beside those of the network file",
         device=what,
     )

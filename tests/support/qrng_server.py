@@ -42,14 +42,17 @@ def node_key(number: int) -> SigningKey:
 class Server(DaemonProcess):
     """`with Server(folder, device=..., allow=[...]).running() as server:`; may run several times on the same data."""
 
-    def __init__(self, folder: Path, *, device: str = 'kind = "emulator"', allow: list[SigningKey] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, device: str = 'kind = "emulator"', allow: list[SigningKey] | None = None, chain: str = CHAIN, **settings: Any
+    ) -> None:  # fmt: skip
+        self.chain = chain
         super().__init__("qrngd", folder, credential=CREDENTIAL, passphrase=PASSPHRASE)
         self.key = SigningKey(os.urandom(32))
         DataDirectory.create(self.data_dir)
         # The cheapest parameters a keystore may have: these tests are not about it.
         keystore.write(self.data_dir / IDENTITY_FILE, KEYSTORE_KIND, self.key.seed, PASSPHRASE, memory_kib=8, operations=1)
         values = {"listen": [f"{host(9)}:0"], "status_listen": f"{host(9)}:0", "stock_units": 2} | settings
-        lines = [f'chain = "{CHAIN}"', 'data_dir = "data"', *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        lines = [f'chain = "{chain}"', 'data_dir = "data"', *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
         lines += [f'[[allow]]\nid = "{to_text(IdKind.NODE, key.id)}"' for key in allow or []]
         self.config.write_text("\n".join([*lines, "[[device]]", device, ""]))
 
@@ -88,7 +91,7 @@ class NodeEnd:
 
     @staticmethod
     async def dial(server: Server, key: SigningKey) -> Connection:
-        hello = LocalHello(CHAIN, (Role.NODE,))
+        hello = LocalHello(server.chain, (Role.NODE,))
         if server.address.startswith("unix:"):
             return await connect_unix(server.address.removeprefix("unix:"), hello=hello)
         return await connect(server.address, key=key, hello=hello, expect=server.key.id)
@@ -120,7 +123,7 @@ class NodeEnd:
             self.health.append(message)
         elif isinstance(message, FeedBatch):
             attestation = open_signed(message.attestation, Attestation, self.server.key.public, "attestation")
-            check_attestation(attestation, chain=CHAIN, server=self.server.record(), at_ms=time.time_ns() // 1_000_000)
+            check_attestation(attestation, chain=self.server.chain, server=self.server.record(), at_ms=time.time_ns() // 1_000_000)
             assert attestation.root not in self.batches
             self.batches[attestation.root] = attestation
         else:

@@ -185,6 +185,21 @@ class LightRegistry(Registry):
                 if len(proven) == len(sample):
                     return sorted(proven.values(), key=lambda record: record.key.id)
 
+    def claimed(self) -> frozenset[bytes]:
+        """Ids of all that the nodes asked say are active nodes. A claim: whether they are is `active_among`'s to say."""
+        with self._lock:
+            return frozenset(each.id for each in self._list().said)
+
+    def active_among(self, nodes: Iterable[bytes]) -> frozenset[bytes]:
+        """Those of these nodes that are active, by proofs, sixteen entries a question."""
+        wanted = list(dict.fromkeys(nodes))
+        with self._lock:
+            self._prove(bytes([Table.NODE]) + each for each in wanted)
+            entries = {each: found for each in wanted if (found := self._entry(Table.NODE, each, NodeEntry)) is not None}
+            self._prove(bytes([Table.LICENCE]) + entry.licence for entry in entries.values())
+            licences = {each: self._entry(Table.LICENCE, entry.licence, Licence) for each, entry in entries.items()}
+        return frozenset(each for each, licence in licences.items() if licence is not None and node_record(entries[each], licence).active)
+
     def qrng_server(self, server_id: bytes, /) -> QrngServerRecord:
         return self._known_entry(Table.QRNG_SERVER, server_id, QrngServerRecord, IdKind.QRNG)
 

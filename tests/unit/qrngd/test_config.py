@@ -25,6 +25,18 @@ kind = "emulator"
 """
 
 
+CHECKPOINT, NETWORK = to_text(IdKind.CHECKPOINT, bytes(32)), to_text(IdKind.NETWORK, bytes(32))
+BY_CHAIN = f'checkpoint = "{CHECKPOINT}"\nnodes = ["{to_text(IdKind.NODE, NODE)}@[2001:db8::7]:7400"]\n'
+
+
+def test_a_chain_says_who_may_and_the_list_restricts_it(tmp_path: Path) -> None:
+    (tmp_path / "qrngd.toml").write_text(GOOD.replace('data_dir = "data"', f'data_dir = "data"\n{BY_CHAIN}'))
+    config = load_config(tmp_path / "qrngd.toml")
+    assert (config.checkpoint_digest, config.asked[0].id, config.allowed_ids) == (bytes(32), NODE, {NODE})
+    (tmp_path / "qrngd.toml").write_text(GOOD.replace('data_dir = "data"', f'data_dir = "data"\n{BY_CHAIN}').replace(ALLOW, ""))
+    assert load_config(tmp_path / "qrngd.toml").allowed_ids == frozenset()
+
+
 def load(tmp_path: Path, text: str) -> object:
     (tmp_path / "qrngd.toml").write_text(text)
     return load_config(tmp_path / "qrngd.toml")
@@ -59,6 +71,9 @@ def test_a_good_file(tmp_path: Path) -> None:
         (('kind = "emulator"', 'kind = "emulator"\nmin_entropy_millibits = 0'), "device[0].min_entropy_millibits"),
         (('data_dir = "data"', 'data_dir = "data"\nunix_uids = [3]'), "unix_uids"),
         (('data_dir = "data"', 'data_dir = "data"\nnetwork_file = "n"'), "network_key"),
+        (('data_dir = "data"', f'data_dir = "data"\ncheckpoint = "{CHECKPOINT}"'), "checkpoint and nodes"),
+        (('data_dir = "data"', f'data_dir = "data"\ncheckpoint = "{CHECKPOINT}"\nnodes = ["qn1x@a:1"]'), "nodes[0]"),
+        (('data_dir = "data"', f'data_dir = "data"\n{BY_CHAIN}network_file = "n"\nnetwork_key = "{NETWORK}"'), "network_file is set"),
         (('data_dir = "data"', 'data_dir = "data"\nstock_units = 1000000'), "stock_units"),
         (('data_dir = "data"', 'data_dir = "data"\nattestation_lifetime_s = 5'), "attestation_lifetime_s"),
         (('chain = "test"', "chain = "), "not TOML"),

@@ -13,6 +13,8 @@ from qustream.errors import QuStreamError
 from qustream.model.ids import IdKind, to_text
 
 PASSPHRASE = "a passphrase for tests only"
+CHECKPOINT = to_text(IdKind.CHECKPOINT, bytes(32))
+ASKED = f"{to_text(IdKind.NODE, bytes(32))}@node.example:7400"
 
 
 def init(folder: Path, *arguments: str) -> click.testing.Result:
@@ -60,6 +62,11 @@ def test_the_claim_cannot_be_guessed(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--network-key", "qnet1nonsense"], "network_key"),
+        (["--checkpoint", CHECKPOINT], "checkpoint and nodes"),
+        (["--node", ASKED], "checkpoint and nodes"),
+        (["--checkpoint", "qcp1nonsense", "--node", ASKED], "checkpoint"),
+        (["--checkpoint", CHECKPOINT, "--node", "qn1x@127.0.0.1:7400"], "nodes[0]"),
+        (["--checkpoint", CHECKPOINT, "--node", ASKED, "--network-key", to_text(IdKind.NETWORK, bytes(32))], "network_key"),
         (["--network-key", to_text(IdKind.NODE, bytes(32))], "network_key"),
         (["--listen", "7300"], "listen[0]"),
         (["--status-listen", "nowhere"], "status_listen"),
@@ -73,6 +80,14 @@ def test_what_run_would_refuse_is_refused_before_there_is_a_key(tmp_path: Path, 
     assert done.exception.code == "E-CONFIG"
     assert said in done.exception.detail
     assert not (tmp_path / "server").exists()
+
+
+def test_a_server_on_a_chain_asks_nodes_who_is_licensed(tmp_path: Path) -> None:
+    done = init(tmp_path, "--device", "emulator", "--checkpoint", CHECKPOINT, "--node", ASKED)
+    assert done.exit_code == 0, done.output
+    config = load_config(tmp_path / "server" / "qrngd.toml")
+    assert (config.checkpoint_digest, [each.address for each in config.asked]) == (bytes(32), ["node.example:7400"])
+    assert (config.allow, config.network_file) == ((), None)
 
 
 def test_the_passphrase_that_closed_the_key_opens_it_again(tmp_path: Path) -> None:
