@@ -163,52 +163,6 @@ def reject(addresses: list[str]) -> str:
     return f"table inet halves {{\n chain out {{\n type filter hook output priority 0\n{rules} }}\n}}\n"
 
 
-def test_a_node_that_moved_is_found_where_it_says(nodes: Nodes) -> None:
-    nodes.until_linked(OPEN)
-    cat, lan = nodes["cat"], nodes.lan
-    cat.stop()
-    lan.move("cat", ["45.33.0.1", "2a01:33::1"])
-    cat.configure(addresses=list(cat.public_addresses))
-    # It comes to Ann alone. The others come to it, because Ann passes on what it says; the registry still has the old addresses.
-    lan["cat"].nft(no_way_out_but(HOSTS["ann"]))
-    cat.start()
-    others = [nodes[name] for name in OPEN if name != "cat"]
-    assert not Probe("herald7", lan["town"]).await_record(others, cat.key.id, cat.public_addresses, PATIENCE_S)
-    nodes.until_linked(OPEN)
-    lan["cat"].flush()
-    ours = {link.node for link in cat.network().links if link.direction == "out"}
-    assert ours <= {nodes["ann"].id}
-    assert all(link.direction == "in" for link in cat.network().links if link.node == nodes["eve"].id)
-
-
-def no_way_out_but(addresses: list[str]) -> str:
-    rules = "".join(f" ip{'6' if ':' in each else ''} daddr {each} accept\n" for each in addresses)
-    drop = " oif != lo tcp flags & (syn | ack) == syn drop\n"
-    return f"table inet filter {{\n chain out {{\n type filter hook output priority 0\n{rules}{drop} }}\n}}\n"
-
-
-def test_a_node_that_was_killed_goes_to_its_anchors_first(nodes: Nodes) -> None:
-    nodes.until_linked(OPEN)
-    dan, lan = nodes["dan"], nodes.lan
-    disk = dan.data_dir / "peers" / "data.mdb"
-    before_ns = disk.stat().st_mtime_ns
-    comes_to(nodes, "herald7", "dan", OPEN)
-    nodes.until(lambda: disk.stat().st_mtime_ns > before_ns)
-    dan.kill()
-    anchors = [name for name in OPEN if name != "dan"]
-    with PeerStore.open(dan.data_dir / "peers") as store:  # a link is an anchor when it has stood for ten minutes; they have not
-        store.keep_anchors([nodes[name].key.id for name in anchors])
-        kept = {node for node, _ in store.records()}
-    lan["dan"].nft(NO_WAY_IN)  # so that whoever it talks to, it has dialled
-    lan.watch()
-    dan.start()
-    nodes.until_linked(OPEN)
-    assert set(lan.dialled("dan")[: len(anchors)]) == set(anchors)
-    lan["dan"].flush()
-    assert kept
-    assert kept <= Probe("herald7", lan["town"]).records(dan).keys()  # and it knows what it was told before
-
-
 def test_whoever_is_cut_off_knows_it_and_comes_back(nodes: Nodes) -> None:
     nodes.until(lambda: "E-NO-PEERS" in nodes["gil"].codes())
     assert "E-NO-PEERS" not in nodes["ann"].codes()
@@ -296,3 +250,52 @@ def test_whoever_nobody_reaches_is_told_so(nodes: Nodes) -> None:
     nodes.lan["fay"].flush()
     Probe("herald0", nodes.lan["town"]).link(fay)  # somebody comes in
     nodes.until(lambda: "E-UNREACHABLE" not in fay.codes())
+
+
+# -- what a node says of itself a minute after it said something else: so these come last
+
+
+def test_a_node_that_moved_is_found_where_it_says(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    cat, lan = nodes["cat"], nodes.lan
+    cat.stop()
+    lan.move("cat", ["45.33.0.1", "2a01:33::1"])
+    cat.configure(addresses=list(cat.public_addresses))
+    # It comes to Ann alone. The others come to it, because Ann passes on what it says; the registry still has the old addresses.
+    lan["cat"].nft(no_way_out_but(HOSTS["ann"]))
+    cat.start()
+    others = [nodes[name] for name in OPEN if name != "cat"]
+    assert not Probe("herald7", lan["town"]).await_record(others, cat.key.id, cat.public_addresses, PATIENCE_S)
+    nodes.until_linked(OPEN)
+    lan["cat"].flush()
+    ours = {link.node for link in cat.network().links if link.direction == "out"}
+    assert ours <= {nodes["ann"].id}
+    assert all(link.direction == "in" for link in cat.network().links if link.node == nodes["eve"].id)
+
+
+def no_way_out_but(addresses: list[str]) -> str:
+    rules = "".join(f" ip{'6' if ':' in each else ''} daddr {each} accept\n" for each in addresses)
+    drop = " oif != lo tcp flags & (syn | ack) == syn drop\n"
+    return f"table inet filter {{\n chain out {{\n type filter hook output priority 0\n{rules}{drop} }}\n}}\n"
+
+
+def test_a_node_that_was_killed_goes_to_its_anchors_first(nodes: Nodes) -> None:
+    nodes.until_linked(OPEN)
+    dan, lan = nodes["dan"], nodes.lan
+    disk = dan.data_dir / "peers" / "data.mdb"
+    before_ns = disk.stat().st_mtime_ns
+    comes_to(nodes, "herald7", "dan", OPEN)
+    nodes.until(lambda: disk.stat().st_mtime_ns > before_ns)
+    dan.kill()
+    anchors = [name for name in OPEN if name != "dan"]
+    with PeerStore.open(dan.data_dir / "peers") as store:  # a link is an anchor when it has stood for ten minutes; they have not
+        store.keep_anchors([nodes[name].key.id for name in anchors])
+        kept = {node for node, _ in store.records()}
+    lan["dan"].nft(NO_WAY_IN)  # so that whoever it talks to, it has dialled
+    lan.watch()
+    dan.start()
+    nodes.until_linked(OPEN)
+    assert set(lan.dialled("dan")[: len(anchors)]) == set(anchors)
+    lan["dan"].flush()
+    assert kept
+    assert kept <= Probe("herald7", lan["town"]).records(dan).keys()  # and it knows what it was told before
