@@ -93,8 +93,9 @@ class CheckPool:
         return len(self._urgent) + len(self._others)
 
     async def put(self, job: Job, *, urgent: bool) -> None:
-        """Let it be checked; wait for room, not for the answer (`Job.done`)."""
-        while self._waiting_bytes and self._waiting_bytes + job.size > WAITING_MAX_BYTES:
+        """Let it be checked; wait for room, not for the answer (`Job.done`). What is urgent has room: who asks for it bounds it, and votes
+        do not stand outside among transactions."""
+        while not urgent and self._waiting_bytes and self._waiting_bytes + job.size > WAITING_MAX_BYTES:
             await self._room.wait()
         (self._urgent if urgent else self._others).append(job)
         self._waiting_bytes += job.size

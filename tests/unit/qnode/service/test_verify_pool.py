@@ -173,6 +173,20 @@ async def test_who_comes_with_more_than_has_room_waits_outside(monkeypatch) -> N
     assert inside == 10
 
 
+async def test_what_is_urgent_does_not_stand_outside_among_the_others(monkeypatch) -> None:
+    monkeypatch.setattr(module, "WAITING_MAX_BYTES", job().size)
+    pool = CheckPool(1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(lambda: pool.put(job(), urgent=False))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(pool) == 1
+        with trio.fail_after(60):
+            await pool.put(job(b"a vote"), urgent=True)
+        assert [each.checks[0].message for each in pool._take()] == [b"a vote", b"good"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_batch_is_bounded_by_its_bytes(monkeypatch) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 2 * job().size)
     pool = CheckPool(1)
