@@ -190,7 +190,8 @@ class Chain:
             await self.wait_final_above(height - 1)
             header = self.store.header_at(height)
             assert header is not None, "what is final is there"
-            transactions = await self._bodies(self.store.ids_at(height) or ())
+            # A block with what a later version knows: it is said what is to be done, and nothing is lost.
+            transactions = await self._insist(partial(self._bodies, self.store.ids_at(height) or ()))
             changes, progress, done = await self._insist(partial(trio.to_thread.run_sync, self._execute, header, transactions))
             self.executed = progress
             self._look()
@@ -242,7 +243,7 @@ class Chain:
                 done = await act()
             except QuStreamError as error:
                 if self.trouble is None:
-                    logger("chain").error("the chain cannot be written", code=error.code, detail=error.detail)
+                    logger("chain").error("the chain does not go on", code=error.code, detail=error.detail)
                 self.trouble = error
                 await trio.sleep(AGAIN_S)
             else:

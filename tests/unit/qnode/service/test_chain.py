@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from support.ledger_world import LedgerWorld
@@ -18,7 +20,8 @@ from qnode.service import chain as module
 from qnode.service.chain import VIEWS_KEPT, checked_of
 from qustream.errors import fault
 from qustream.model.state import Account, Parameters, Progress, Table
-from qustream.wire.transactions import Transfer
+from qustream.wire.codec import encode
+from qustream.wire.transactions import Transaction, Transfer, transaction_id
 
 
 async def test_what_is_final_is_executed_and_told(tmp_path: Path) -> None:
@@ -142,6 +145,22 @@ async def test_a_disk_that_takes_nothing_is_waited_for_and_shown(tmp_path: Path,
             await made.chain.wait_above(0)
         assert seen == ["E-DISK-FULL"]
         assert made.chain.trouble is None
+
+
+async def test_what_a_later_version_knows_stops_it_and_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others were two thirds, and have voted for it. Nothing is executed, nothing ends, and the code says what to do."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    async with running_chain(tmp_path) as made:
+        key = made.world.people[0]
+        body = msgspec.msgpack.encode([made.world.genesis.chain, made.world.account(0), 0, 100, 1, [25, b"news"]])
+        raw = encode(Transaction(body, key.public, key.sign("transaction", body)))
+        name, known = transaction_id(raw), made.stored.transfer(0, 1, 5)
+        made.stored.store.keep_transactions([(name, raw)]).result()
+        await made.final(replace(known, id=name), kept=False)
+        await until(lambda: made.chain.trouble is not None)
+        assert made.chain.trouble is not None
+        assert made.chain.trouble.code == "E-LEDGER-KIND"
+        assert (made.chain.head.height, made.chain.executed.height) == (1, 0)
 
 
 async def test_rotations_and_their_keys_are_the_states(tmp_path: Path) -> None:
