@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import trio
+
 from qnode.core.consensus_events import Accuse, RotationBegan
 from qnode.core.ledger.actions import fee_least
 from qnode.service.chain import Chain
@@ -49,6 +51,7 @@ class Accusing:
         self.accusations: dict[tuple[bytes, int], Accusation] = {}
         self._chain, self._mempool, self._key, self._spawn = chain, mempool, key, spawn
         self._log = logger("consensus")
+        self._turn = trio.Lock()
 
     def accuse(self, begun: RotationBegan, effect: Accuse) -> None:
         """Take it up, once a validator and rotation: the second is of the same incident."""
@@ -69,15 +72,16 @@ class Accusing:
         self._spawn(self._send, found)
 
     async def _send(self, found: Accusation) -> None:
-        if self._is_known(found):
-            found.state = "known"
-            return
-        try:
-            await self._mempool.submit(self._signed(found.action))
-            found.state = "sent"
-        except QuStreamError as error:  # most nodes' own accounts have nothing
-            found.state = error.code
-            self._log.debug("the proof is kept, and not sent from this node's account", code=error.code, detail=error.detail)
+        async with self._turn:  # each behind the one before: or who is to be caught would have somebody else take the nonce first
+            if self._is_known(found):
+                found.state = "known"
+                return
+            try:
+                await self._mempool.submit(self._signed(found.action))
+                found.state = "sent"
+            except QuStreamError as error:  # most nodes' own accounts have nothing
+                found.state = error.code
+                self._log.debug("the proof is kept, and not sent from this node's account", code=error.code, detail=error.detail)
 
     def _is_known(self, found: Accusation) -> bool:
         name = incident_id(IncidentKind.DOUBLE_SIGN, found.licence, found.rotation)
@@ -87,10 +91,11 @@ class Accusing:
         """From our own account, with the least fee."""
         chain, sender = self._chain, account_id(self._key.id)
         held = chain.state().get(Table.ACCOUNT, sender, Account) or Account(0, 0)
+        nonce = max(held.nonce, self._mempool.core.next_nonce(sender))  # something of its own may wait
         expires = chain.head.height + EXPIRES_AHEAD
 
         def raw(fee: int, signature: bytes | None = None) -> bytes:
-            body = encode(Body(chain.genesis.chain, sender, held.nonce, expires, fee, action))
+            body = encode(Body(chain.genesis.chain, sender, nonce, expires, fee, action))
             return encode(Transaction(body, self._key.public, signature or self._key.sign("transaction", body)))
 
         # Numbers of eight bytes are the longest, so this is what it costs at most.
