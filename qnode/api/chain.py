@@ -26,9 +26,10 @@ from qustream.aio.http import Answer, Asked, Folder, Stream
 from qustream.errors import CODES, Family, QuStreamError, fault
 from qustream.model.network import Grant
 from qustream.model.state import Incident, Licence, NodeEntry, Table, Validator
-from qustream.wire.chain_json import SubmittedPage
-from qustream.wire.codec import encode
-from qustream.wire.transactions import TRANSACTION_MAX_BYTES
+from qustream.wire.bundle import BUNDLE_MAX_BYTES, Bundle
+from qustream.wire.chain_json import SubmittedBundlePage, SubmittedLine, SubmittedPage
+from qustream.wire.codec import decode, encode
+from qustream.wire.transactions import TRANSACTION_MAX_BYTES, transaction_id
 
 __all__ = ["PREFIX", "SubmitLimits", "chain_folders"]
 
@@ -197,7 +198,7 @@ PAGES: dict[str, Make] = {
 }
 _ONCE_A_BLOCK = {"market", "parameters", "supply", "rotation"}
 _TEMPLATES = {Template(text): make for text, make in PAGES.items()}
-POSTS = {"transactions": TRANSACTION_MAX_BYTES, "transactions/check": TRANSACTION_MAX_BYTES}
+POSTS = {"transactions": TRANSACTION_MAX_BYTES, "transactions/bundle": BUNDLE_MAX_BYTES, "transactions/check": TRANSACTION_MAX_BYTES}
 
 
 def chain_folders(source: ChainSource, limits: SubmitLimits | None = None) -> Mapping[str, Folder]:
@@ -263,6 +264,8 @@ class ChainPages:
     # -- transactions that are sent -------------------------------------------------------------------------------------
 
     async def _posted(self, asked: Asked) -> Answer:
+        if asked.path == "transactions/bundle":
+            return await self._posted_bundle(asked)
         self._spend(asked.client)
         if asked.path == "transactions":
             name = await self._source.pool.submit(asked.body)
@@ -271,20 +274,34 @@ class ChainPages:
         page = await trio.to_thread.run_sync(self._check, asked.body, nonce, limiter=self._threads)
         return Answer(200, msgspec.json.encode(page), _JSON)
 
+    async def _posted_bundle(self, asked: Asked) -> Answer:
+        try:
+            raws = decode(asked.body, Bundle, max_bytes=BUNDLE_MAX_BYTES).transactions
+        except QuStreamError as error:
+            self._spend(asked.client)
+            raise fault("E-LEDGER-FORM", f"no bundle of transactions: {error.detail}") from None
+        self._spend(asked.client, len(raws))
+        lines = []
+        for raw, answer in zip(raws, await self._source.pool.submit_all(raws), strict=True):
+            refused = answer if isinstance(answer, QuStreamError) else None
+            why = ("", "") if refused is None else (refused.code, refused.detail or refused.row.meaning)
+            lines.append(SubmittedLine(transaction_id(raw).hex(), *why))
+        return Answer(200, msgspec.json.encode(SubmittedBundlePage(tuple(lines))), _JSON)
+
     def _check(self, raw: bytes, nonce: int) -> Any:
         with self._source.store.state() as view:
             return check_page(self._source, view, raw, nonce)
 
-    def _spend(self, client: str) -> None:
-        """Errors: `E-PEER-LIMIT`."""
+    def _spend(self, client: str, count: int = 1) -> None:
+        """Of so many transactions, all or none. Errors: `E-PEER-LIMIT`."""
         now_s, limits = trio.current_time(), self._limits
         bucket = self._submits.pop(client, None) or Bucket(limits.burst_per_address, limits.rate_per_address_per_s, now_s)
         self._submits[client] = bucket
         while len(self._submits) > limits.addresses:
             self._submits.popitem(last=False)
-        if not bucket.take(now_s):
+        if not bucket.take(now_s, count):
             raise fault("E-PEER-LIMIT", f"at most {limits.rate_per_address_per_s} transactions a second from one address")
-        if not self._all_submits.take(now_s):
+        if not self._all_submits.take(now_s, count):
             raise fault("E-PEER-LIMIT", "too many transactions are being sent to this node")
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from qnode.core.ledger.block import Checked
 from qnode.core.ledger.state import Reader
+from qustream.errors import QuStreamError
 from qustream.model.receipt import Receipt
 from qustream.model.state import Progress
 from qustream.rules.radix import Proof
@@ -95,6 +96,10 @@ class Pool(Protocol):
 
     async def submit(self, raw: bytes) -> bytes:
         """Take a transaction; its id. Errors: `E-LEDGER-…`, `E-MEMPOOL-FULL`."""
+        ...
+
+    async def submit_all(self, raws: Sequence[bytes]) -> Sequence[bytes | QuStreamError]:
+        """Take several, each by itself: its id, or why not."""
         ...
 
 

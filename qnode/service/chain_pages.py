@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from qnode.api.chain_source import ChainSource, Held
 from qnode.core.ledger.block import Checked
+from qnode.core.mempool_events import Refused
 from qnode.service.chain import Chain
 from qnode.service.mempool import Mempool
+from qustream.errors import QuStreamError, fault
 from qustream.wire.chain import genesis_digest
 
 __all__ = ["source_of"]
@@ -30,6 +32,10 @@ class _Waiting:
 
     async def submit(self, raw: bytes) -> bytes:
         return await self._mempool.submit(raw)
+
+    async def submit_all(self, raws: Sequence[bytes]) -> Sequence[bytes | QuStreamError]:
+        answers = await self._mempool.submit_all(raws)
+        return [fault(answer.code, answer.detail) if isinstance(answer, Refused) else answer for answer in answers]
 
 
 def source_of(chain: Chain, mempool: Mempool, held: Callable[[], Sequence[Held]] = tuple) -> ChainSource:

@@ -18,6 +18,7 @@ from qnode.core.ledger.block import Checked
 from qnode.core.ledger.signatures import VOTE_CONTEXT, Claim, claims
 from qnode.service.verify_child import HYBRID, VOTE, Check
 from qnode.service.verify_pool import CheckPool, Job
+from qustream.aio.admission import Bucket
 from qustream.errors import QuStreamError
 from qustream.model.ids import account_id
 from qustream.model.keys import PublicKey
@@ -29,6 +30,9 @@ __all__ = ["BEYOND", "UNTOLD", "Opened", "Verifier", "open_transaction"]
 
 # What held: the mempool twice over, for a transaction comes by gossip and again in a block; the votes of ten views of a hundred.
 TRANSACTIONS_KNOWN_MAX, STATEMENTS_KNOWN_MAX = 16_384, 4_096
+# Votes that come alone or with one other are checked in the event loop: 0.1 ms each, and their way to a process and back takes twice that.
+# Of a few validators nearly all come so; of many they come together, and what is above this a second, a hundredth of the loop, goes there.
+HERE_MAX, HERE_PER_S = 2, 100
 # The code of a transaction of which nobody could tell whether its signatures hold: processes died over it.
 UNTOLD = "E-DEADLINE"
 # And of one that a later version may understand: nobody is to blame for it, and nobody here can answer for its signatures.
@@ -68,6 +72,7 @@ class Verifier:
         self._held = _Known(TRANSACTIONS_KNOWN_MAX)
         self._stated = _Known(STATEMENTS_KNOWN_MAX)
         self._under_way: dict[bytes, Job] = {}
+        self._here = Bucket(HERE_PER_S, HERE_PER_S, 0.0)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
@@ -97,25 +102,32 @@ class Verifier:
         return [_outcome(each, job) for each, job in zip(opened, jobs, strict=True)]
 
     async def statements(self, stated: Sequence[tuple[bytes, Statement, bytes]]) -> list[bool]:
-        """Whether each of (raw vote key, statement, signature) holds; False too where nobody could tell. They go before transactions."""
+        """Whether each of (raw vote key, statement, signature) holds; False too where nobody could tell. They go before transactions, and
+        one or two by themselves nowhere: they are checked here."""
+        is_here = len(stated) <= HERE_MAX and self._here.take(trio.current_time(), len(stated))
         jobs = []
         for public, statement, signature in stated:
             message = encode(statement)
             name = hashlib.sha256(b"".join((public, signature, message))).digest()  # the first two have one length each
-            checks = [Check(VOTE, public, VOTE_CONTEXT, message, signature)]
-            jobs.append(await self._begin(name, self._stated, lambda checks=checks: checks, urgent=True))  # type: ignore[misc]
+            checks = partial(_vote_checks, public, message, signature)
+            jobs.append(await self._begin(name, self._stated, checks, urgent=True, is_here=is_here))
         for job in jobs:
             if job is not None and not job.is_done:
                 await job.done.wait()
         return [job is None or bool(job.holds) for job in jobs]
 
-    async def _begin(self, name: bytes, known: _Known, checks: Callable[[], list[Check]], *, urgent: bool) -> Job | None:
+    async def _begin(
+        self, name: bytes, known: _Known, checks: Callable[[], list[Check]], *, urgent: bool, is_here: bool = False
+    ) -> Job | None:  # fmt: skip
         """The job that checks it; None if it is known to hold."""
         if known.has(name):
             return None
         job = self._under_way.get(name)
         if job is None:
             job = self._under_way[name] = Job(checks(), lambda job: self._end(name, known, job))
+            if is_here:
+                self.pool.check_now(job)
+                return job
             try:
                 await self.pool.put(job, urgent=urgent)
             except trio.Cancelled:  # it never got in: whoever else waits for it shall hear so
@@ -160,6 +172,10 @@ class _Known:
 
 def _checks_of(opened: Opened, key: PublicKey) -> list[Check]:
     return list(map(_check_of, claims(opened.transaction, opened.body, key)))
+
+
+def _vote_checks(public: bytes, message: bytes, signature: bytes) -> list[Check]:
+    return [Check(VOTE, public, VOTE_CONTEXT, message, signature)]
 
 
 def _check_of(claim: Claim) -> Check:

@@ -101,6 +101,10 @@ class CheckPool:
         self._waiting_bytes += job.size
         self._work.set()
 
+    def check_now(self, job: Job) -> None:
+        """Check it at once and here, which holds the event loop for as long."""
+        self._settle(job, check(job.checks))
+
     # -- processes --------------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

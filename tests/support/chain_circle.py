@@ -196,18 +196,18 @@ class ChainCircle:
 
     # -- transactions -----------------------------------------------------------------------------------------------------
 
-    def signed(self, sender: SigningKey, action: AnyAction, nonce: int, *, expires: int = 10_000) -> bytes:
-        """A transaction with the least fee, really signed."""
+    def signed(self, sender: SigningKey, action: AnyAction, nonce: int, *, expires: int = 10_000, bare: bool = False) -> bytes:
+        """A transaction with the least fee, really signed. `bare`: without its key, which the chain knows."""
 
         def raw(fee: int, signature: bytes | None = None) -> bytes:
             body = encode(Body(CHAIN, account_id(sender.id), nonce, expires, fee, action))
-            return encode(Transaction(body, sender.public, signature or sender.sign("transaction", body)))
+            return encode(Transaction(body, None if bare else sender.public, signature or sender.sign("transaction", body)))
 
         return raw(fee_least(action, len(raw(1 << 62, bytes(3373))), self.genesis.parameters))
 
-    def transfer(self, person: int, to: int, nonce: int, amount: int = QST) -> bytes:
+    def transfer(self, person: int, to: int, nonce: int, amount: int = QST, *, bare: bool = False) -> bytes:
         """Money from one of `people` to another."""
-        return self.signed(self.people[person], Transfer(account_id(self.people[to].id), amount), nonce)
+        return self.signed(self.people[person], Transfer(account_id(self.people[to].id), amount), nonce, bare=bare)
 
     def agree(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> Mapping[str, Any]:
         """The block of this height, the same at all of these nodes, with the root it names."""

@@ -7,7 +7,7 @@ async with shown(chain) as site:
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from qnode.core.ledger.admission import Admission
 from qnode.core.ledger.block import Checked
 from qnode.core.ledger.state import State
 from qustream.aio.http import Limits, serve_http
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import decode
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Transaction, open_body, transaction_id
@@ -60,6 +60,15 @@ class Waiters:
             raise fault(code)
         self.waiting[checked.id] = raw, checked
         return checked.id
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[bytes | QuStreamError]:
+        answers: list[bytes | QuStreamError] = []
+        for raw in raws:
+            try:
+                answers.append(await self.submit(raw))
+            except QuStreamError as error:
+                answers.append(error)
+        return answers
 
     def take(self) -> list[Checked]:
         """All of them, for a block."""

@@ -65,12 +65,12 @@ class Bucket:
         self._tokens = min(self._size, self._tokens + (now_s - self._filled_at) * self._rate_per_s)
         self._filled_at = now_s
 
-    def take(self, now_s: float) -> bool:
-        """Take a token if there is a whole one."""
+    def take(self, now_s: float, tokens: int = 1) -> bool:
+        """Take so many tokens if they are there."""
         self._fill(now_s)
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
 
     def spend(self, tokens: int, now_s: float) -> float:

@@ -89,6 +89,7 @@ Route = Callable[[], Answer]
 FileRoute = Callable[[str], Awaitable[Answer | None]]
 BODY_TYPE = "application/octet-stream"
 _READ_BYTES = 4096  # one read of a socket: requests are small
+_READ_BODY_BYTES = 65_536  # where a body is wanted: a bundle of transactions in one read or two
 _JSON = "application/json"
 
 
@@ -197,7 +198,7 @@ class _Client:
             if event is h11.NEED_DATA:
                 if wanted is not None and self._http.they_are_waiting_for_100_continue:
                     await self._stream.send_all(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-                self._http.receive_data(await self._stream.receive_some(_READ_BYTES))
+                self._http.receive_data(await self._stream.receive_some(_READ_BYTES if wanted is None else _READ_BODY_BYTES))
             elif isinstance(event, h11.Request):
                 request, wanted = event, site.body_bytes(event)
             elif isinstance(event, h11.Data):

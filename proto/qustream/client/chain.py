@@ -10,7 +10,7 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,8 +21,10 @@ from qustream.identity.wallet import Signed, Terms
 from qustream.model.amount import UNITS_MAX
 from qustream.model.ids import IdKind, to_text
 from qustream.model.state import Parameters
+from qustream.wire.bundle import BUNDLE_HEAD_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TRANSACTIONS_MAX, ITEM_HEAD_BYTES, Bundle
 from qustream.wire.chain_entries import AccountPage, Amount, ParametersPage
-from qustream.wire.chain_json import ChainStatus, CheckPage, SubmittedPage, TransactionPage
+from qustream.wire.chain_json import ChainStatus, CheckPage, SubmittedBundlePage, SubmittedPage, TransactionPage
+from qustream.wire.codec import encode
 from qustream.wire.json_text import decode_json
 
 __all__ = ["ChainClient", "units"]
@@ -124,6 +126,21 @@ class ChainClient:
         if found.id != signed.id.hex():
             raise fault("E-ANSWER-INVALID", "the node calls the transaction by another id")
 
+    def submit_all(self, several: Sequence[Signed]) -> list[str]:
+        """Give the node several, in their order and few requests: the code of why not for each, or "". Errors: those of `get`; what was
+        sent before is sent."""
+        self._check_chain()
+        codes: list[str] = []
+        for bundle in _bundles(several):
+            found = self._page("POST", "transactions/bundle", encode(Bundle(tuple(each.raw for each in bundle))), SubmittedBundlePage)
+            if [line.id for line in found.transactions] != [each.id.hex() for each in bundle]:
+                raise fault("E-ANSWER-INVALID", "the node calls the transactions by other ids")
+            for each, line in zip(bundle, found.transactions, strict=True):
+                if line.code and line.code not in CODES:
+                    raise fault("E-ANSWER-INVALID", "the node refuses with a code that there is not")
+                codes.append("" if line.code == "E-LEDGER-NONCE" and self._knows(each) else line.code)
+        return codes
+
     def _knows(self, signed: Signed) -> bool:
         try:
             return bool(self.get(f"transactions/{signed.id.hex()}", TransactionPage).state)
@@ -209,6 +226,21 @@ class ChainClient:
             if len(data) > ANSWER_MAX_BYTES:
                 raise fault("E-ANSWER-INVALID", f"{self.address} answers with more than {ANSWER_MAX_BYTES} bytes")
         return bytes(data)
+
+
+def _bundles(several: Sequence[Signed]) -> Iterator[Sequence[Signed]]:
+    """In their order, as many together as may travel together."""
+    bundle: list[Signed] = []
+    size = BUNDLE_HEAD_BYTES
+    for each in several:
+        more = len(each.raw) + ITEM_HEAD_BYTES
+        if bundle and (size + more > BUNDLE_MAX_BYTES or len(bundle) == BUNDLE_TRANSACTIONS_MAX):
+            yield bundle
+            bundle, size = [], BUNDLE_HEAD_BYTES
+        bundle.append(each)
+        size += more
+    if bundle:
+        yield bundle
 
 
 def _shut(reached: list[socket.socket], is_over: threading.Event) -> None:

@@ -11,7 +11,7 @@ from qustream.wire.chain_entries import Amount, Page
 
 __all__ = [
     "BlockLine", "BlockPage", "BlocksPage", "ChainStatus", "CheckPage", "CheckpointPage", "EventLine", "HistoryLine", "HistoryPage",
-    "ProofPage", "ReceiptLine", "SaleLine", "SalesPage", "SubmittedPage", "TransactionPage",
+    "ProofPage", "ReceiptLine", "SaleLine", "SalesPage", "SubmittedBundlePage", "SubmittedLine", "SubmittedPage", "TransactionPage",
 ]  # fmt: skip
 
 
@@ -132,6 +132,20 @@ class SubmittedPage(Page, frozen=True):
     """The transaction is in this node's mempool."""
 
     id: str
+
+
+class SubmittedLine(Page, frozen=True):
+    """What became of one of several. `code`: why it was not taken, or "", and then it is in this node's mempool; `detail`."""
+
+    id: str
+    code: str
+    detail: str
+
+
+class SubmittedBundlePage(Page, frozen=True):
+    """A line for each, in the order in which they were sent."""
+
+    transactions: tuple[SubmittedLine, ...]
 
 
 class CheckPage(Page, frozen=True):

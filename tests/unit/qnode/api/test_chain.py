@@ -20,11 +20,12 @@ from qustream.model.ids import IdKind, account_id, licence_text, to_text
 from qustream.model.state import Table
 from qustream.rules.radix import Proof, verify
 from qustream.wire import chain_entries, chain_json
+from qustream.wire.bundle import BUNDLE_MAX_BYTES, Bundle
 from qustream.wire.chain import genesis_digest
-from qustream.wire.codec import decode
+from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import Certificate, ChainHeader, header_digest
 from qustream.wire.light import checkpoint_digest
-from qustream.wire.transactions import BuyLicence, Delegate, ListLicence, Transfer, Undelegate
+from qustream.wire.transactions import BuyLicence, Delegate, ListLicence, Transfer, Undelegate, transaction_id
 
 
 def account(role: str, number: int = 0) -> str:
@@ -274,6 +275,36 @@ async def test_a_transaction_is_sent_waits_and_is_executed(chain: StoredChain) -
     assert again[0] == 422
     assert again[1]["code"] == "E-LEDGER-NONCE"
     assert again[1]["remedy"] == CODES["E-LEDGER-NONCE"].remedy
+
+
+async def test_several_are_sent_at_once_and_each_is_answered(chain: StoredChain) -> None:
+    world = chain.world
+    bodies = [world.body(world.people[0], Transfer(bytes(20), 5)) for _ in range(3)]
+    raws = [signed(world.people[0], body) for body in (*bodies, world.body(world.people[0], Transfer(bytes(20), 5), nonce=9))]
+    async with shown(chain) as site:
+        status, page = await site.post("transactions/bundle", encode(Bundle((*raws, b"garbage"))))
+        assert status == 200
+        assert [line["id"] for line in page["transactions"]] == [transaction_id(raw).hex() for raw in (*raws, b"garbage")]
+        assert [line["code"] for line in page["transactions"]] == ["", "", "", "E-LEDGER-NONCE", "E-WIRE-MALFORMED"]
+        assert all(bool(line["detail"]) == bool(line["code"]) for line in page["transactions"])
+        assert (await site.get("status"))[1]["waiting"] == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"garbage", encode(Bundle(())), encode(Bundle((b"",))), encode(Bundle((b"x",) * 25))])
+async def test_what_is_no_bundle_is_refused_as_a_whole(chain: StoredChain, body: bytes) -> None:
+    async with shown(chain) as site:
+        status, page = await site.post("transactions/bundle", body)
+        assert (status, page["code"]) == (422, "E-LEDGER-FORM")
+        assert (await site.post("transactions/bundle", bytes(BUNDLE_MAX_BYTES + 1)))[0] == 413
+
+
+async def test_a_bundle_counts_as_what_is_in_it(chain: StoredChain) -> None:
+    async with shown(chain, submits=SubmitLimits(burst_per_address=10, rate_per_address_per_s=1, burst=100)) as site:
+        assert (await site.post("transactions/bundle", encode(Bundle((b"x",) * 8))))[0] == 200
+        status, page = await site.post("transactions/bundle", encode(Bundle((b"x",) * 8)))
+        assert (status, page["code"]) == (429, "E-PEER-LIMIT")
+        assert (await site.post("transactions/bundle", encode(Bundle((b"x",) * 2))))[0] == 200
+        assert (await site.post("transactions/check", b"x"))[0] == 429
 
 
 async def test_who_sends_too_much_is_told_to_wait(chain: StoredChain) -> None:

@@ -163,6 +163,28 @@ async def test_what_a_later_version_knows_stops_it_and_is_shown(tmp_path: Path, 
         assert (made.chain.head.height, made.chain.executed.height) == (1, 0)
 
 
+async def test_what_was_put_on_the_disk_is_executed_without_being_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_chain(tmp_path) as made:
+        transfer = made.stored.transfer(0, 1, 5)
+        await made.chain.keep([(raw_of(transfer), transfer)])
+        assert made.chain.ready(transfer.id) is transfer
+        monkeypatch.setattr(module, "checked_of", lambda _raw: pytest.fail("it is remembered"))
+        await made.final(transfer, kept=False)
+        await made.chain.wait_above(0)
+        assert made.chain.transactions == 1
+        assert made.chain.store.transaction(transfer.id) == raw_of(transfer)
+
+
+async def test_what_waits_here_and_nobody_put_on_the_disk_is_put_there_before_it_is_executed(tmp_path: Path) -> None:
+    """Others made the block final before this node had judged it."""
+    async with running_chain(tmp_path) as made:
+        transfer = made.stored.transfer(0, 1, 5)
+        made.chain.waiting = lambda name: (raw_of(transfer), transfer) if name == transfer.id else None
+        await made.final(transfer, kept=False)
+        await made.chain.wait_above(0)
+        assert made.chain.store.transaction(transfer.id) == raw_of(transfer)
+
+
 async def test_rotations_and_their_keys_are_the_states(tmp_path: Path) -> None:
     async with running_chain(tmp_path) as made:
         entry = made.chain.rotation(1)

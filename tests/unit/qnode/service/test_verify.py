@@ -153,7 +153,7 @@ async def test_what_nobody_can_tell_is_neither() -> None:
 
     async def settle() -> None:
         with trio.fail_after(60):
-            while len(verifier.pool) < 2:
+            while len(verifier.pool) < 4:
                 await trio.sleep(0.001)
         for job in (*verifier.pool._others, *verifier.pool._urgent):
             job.settle(None)
@@ -166,7 +166,8 @@ async def test_what_nobody_can_tell_is_neither() -> None:
                 assert await verifier.transactions([made()], nobody) == [UNTOLD]
 
             async def statements() -> None:
-                assert await verifier.statements([(VOTER.public, statement(1), VOTER.sign(statement(1)))]) == [False]
+                votes = [(VOTER.public, statement(view), VOTER.sign(statement(view))) for view in range(3)]
+                assert await verifier.statements(votes) == [False] * 3
 
             asking.start_soon(transactions)
             asking.start_soon(statements)
@@ -185,3 +186,20 @@ async def test_who_stops_waiting_leaves_nothing_behind(monkeypatch, place) -> No
                 await trio.sleep(0.01)
         found = await verifier.transactions([made(9)], nobody)
         assert isinstance(found[0], Checked)
+
+
+async def test_a_vote_alone_is_checked_here_and_what_is_above_that_goes_to_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HERE_PER_S", 4)
+    async with verifying() as verifier:
+        stated = [(VOTER.public, statement(view), VOTER.sign(statement(view))) for view in range(12)]
+        wrong = (VOTER.public, statement(99), stated[0][2])
+        assert await verifier.statements([stated[0], wrong]) == [True, False]
+        assert await verifier.statements([stated[1]]) == [True]
+        assert await verifier.statements(stated[2:3]) == [True]
+        assert (verifier.pool.starts, verifier.pool.checked) == (0, 4)
+        assert await verifier.statements([stated[0]]) == [True], "it is known to hold"
+        assert await verifier.statements(stated[3:5]) == [True, True]
+        assert verifier.pool.starts == 1, "four were its part of the event loop"
+    async with verifying() as verifier:
+        assert await verifier.statements(stated) == [True] * 12
+        assert verifier.pool.starts == 1, "so many at once never are"

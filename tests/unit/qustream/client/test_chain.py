@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -56,6 +57,32 @@ def test_an_account_pays_and_waits_until_it_is_final(town: Town) -> None:
         client.submit(signed)
         assert (done.state, done.code, done.nonce, units(done.fee)) == ("executed", "", nonce, signed.fee)
     assert units(client.account(account_id(OTHER.id)).balance) == units(before.balance) + 10 * QST
+
+
+def test_several_are_sent_in_few_requests_and_each_has_its_code(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, wallet = ChainClient(town.api, town.name), Wallet(PERSON, town.name)
+    terms = client.terms(wallet.account)
+    several = [wallet.sign(Transfer(bytes(20), 5), dataclasses.replace(terms, nonce=terms.nonce + number)) for number in range(30)]
+    far = wallet.sign(Transfer(bytes(20), 5), dataclasses.replace(terms, nonce=terms.nonce + 500))
+    asked: list[str] = []
+    exchange = client._exchange
+    monkeypatch.setattr(client, "_exchange", lambda method, path, body: asked.append(path) or exchange(method, path, body))
+    assert client.submit_all([*several, far]) == [""] * 30 + ["E-LEDGER-NONCE"]
+    assert 2 <= asked.count("transactions/bundle") <= 4
+    assert client.wait(several[-1], 30).code == ""
+    assert client.submit_all(several[:2]) == ["", ""], "they stand in a block already"
+    assert client.submit_all([]) == []
+
+
+@pytest.mark.parametrize("lines", [[], [{"id": "00", "code": "", "detail": ""}], [{"id": "own", "code": "E-NO-SUCH", "detail": ""}]])
+def test_a_node_that_answers_for_others_or_with_codes_of_its_own_is_not_believed(lines) -> None:
+    signed = Wallet(PERSON, "c").sign(Transfer(bytes(20), 5), Terms(0, 0, False, DEFAULTS))
+    told = [line | {"id": signed.id.hex()} if line["id"] == "own" else line for line in lines]
+    client = ChainClient("127.0.0.1:1", "c")
+    answers = {"GET": STATUS, "POST": {"transactions": told}}
+    client._exchange = lambda method, _path, _body: (200, json.dumps(answers[method]).encode())  # type: ignore[method-assign]
+    with pytest.raises(QuStreamError, match="E-ANSWER-INVALID"):
+        client.submit_all([signed])
 
 
 def test_what_the_chain_refuses_is_said_with_its_code(town: Town) -> None:
