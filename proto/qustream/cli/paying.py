@@ -31,7 +31,8 @@ from qustream.wire.transactions import AnyAction
 
 __all__ = [
     "ACCOUNT", "AMOUNT", "FEE_MAX", "LICENCE", "Choices", "Purse", "Text", "api_option", "ask_to", "awaited", "checkpoint_options",
-    "json_option", "nothing", "open_client", "open_key", "open_purse", "pay", "pay_options", "show", "wait_option", "yes_option",
+    "json_option", "nothing", "open_client", "open_key", "open_purse", "pay", "pay_options", "show", "unproven", "wait_option",
+    "yes_option",
 ]  # fmt: skip
 
 # A block a second and two until it is executed; a minute is a chain that stands still.
@@ -170,6 +171,11 @@ def open_key(directory: Path, passphrase_file: Path | None) -> Wallet:
         raise fault("E-HOME", f"the key of {config.account} is not in {directory}, but on another machine")
     passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file or config.passphrase_file, prompt=sys.stdin.isatty())
     return Wallet.load(directory, passphrase)
+
+
+def unproven(client: ChainClient, but: str = "") -> None:
+    """Below what a node has said, for people: a reader must not take it for more. `but`: what was proven, or how it could be."""
+    click.echo(harmless(f"not proven: {client.address} says so{but}"), err=True)
 
 
 def nothing() -> None:

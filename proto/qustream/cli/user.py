@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from qustream.cli.context import Here
-from qustream.cli.paying import Choices, Text, api_option, json_option, open_client, open_purse, pay, pay_options, show
+from qustream.cli.paying import Choices, Text, api_option, json_option, open_client, open_purse, pay, pay_options, show, unproven
 from qustream.cli.screen import harmless
 from qustream.cli.wallet import asked_words, words_option
 from qustream.errors import fault
@@ -136,7 +136,8 @@ def merge(here: Here, /, *, one: Path, other: Path, api: str | None, choices: Ch
 def show_user(here: Here, /, *, name: bytes | None, api: str | None, as_json: bool) -> None:
     """What the chain knows of user NAME (default: this one)."""
     who = name or UserHome.load(here.home, here.passphrase()).user
-    page = open_client(here.home, api).get(f"users/{to_text(IdKind.USER, who)}", UserPage)
+    client = open_client(here.home, api)
+    page = client.get(f"users/{to_text(IdKind.USER, who)}", UserPage)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(page), indent=1))
         return
@@ -144,3 +145,4 @@ def show_user(here: Here, /, *, name: bytes | None, api: str | None, as_json: bo
     lines += [f"revoked  {device}" for device in page.revoked]
     lines += [f"merged   into {page.alias}, whom it is written to from then on"] if page.alias else []
     click.echo(harmless("\n".join(lines)))
+    unproven(client)

@@ -25,6 +25,7 @@ from qustream.cli.paying import (
     pay,
     pay_options,
     show,
+    unproven,
 )
 from qustream.cli.screen import harmless, moment
 from qustream.client.chain import ChainClient, units
@@ -132,7 +133,7 @@ def balance(here: Here, /, *, account: bytes | None, api: str | None, as_json: b
         click.echo(json.dumps(msgspec.to_builtins(page) | {"proven": proof}, indent=1))
         return
     click.echo(_balance_text(page, held, height))
-    click.echo(harmless(f"{'not proven' if held is None else 'all else not proven'}: {client.address} says so{why}"), err=True)
+    unproven(client, f", but for what is said to be{why}" if held is not None else why)
 
 
 def _proof(here: Here, account: bytes) -> tuple[Account | None, int, str]:
@@ -191,6 +192,7 @@ def history(here: Here, /, *, account: bytes | None, limit: int, before: str, ap
         return
     for entry in page.entries:
         click.echo(harmless(_history_text(entry)))
+    unproven(client)
     if page.next:
         click.echo(f"more: --before {page.next}", err=True)
 

@@ -82,6 +82,7 @@ def test_a_balance_that_nothing_proves_says_so(town: Town, tmp_path: Path) -> No
     assert json.loads(qustream(home, "wallet", "balance", "--json").stdout)["proven"] is None
     asked = qustream(home, "wallet", "send", OPERATOR.name, "1")
     assert f"({town.api} says so; nothing proves it)" in asked.stderr
+    assert f"not proven: {town.api} says so" in qustream(home, "wallet", "history").stderr
 
 
 def test_a_balance_that_is_proven_is_the_one_that_counts(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ def test_a_balance_that_is_proven_is_the_one_that_counts(town: Town, tmp_path: P
     shown = qustream(home, "wallet", "balance")
     assert f"liquid    3 QST, proven after block {prover.height}" in shown.stdout
     assert "1000000 QST says the node" in shown.stdout
-    assert "all else not proven" in shown.stderr
+    assert "says so, but for what is said to be" in shown.stderr
     page = json.loads(qustream(home, "wallet", "balance", "--json").stdout)
     assert page["proven"] == {"balance": {"qst": "3.000000000", "units": "3000000000"}, "nonce": 0, "height": prover.height}
     asked = qustream(home, "wallet", "send", OPERATOR.name, "1")
