@@ -79,7 +79,6 @@ class Chain:
         self._ready: OrderedDict[bytes, tuple[Checked, int]] = OrderedDict()  # and the final height when it was put on the disk
         self._ready_bytes = 0
         self._look()
-        self._spare = self.store.state()
         self.parameters = self.state().must(Table.PARAMETERS, b"", Parameters)
 
     # -- what is there ----------------------------------------------------------------------------------------------------
@@ -104,12 +103,12 @@ class Chain:
 
     def newest(self) -> StateView:
         """The newest executed state, for the event loop alone; held here, and not to be closed."""
-        view = self._views[self.executed.height]
+        view = next(reversed(self._views.values()))
         try:
             view.get(bytes([Table.PROGRESS]))
         except QuStreamError:  # the database has grown while a block was being executed: what is newest is newer by that one
-            self._spare.close()
-            view = self._spare = self.store.state()
+            view = self.store.state()
+            self._hold(view)
         return view
 
     def rotation(self, number: int) -> RotationEntry | None:
@@ -232,7 +231,15 @@ class Chain:
 
     def _look(self) -> None:
         """Hold on to the state as it is now; let go of those that no header can name any more."""
-        self._views[self.executed.height] = self.store.state()
+        if self.executed.height not in self._views:  # as it is if it had to be looked at before all was told of it
+            self._hold(self.store.state())
+
+    def _hold(self, view: StateView) -> None:
+        """None is held for longer than the rest: no page that a block has replaced since would be used again."""
+        old = self._views.pop(view.height, None)
+        if old is not None:
+            old.close()
+        self._views[view.height] = view
         while len(self._views) > VIEWS_KEPT:
             self._views.popitem(last=False)[1].close()
 
@@ -252,7 +259,7 @@ class Chain:
 
     def close(self) -> None:
         """Let go of the states that are held."""
-        for view in (*self._views.values(), self._spare):
+        for view in self._views.values():
             with suppress(QuStreamError):
                 view.close()
         self._views.clear()

@@ -126,6 +126,37 @@ async def test_the_newest_states_are_held_as_they_were(tmp_path: Path) -> None:
         assert kept.root == made.stored.store.root(newest - 5)
 
 
+async def test_no_state_is_held_for_longer_and_pages_are_used_again(tmp_path: Path) -> None:
+    """LMDB uses no page again that was replaced after the oldest state that anybody looks at."""
+    async with running_chain(tmp_path) as made:
+        environment, sizes = made.stored.store._environment, []
+        for _ in range(5):
+            for _ in range(VIEWS_KEPT):
+                await made.block(made.stored.transfer(0, 1, 1))
+            newest = made.chain.executed.height
+            with environment._lock:
+                held = [reading.progress for reading in environment._readings]
+            assert all(progress is not None and progress.height > newest - VIEWS_KEPT for progress in held)
+            sizes.append(environment.info()["used_bytes"])
+        assert (sizes[4] - sizes[3]) * 3 < sizes[1] - sizes[0], sizes
+
+
+async def test_a_database_that_grows_while_a_block_is_executed_costs_no_state_for_ever(tmp_path: Path) -> None:
+    async with running_chain(tmp_path) as made:
+        await made.block(made.stored.transfer(0, 1, 1))
+        store, environment = made.stored.store, made.stored.store._environment
+        before = made.chain.newest()
+        block = made.made(made.stored.transfer(1, 2, 1))
+        made.stored.finalise(block)  # behind the service's back: it has not been told of what the store has executed
+        made.stored.execute(block)
+        assert made.chain.newest() is before
+        environment.grow(environment.info()["map_bytes"] + (1 << 20))
+        newer = made.chain.newest()
+        assert (newer.height, made.chain.executed.height) == (2, 1)
+        assert made.chain.newest() is newer is made.chain.view_at(2)
+        assert len([reading for reading in environment._readings if reading.progress == store.executed]) <= 2
+
+
 async def test_a_disk_that_takes_nothing_is_waited_for_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AGAIN_S", 0.01)
     async with running_chain(tmp_path) as made:
