@@ -271,7 +271,7 @@ class IncidentKind(IntEnum):
 
 
 class Incident(Noun, frozen=True):
-    """One offence and what follows. `escrow`: slashed units; `reporter`: has back what it cost him at `appeal_until_ms`, when it is over."""
+    """One offence and what follows. `escrow`: slashed units; `reporter`: has back what it cost at `appeal_until_ms`, when it is over."""
 
     kind: IncidentKind
     licence: Bytes16
