@@ -4,18 +4,21 @@ linked, and the other way round, without a start in between. Real daemons on loo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from support.chain_circle import PASSPHRASE, QST, ChainCircle, ChainNodeProcess, fast
 from support.daemon import until
 from support.living_chain import OPERATOR
+from support.places import free_port, host
 from support.shell import Person
 
 from qustream.model.genesis import Genesis, GenesisAccount, GenesisLicence
-from qustream.model.ids import licence_text
+from qustream.model.ids import IdKind, licence_text, to_text
 from qustream.model.network import NodeClass
 from qustream.model.state import Parameters
+from qustream.wire.transactions import UpdateNode
 
 pytestmark = [pytest.mark.e2e]
 
@@ -99,3 +102,52 @@ def test_a_new_node_is_activated_by_its_own_pages_alone_and_linked_and_retired_a
         until(lambda: not is_licensed(node), patience_s=90)
     finally:
         assert node.stop() in (0, None)
+
+
+def has_joined(node: ChainNodeProcess) -> bool:
+    """It has taken a state in, and started anew with the chain."""
+    lines = [line["event"] for line in node.log()]
+    return "the state is here" in lines and lines[::-1].index("listening") < lines[::-1].index("the state is here")
+
+
+def move(circle: Open, node: ChainNodeProcess) -> None:
+    """To where genesis has it not; the chain says so."""
+    new = f"{host(30 + node.number)}:{free_port(30 + node.number)}"
+    raw = circle.signed(circle.owners[node.number], UpdateNode(circle.licence(node.number), (new,)), 0)
+    assert node.submit(raw)[0] < 300
+    circle.until(lambda each: each.has_executed(raw), [node])
+    assert node.stop() == 0
+    node.listen = new
+    node.configure()
+    node.start()
+    circle.until_height(node.height + 1, [node])
+
+
+def test_one_that_joins_late_without_a_licence_takes_the_state_of_whom_its_operator_names(tmp_path: Path) -> None:
+    """The one node that genesis names is not where it was."""
+    with Open(tmp_path, 1, parameters=fast(rotation_ms=10_000)) as circle:
+        circle.start()
+        circle.until_height(2)
+        [first] = circle.validators
+        move(circle, first)
+        circle.until(lambda node: node.ledger.rotation >= 3 and node.ledger.given)
+        pinned = first.chain_page("checkpoint")["checkpoint"]
+        alone = circle.newcomer("alone", checkpoint=pinned)
+        told = circle.newcomer("told", NEW + 1, checkpoint=pinned, nodes=[named(first)])
+        try:
+            alone.start()
+            told.start()
+            until(lambda: has_joined(told), patience_s=90)
+            follows(circle, told)
+            assert told.ledger.first > 1
+            assert told.ledger.sync.nodes == {"link": 0, "stranger": 1}
+            # One that nobody has told where anybody is says so.
+            assert (alone.ledger.sync.known, alone.ledger.sync.nodes) == (1, {"link": 0, "stranger": 0})
+            screen = Person(OPERATOR, tmp_path / "operator", f"http://{alone.pages}")("qnode", "status", "--config", alone.config, code=1)
+            assert "a state is looked for among 0 linked nodes" in screen
+        finally:
+            assert {alone.stop(), told.stop()} <= {0, None}
+
+
+def named(node: ChainNodeProcess) -> str:
+    return f"{to_text(IdKind.NODE, node.key.id)}@{node.listen}"

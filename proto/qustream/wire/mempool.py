@@ -1,5 +1,5 @@
-"""Transactions that somebody misses (`proto/spec/mempool.md`, §5), and those of somebody whom no link hears (§7). Tags 101, 102, 125 and 126,
-in requests and their answers."""
+"""Transactions that somebody misses (`proto/spec/mempool.md`), and those of somebody whom no link hears ("Without a link" there). Tags 101,
+102, 125 and 126, in requests and their answers."""
 
 from __future__ import annotations
 
