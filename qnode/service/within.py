@@ -24,8 +24,11 @@ class Within:
 
     @property
     def is_sure(self) -> bool:
-        """Whether this node is in a local network itself: by what it says of itself, or what it has opened a link to."""
-        return self._is_told_local or any(map(is_local, self._ours()))
+        """Whether this node is in a local network itself: by what it says of itself, here or in the registry, or what it has opened a link
+        to."""
+        own = self._known.own
+        is_registered_local = own is not None and any(map(is_local_number, own.addresses))
+        return self._is_told_local or is_registered_local or any(map(is_local, self._ours()))
 
     def local(self, peer: bytes) -> Collection[str] | None:
         """Those of a peer that may; None: all."""

@@ -18,7 +18,13 @@ def linked(*remotes: str, ours: bool = True) -> Any:
     return SimpleNamespace(links=[SimpleNamespace(ours=ours, connection=SimpleNamespace(remote=remote)) for remote in remotes])
 
 
-KNOWN: Any = {PEER: SimpleNamespace(addresses=(HOME,))}
+def registry(own: tuple[str, ...] | None = None) -> Any:
+    """That knows one peer; and this node, with these addresses."""
+    listed = {PEER: SimpleNamespace(addresses=(HOME,))}
+    return SimpleNamespace(get=listed.get, own=None if own is None else SimpleNamespace(addresses=own))
+
+
+KNOWN = registry()
 
 
 def test_a_network_file_vouches_for_what_it_says() -> None:
@@ -39,6 +45,14 @@ def test_on_a_chain_genesis_and_the_configuration_alone_do_even_before_there_is_
 def test_a_node_in_a_local_network_reaches_whoever_is_there(hub: Any, told: tuple[str, ...]) -> None:
     within = Within(hub, KNOWN, told, {})
     assert (within.local(PEER), within.is_sure) == (None, True)
+
+
+def test_what_is_registered_of_a_node_is_its_own_word() -> None:
+    """Or those who have moved within a local network, and only heard from others since, would never reach each other."""
+    within = Within(linked(HOME, ours=False), registry(("10.0.0.9:7400",)), (), {})
+    assert (within.local(PEER), within.is_sure) == (None, True)
+    within = Within(linked(HOME, ours=False), registry(("9.9.9.9:7400", "node.example:7400")), (), {})
+    assert (within.local(PEER), within.is_sure) == ((), False)
 
 
 @pytest.mark.parametrize(
