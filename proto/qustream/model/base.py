@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, StructMeta
+from msgspec.msgpack import Decoder
 
 __all__ = [
     "LABEL_MAX_CHARS",
@@ -41,7 +42,18 @@ Text = Annotated[str, Meta(max_length=256)]
 Path = Annotated[tuple[Bytes32, ...], Meta(max_length=32)]
 
 
-class Noun(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+class _Learnt(StructMeta):
+    """A class that msgspec knows when it is made. Left to itself it learns what a class consists of when it first decodes one, field by
+    field, and another thread that decodes the same meanwhile comes upon what is not there yet: the process ends with a segmentation fault.
+    So a noun names in its fields only what stands above it."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
+        made = super().__new__(mcs, name, bases, namespace, **config)
+        Decoder(made)
+        return made
+
+
+class Noun(Struct, metaclass=_Learnt, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """A protocol struct without a tag: a MessagePack array of its fields in order of definition, nothing more.
 
     Frozen all the way down, so no cycle ever goes through one: the garbage collector need not look at the thousands a block makes.
