@@ -12,6 +12,7 @@ import trio
 from qnode.net.session import Session
 from qnode.net.strangers import Kind, Stranger, Strangers
 from qustream.errors import QuStreamError, fault
+from qustream.transport.limits import UNLICENSED_MESSAGE_MAX_BYTES
 from qustream.wire.codec import decode, encode
 from qustream.wire.mempool import TRANSACTION_GIVEN_MAX_BYTES, TRANSACTION_TAKEN_MAX_BYTES, TransactionGiven, TransactionTaken
 from qustream.wire.transactions import transaction_id
@@ -19,6 +20,8 @@ from qustream.wire.transactions import transaction_id
 __all__ = ["GIVEN_TAGS", "GIVE_MS", "Giver", "Taker"]
 
 GIVEN_TAGS = range(125, 126)
+# What a stranger may send in one message, less what stands around a transaction in it. One that is larger waits for a link; nobody's is.
+SIZE_MAX = UNLICENSED_MESSAGE_MAX_BYTES - 128
 # Of those that can be asked: one that takes it and says it to nobody has another beside it.
 TAKERS = 2
 # Its signatures may wait behind a block's.
@@ -74,11 +77,11 @@ class Giver:
         self.refused = ""
 
     def give(self, raw: bytes) -> bool:
-        """Give it away soon; False if nobody can be asked, or too much is on its way."""
+        """Give it away soon; False if nobody can be asked, too much is on its way, or it is larger than a stranger's may be."""
         name = transaction_id(raw)
         if name in self._under_way:
             return True
-        if self._nursery is None or not self._peers() or len(self._under_way) >= UNDER_WAY_MAX:
+        if self._nursery is None or not self._peers() or len(self._under_way) >= UNDER_WAY_MAX or len(raw) > SIZE_MAX:
             return False
         self._under_way.add(name)
         self._nursery.start_soon(self._insist, name, raw)

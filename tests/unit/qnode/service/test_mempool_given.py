@@ -111,4 +111,5 @@ async def test_nothing_is_promised_where_nobody_can_be_asked_or_too_much_is_unde
         assert not giver.give(b"nobody")
     others = Others(a="E-PEER-LIMIT")
     async with others.giver() as giver:
+        assert not giver.give(bytes(module.SIZE_MAX + 1)), "a stranger's message may not be so long"
         assert [giver.give(bytes([number])) for number in range(5)] == [True, True, True, False, False]
