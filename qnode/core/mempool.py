@@ -39,8 +39,9 @@ class Mempool:
         self._queues: dict[bytes, Queue] = {}
         self._arrived = self._parked = self._parked_bytes = 0
         self._parked_of: dict[bytes, tuple[int, int]] = {}
-        # The last of each queue, and the expiry of each transaction. What has changed since stays in a heap until it comes up.
-        self._lasts: list[tuple[Rank, bytes]] = []
+        # The last of each queue, and the expiry of each transaction. What has changed since stays in a heap until it comes up. Nobody looks
+        # for the last ones as long as there is room: they are gone through when there is none, and kept until nothing waits any more.
+        self._lasts: list[tuple[Rank, bytes]] | None = None
         self._expiries: list[tuple[int, bytes]] = []
 
     def __len__(self) -> int:
@@ -60,22 +61,19 @@ class Mempool:
         """What would be answered to it now, None if it would be kept. Changes nothing: whoever asks before he verifies saves himself
         the work."""
         waiting, queue = offered.waiting, self._queue(offered)
-        for refused in (self._misplaced(waiting, queue), self._too_dear(waiting, queue)):
-            if refused is not None:
-                return refused
-        if self._victims(waiting, queue) is None:
-            return Refused(waiting.id, "E-MEMPOOL-FULL", "all that waits offers as much for a byte, or nearly")
-        return None
+        refused = self._misplaced(waiting, queue) or self._too_dear(waiting, queue)
+        return _full(waiting) if refused is None and self._victims(waiting, queue) is None else refused
 
     def offer(self, offered: Offered) -> list[Effect]:
         """Take it in, if it is to be."""
         waiting = offered.waiting
         effects = self._settle(waiting.sender, offered.nonce, offered.liquid)
-        refused = self.refusal(offered)
-        if refused is not None:
-            return [*effects, refused]
         queue = self._queue(offered)
-        for victim in self._victims(waiting, queue) or ():
+        refused = self._misplaced(waiting, queue) or self._too_dear(waiting, queue)
+        victims = self._victims(waiting, queue) if refused is None else None
+        if victims is None:
+            return [*effects, refused or _full(waiting)]
+        for victim in victims:
             effects.append(self._drop(victim, Why.EVICTED))
         replaced = queue.at(waiting.nonce)
         if replaced is not None:
@@ -119,6 +117,8 @@ class Mempool:
 
     def _victims(self, newcomer: Waiting, queue: Queue) -> list[Waiting] | None:
         """Who goes to make room for it; None if there are not enough who offer less."""
+        if self._has_room(newcomer.size):
+            return []
         replaced = queue.at(newcomer.nonce)
         if max(self._over(newcomer, replaced, is_parked=True)) <= 0:  # most of the time there is room for anybody
             return []
@@ -134,9 +134,16 @@ class Mempool:
             if found[1] is not replaced:
                 victims.append(found[1])
                 count, size = count - 1, size - found[1].size
+        lasts = self._all_lasts()
         for account, rank in looked_at.items():
-            heapq.heappush(self._lasts, (rank, account))
+            heapq.heappush(lasts, (rank, account))
         return victims if count <= 0 and size <= 0 else None
+
+    def _has_room(self, size: int) -> bool:
+        """For one of this size, wherever it stands."""
+        bounds = self._bounds
+        is_room = len(self._by_id) < bounds.transactions and self.bytes + size <= bounds.bytes
+        return is_room and self._parked < bounds.parked and self._parked_bytes + size <= bounds.parked_bytes
 
     def _over(self, newcomer: Waiting, replaced: Waiting | None, *, is_parked: bool) -> tuple[int, int]:
         """How many transactions and bytes too much there would be. What is parked can make room for what is parked alone."""
@@ -152,7 +159,7 @@ class Mempool:
 
     def _next_lowest(self, looked_at: dict[bytes, Rank], behind: list[tuple[Rank, bytes, int]]) -> tuple[Rank, Waiting] | None:
         """The lowest that has not been looked at."""
-        lasts = self._lasts
+        lasts = self._all_lasts()
         while lasts and (lasts[0][1] in looked_at or not self._is_last(*lasts[0])):
             heapq.heappop(lasts)
         if not lasts and not behind:
@@ -237,9 +244,15 @@ class Mempool:
         if now[0]:
             self._parked_of[account] = now
         if queue is not None and len(queue):
-            heapq.heappush(self._lasts, (queue.ranked()[0][0], account))
+            if self._lasts is not None:
+                heapq.heappush(self._lasts, (queue.ranked()[0][0], account))
         elif queue is not None:
             del self._queues[account]
+
+    def _all_lasts(self) -> list[tuple[Rank, bytes]]:
+        if self._lasts is None:
+            self._lasts = sorted((queue.ranked()[0][0], account) for account, queue in self._queues.items())
+        return self._lasts
 
     def _is_last(self, rank: Rank, account: bytes) -> bool:
         queue = self._queues.get(account)
@@ -247,8 +260,11 @@ class Mempool:
 
     def _throw_out_stale(self) -> None:
         """What has changed stays in the heaps until it comes up, and now and then all of it goes."""
-        if len(self._lasts) > STALE_MIN + STALE_FACTOR * len(self._queues):
-            self._lasts = sorted((queue.ranked()[0][0], account) for account, queue in self._queues.items())
+        if not self._by_id:
+            self._lasts = None
+        elif self._lasts is not None and len(self._lasts) > STALE_MIN + STALE_FACTOR * len(self._queues):
+            self._lasts = None
+            self._all_lasts()
         if len(self._expiries) > STALE_MIN + STALE_FACTOR * len(self._by_id):
             self._expiries = sorted((waiting.expires, waiting.id) for waiting in self._by_id.values())
 
@@ -256,6 +272,10 @@ class Mempool:
 def step(mempool: Mempool, event: Event) -> list[Effect]:
     """What follows from an event, in order; to one that was offered the last effect is the answer."""
     return mempool.offer(event) if isinstance(event, Offered) else mempool.executed(event)
+
+
+def _full(waiting: Waiting) -> Refused:
+    return Refused(waiting.id, "E-MEMPOOL-FULL", "all that waits offers as much for a byte, or nearly")
 
 
 def _bumped(fee: int, size: int, of_size: int) -> int:

@@ -28,7 +28,7 @@ class Queue:
         self._next_nonce, self.liquid = next_nonce, liquid
         self.spent = 0
         self.ready = 0  # how many are
-        self._ranked: list[tuple[Rank, Waiting]] | None = []  # None: to be made again
+        self._ranked: list[tuple[Rank, Waiting]] | None = None  # to be made, or made again
         self._waiting: dict[int, Waiting] = {}
         self._arrivals: dict[int, int] = {}
 
@@ -78,7 +78,7 @@ class Queue:
         self.spent -= waiting.cost
         if nonce >= self._next_nonce:
             self.ready = min(self.ready, nonce - self._next_nonce)
-        if self._ranked is not None and self._ranked[0][1] is waiting:  # as most go
+        if self._ranked is not None and self._ranked and self._ranked[0][1] is waiting:  # as most go
             del self._ranked[0]
         else:
             self._ranked = None

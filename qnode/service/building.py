@@ -25,8 +25,10 @@ from qustream.wire.consensus import BLOCK_TRANSACTIONS_MAX, ChainHeader
 
 __all__ = ["Building"]
 
-# How often it is looked whether something waits for a block: a fifth of the shortest interval a chain may have.
+# What has come is looked at so much later, with what comes right behind it: a fifth of the shortest interval a chain may have.
 LOOK_S = 0.01
+# And so often it is looked at whoever says nothing: the mempool tells what comes, and what is executed here.
+LOOK_AT_MOST_S = 0.25
 
 
 class Building:
@@ -48,10 +50,13 @@ class Building:
         await self._wait_until(order.until_ms if order.must_be_empty else order.from_ms)
         looked_at = None
         while self._now_ms() < order.until_ms:
+            change = self._mempool.change()
             if (there := self._there()) != looked_at:
                 looked_at = there
                 if len(self._mempool) and (built := await self._made(order, parent, is_needed=False)) is not None:
                     return built
+            with trio.move_on_after(min(LOOK_AT_MOST_S, max(0, order.until_ms - self._now_ms()) / 1000)):
+                await change.wait()
             await trio.sleep(LOOK_S)
         return await self._made(order, parent, is_needed=True)
 

@@ -90,11 +90,23 @@ class Mempool:
         self.outbox = Outbox(publish, self._said)
         self._bodies: dict[bytes, tuple[bytes, Checked]] = {}
         self._accounts: dict[bytes, tuple[Account, PublicKey | None]] = {}  # as executed
+        self._change: trio.Event | None = None
         self._own: dict[bytes, float] = {}  # when it was said last, of trio's clock; no more than wait
         self._puller = Puller(self._find, verifier, self.key_of, misled, stored)
 
     def __len__(self) -> int:
         return len(self.core)
+
+    def change(self) -> trio.Event:
+        """Set as soon as something comes to wait, or a block has been executed."""
+        if self._change is None:
+            self._change = trio.Event()
+        return self._change
+
+    def _tell(self) -> None:
+        change, self._change = self._change, None
+        if change is not None:
+            change.set()
 
     def counts(self) -> MempoolCounts:
         """For status and metrics."""
@@ -247,6 +259,7 @@ class Mempool:
         answer = effects[-1]
         if not isinstance(answer, Refused):
             self._bodies[checked.id] = raw, checked
+            self._tell()
         self._drop(effects)
         return answer if isinstance(answer, Refused) else None
 
@@ -267,6 +280,7 @@ class Mempool:
                 if known is not None:
                     self._accounts[key[1:]] = held, known[1]
         self._drop(core.step(self.core, Executed(height, tuple(told))))
+        self._tell()
 
     def _drop(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -1,11 +1,11 @@
 """Bench `mempool`: what a transaction costs from its bytes to its place in the mempool, verification in processes included, against
 its signatures alone.
 
-Ours is a whole `Mempool` over a chain's state in memory, with as many accounts as a busy block has senders: decode, id, fee, nonce, funds,
-room, the way to a process and back, the same looks again, its place, and being offered to a block (`pick`). It is the CPU of this process
-and of those that check, together. Gossip and sockets are not in it. The other side verifies the same signatures one after the other in a
-process of its own. Every round has transactions of its own, signed before the clock starts; in one row their keys come along, in the other
-the chain knows them. `MEMPOOL_TRANSACTIONS` of a round, `MEMPOOL_ROUNDS`.
+They come in bundles, as gossip brings them. Ours is a whole `Mempool` over a chain's state in memory, with as many accounts as a busy
+block has senders: decode, id, fee, nonce, funds, room, the way to a process and back, the same looks again, its place, and being offered
+to a block (`pick`). It is the CPU of this process and of those that check, together. Gossip and sockets are not in it. The other side
+verifies the same signatures one after the other in a process of its own. Every round has transactions of its own, signed before the clock
+starts; in one row their keys come along, in the other the chain knows them. `MEMPOOL_TRANSACTIONS` of a round, `MEMPOOL_ROUNDS`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from support.ledger_world import CHAIN, LedgerWorld  # noqa: E402
 from support.mempool_world import MempoolWorld  # noqa: E402
 
 from qnode.core.ledger.admission import Admission  # noqa: E402
+from qnode.service.mempool_bundles import Outbox, bundled  # noqa: E402
 from qnode.service.verify import Verifier, open_transaction  # noqa: E402
 from qustream.aio.logs import configure_logs  # noqa: E402
 from qustream.identity.signing import verify  # noqa: E402
 from qustream.model.keys import PublicKey  # noqa: E402
+from qustream.wire.transactions import transaction_id  # noqa: E402
 
 ROUNDS = int(os.environ.get("MEMPOOL_ROUNDS", "5"))
 TRANSACTIONS = int(os.environ.get("MEMPOOL_TRANSACTIONS", "1000"))
@@ -45,13 +47,23 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def bundles_of(raws: Sequence[bytes]) -> list[bytes]:
+    """As a node that is asked to send these would say them."""
+    bundles: list[bytes] = []
+    outbox = Outbox(lambda several: bundles.append(bundled(several)) is None, lambda _names, _was_heard: None)
+    for raw in raws:
+        outbox.add(transaction_id(raw), raw)
+    outbox.flush()
+    return bundles
+
+
 async def submit_all(pool: MempoolWorld, raws: Sequence[bytes]) -> None:
-    """As gossip does: so many are waited for at once."""
-    left = iter(raws)
+    """As gossip does: in bundles, and so many of them are waited for at once."""
+    left = iter(bundles_of(raws))
 
     async def judge() -> None:
-        for raw in left:
-            verdict = pool.mempool.judge(raw, b"")
+        for bundle in left:
+            verdict = pool.mempool.judge(bundle, b"")
             assert not isinstance(verdict, int)
             assert not await verdict
 

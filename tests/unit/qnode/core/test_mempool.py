@@ -253,11 +253,15 @@ def test_asking_before_changes_nothing():
 
 
 def test_old_entries_of_the_heaps_are_thrown_out():
-    pool = Pool()
+    pool = Pool(Bounds(1, 1 << 20, 1, 1 << 20))
     fee = 100
+    pool.offer("a", 0, fee)
+    assert pool.core._lasts is None, "nobody has looked for who would have to go"
+    pool.offer("b", 0, 1)
     for _ in range(300):
-        pool.offer("a", 0, fee)
         fee += fee // 10 + 1
+        pool.offer("a", 0, fee)
+    assert pool.core._lasts is not None
     assert len(pool.core._lasts) < 200
     assert len(pool.core._expiries) < 200
     assert len(pool.core) == 1

@@ -322,3 +322,17 @@ async def test_what_nobody_was_there_to_hear_is_said_when_somebody_is(autojump_c
         await trio.sleep(2 * module.LOOK_S)
         assert pool.said == [raw]
         nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_for_a_change_hears_of_what_comes_and_of_blocks_and_of_nothing_else() -> None:
+    async with mempool() as pool:
+        change = pool.mempool.change()
+        assert pool.mempool.change() is change
+        assert await code_of(pool, b"garbage") == "E-LEDGER-FORM"
+        assert not change.is_set()
+        await pool.mempool.submit(pool.transfer(0))
+        assert change.is_set()
+        change = pool.mempool.change()
+        assert not change.is_set()
+        pool.execute()
+        assert change.is_set()
