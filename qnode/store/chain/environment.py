@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ __all__ = ["Environment", "Reading", "Table", "number_key", "put_progress", "sum
 
 # Threads and views that read at once: the last unexecuted heights (64), snapshots on their way, and requests.
 READERS_MAX = 512
+LOCK_BYTES = 128 + 64 * READERS_MAX  # LMDB's table of them: a head, and a cache line each
 SUM_BYTES = 8  # of BLAKE2b: damage is found, nobody is kept out
 PROGRESS_MAX_BYTES = 512  # a Progress has 110
 TABLES = (
@@ -61,6 +62,8 @@ class Environment:
         """Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
         data = path / "data.mdb"
         was_there = data.exists()
+        if not readonly:
+            _fill(path / "lock.mdb")
         env = lmdb.open(
             str(path), map_size=0 if readonly else map_bytes, max_dbs=len(TABLES), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
             create=not readonly,
@@ -252,6 +255,17 @@ class Reading:
         """It is used no more; the caller has the lock."""
         self._closed = True
         self.suspend()
+
+
+def _fill(lock: Path) -> None:
+    """Give the table of readers its place on the disk. LMDB makes a file with a hole of it, and maps that: on a disk that has become full,
+    one reader more than ever before would end the process. Before LMDB opens it, whose lock on it would be lost when we close it."""
+    with suppress(OSError):  # full already: as it was
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, LOCK_BYTES)
+        finally:
+            os.close(file)
 
 
 def number_key(number: int) -> bytes:

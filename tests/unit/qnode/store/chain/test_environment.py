@@ -1,11 +1,23 @@
 """Reading beside the writer, across a map that grows; files that are not whole."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import lmdb
 import pytest
 
-from qnode.store.chain.environment import Environment, Table, number_key, put_progress, summed, unsummed
+from qnode.store.chain.environment import (
+    LOCK_BYTES,
+    READERS_MAX,
+    Environment,
+    Table,
+    number_key,
+    put_progress,
+    summed,
+    unsummed,
+)
 from qustream.errors import QuStreamError
 from qustream.model.state import Progress
 
@@ -34,6 +46,23 @@ def at_height(environment: Environment, height: int) -> None:
 def value_in(reading):
     with reading.using() as txn:
         return txn.get(b"k")
+
+
+def test_the_table_of_readers_has_its_place_on_the_disk(environment):
+    """A hole in it would end the process when it is first used on a disk that is full."""
+    lock = os.stat(environment.path / "lock.mdb")
+    assert lock.st_size == LOCK_BYTES
+    assert lock.st_blocks * 512 >= LOCK_BYTES
+    assert lock.st_mode & 0o777 == 0o600
+    assert environment._env.max_readers() == READERS_MAX
+
+
+def test_the_lock_is_held_by_who_writes(environment):
+    """Another process that reads must find it taken, or it would begin the table of readers anew."""
+    look = "import lmdb, sys; env = lmdb.open(sys.argv[1], readonly=True, max_dbs=1); print(env.readers().count('\\n'))"
+    with environment.reading():
+        told = subprocess.run([sys.executable, "-c", look, str(environment.path)], capture_output=True, text=True, check=True)
+        assert int(told.stdout) >= 2, told  # a line of names, and this reading
 
 
 def test_a_reading_sees_what_was_there_when_it_began(environment):
