@@ -37,7 +37,7 @@ __all__ = ["GOALS", "Explorer", "Setting"]
 # What must be possible: a core that does nothing is safe.
 GOALS = ("final", "skipped", "asked")
 # How often a long run says how far it is, in states.
-TELL_EVERY = 20_000
+TELL_EVERY = 5_000
 
 State = tuple[int, int, int]
 # Who did what.
@@ -77,6 +77,9 @@ class Explorer:
         if state in self.seen:
             return
         board = self.boards.of(self._locals(state))
+        state = _sorted([self.runs.settled(number, board) for number in state])
+        if state in self.seen:
+            return
         peers = self._by_board.setdefault(board.numbers, [])
         if any(_covers(peer, state) for peer in peers):
             return

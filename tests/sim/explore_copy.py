@@ -11,7 +11,8 @@ from qnode.core.consensus_view import View
 
 __all__ = ["copied", "key_of", "own_of"]
 
-_NOTHING = OwnVotes()
+_NONE: frozenset[object] = frozenset()
+_NOTHING_KNOWN = (b"", b"", False, _NONE, _NONE)
 
 
 def copied(core: Consensus) -> Consensus:
@@ -31,12 +32,12 @@ def copied(core: Consensus) -> Consensus:
 
 
 def _view(view: View) -> View:
-    out = View(view.number, view.own)
-    out.notarised, out.final, out.skipped = view.notarised, view.final, view.skipped
-    out.proposals, out.is_judged, out.judging = dict(view.proposals), dict(view.is_judged), set(view.judging)
-    out.votes = {said: dict(votes) for said, votes in view.votes.items()}
-    out.weights = dict(view.weights)
-    out._said = {voter: list(said) for voter, said in view._said.items()}
+    out = View.__new__(View)
+    out.number, out.own, out.notarised, out.final, out.skipped = view.number, view.own, view.notarised, view.final, view.skipped
+    out.proposals, out.is_judged, out.judging = view.proposals.copy(), view.is_judged.copy(), view.judging.copy()
+    out.votes = {said: votes.copy() for said, votes in view.votes.items()}
+    out.weights = view.weights.copy()
+    out._said = {voter: said.copy() for voter, said in view._said.items()}
     return out
 
 
@@ -48,14 +49,22 @@ def own_of(core: Consensus, number: int) -> OwnVotes:
 
 def key_of(core: Consensus, views: int, single: bool) -> tuple[object, ...]:
     """Two cores with one key go on in the same way, in views up to `views`. Left out is what has been judged: where it matters, it has been
-    voted for at once."""
-    out = []
-    for number in range(1, views + 2):
+    voted for at once; and what is over: below the last final view nothing is looked at but for evidence, and in it nothing but the votes
+    that made it so, and its own."""
+    return core.view, core.final_view, core._floor, _views_of(core, views, single), frozenset(core.blocks._blocks), frozenset(core.orphans)
+
+
+def _views_of(core: Consensus, views: int, single: bool) -> tuple[object, ...]:
+    out: list[object] = []
+    for number in range(1 if single else max(1, core.final_view), views + 2):
         own, view = own_of(core, number), core.views.get(number)
         if view is None:
-            out.append((own,))
+            out.append(own)
             continue
-        votes = frozenset((said, frozenset(votes)) for said, votes in view.votes.items()) if single else None
-        key = (own, view.notarised, view.final, view.skipped, frozenset(view.proposals), votes)
-        out.append((own,) if key[1:] == (b"", b"", False, frozenset(), frozenset() if single else None) else key)
-    return core.view, core.final_view, core._floor, tuple(out), frozenset(core.blocks._blocks), frozenset(core.orphans)
+        votes = frozenset((said, frozenset(votes)) for said, votes in view.votes.items()) if single else _NONE
+        if number <= core.final_view and not single:
+            known: tuple[object, ...] = (view.notarised, view.final, False, _NONE, votes)
+        else:
+            known = (view.notarised, view.final, view.skipped, frozenset(view.proposals), votes)
+        out.append(own if known == _NOTHING_KNOWN else (own, *known))
+    return tuple(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qnode.core.consensus import Consensus, step
@@ -31,9 +31,8 @@ from qnode.core.consensus_events import (
     Verified,
     Verify,
 )
-from qnode.core.consensus_hearing import matters
 from qnode.core.consensus_view import certificate, contradicts
-from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, ConsensusAsk, Kind, Proposal, Statement, Vote, header_digest
+from qustream.wire.consensus import NO_DIGEST, ChainHeader, ConsensusAsk, Kind, Proposal, Statement, Vote, header_digest
 from sim.explore_copy import copied, key_of
 from sim.seeds import Breach
 
@@ -138,17 +137,19 @@ class Model:
         return known
 
     def _is_idle(self, local: Local, coming: Coming) -> bool:
-        """Whether it is something that the core does not even look at."""
-        if coming[0] not in ("block", "votes"):
-            return False
-        (event,) = self._events(local, coming)
-        assert isinstance(event, Heard)
-        assert isinstance(event.message, Proposal | Certificate)
-        return not matters(local.core, event.message)
+        """Whether the core knows it already (`matters`), or it is of a view that is over."""
+        match coming:
+            case ("block", digest):
+                view = local.core.views.get(self.blocks[digest].header.view)
+                return view is not None and digest in view.proposals
+            case ("votes", (number, kind, digest), _):
+                view = local.core.views.get(number)
+                return number < local.core.final_view or (view is not None and view.has_certificate(kind, digest))
+        return False
 
     def _follow(self, before: Local, coming: Coming) -> Iterator[int]:
         if coming[0] == "crash":
-            yield self._crashed(before.copy())
+            yield self._crashed(replace(before))  # of its core nothing is left
             return
         local = before.copy()
         signs = self._give(local, self._events(local, coming), None)
@@ -282,9 +283,11 @@ def forget_others(core: Consensus) -> None:
     """Who signed what does not matter any more where it has been decided, and votes that come as wholes decide at once."""
     me = core.begun.me or 0
     for view in core.views.values():
+        if not view._said or tuple(view._said) == (me,):
+            continue
         view.votes = {said: {me: votes[me]} for said, votes in view.votes.items() if me in votes}
         view.weights = dict.fromkeys(view.votes, 1)
-        view._said = {me: list(view.votes)}
+        view._said = {me: list(view.votes)} if view.votes else {}
 
 
 def header(view: int, parent: bytes, parent_view: int, height: int, variant: int, proposer: int) -> ChainHeader:

@@ -89,12 +89,41 @@ class Runs:
         local, known = self._local(number), {number}
         if not local.core.view:
             return
+        if (first := self._at_once(number, board)) is not None:
+            yield first
+            return
         for coming in (*board.comings(local), *self._own(local)):
             self.steps += 1
             for after in self.model.follow(number, coming):
                 if after not in known and not self._can_wait(coming, number, after, board):
                     known.add(after)
                     yield coming, after
+
+    def settled(self, number: int, board: Board) -> int:
+        """With all taken in that is as well taken in at once."""
+        while (found := self._at_once(number, board)) is not None:
+            number = found[1]
+        return number
+
+    def _at_once(self, number: int, board: Board) -> tuple[Coming, int] | None:
+        """What is of a view that this node has left, and of which nothing comes but that it may do more later than it could before. Not if
+        it may build a block yet: on which one depends on what it has not."""
+        local = self._local(number)
+        if self.plain or self.model.leads_yet(local):
+            return None
+        for coming in board.comings(local):
+            if self._is_over(coming, local) and (coming[0] != "block" or coming[1] in board.notarised):
+                self.steps += 1
+                after = self.model.follow(number, coming)[0]
+                if after != number and not self._is_loud(number, after):
+                    return coming, after
+        return None
+
+    def _is_over(self, coming: Coming, local: Local) -> bool:
+        """Whether it is a block, a notarisation or a skip certificate of a view before the current one."""
+        if coming[0] == "block":
+            return self.model.blocks[coming[1]].header.view < local.core.view
+        return coming[0] == "votes" and coming[1][0] < local.core.view and coming[1][1] is not Kind.FINAL
 
     def _own(self, local: Local) -> Iterator[Coming]:
         core, setting = local.core, self.model.setting
