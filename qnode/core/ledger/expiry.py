@@ -9,7 +9,7 @@ from qustream.model.state import Grants, Table
 
 __all__ = ["due", "forget", "remind"]
 
-# In most blocks nothing ends: so few are read to see that.
+# In most blocks nothing ends, and the first alone is read to see that; then so many at a time.
 PAGE = 8
 _TIME_BYTES = 8  # a U63, big endian: keys stand in the order of time
 
@@ -30,10 +30,11 @@ def forget(state: State, at_ms: int, table: Table, name: bytes) -> None:
 
 def due(state: State, now_ms: int, limit: int) -> Iterator[tuple[int, Table, bytes]]:
     """At most `limit` reminders whose time has come, the oldest first: time, table, name. They are struck out as they are given."""
+    page = 1
     while limit > 0:
-        page = min(PAGE, limit)
         found = [name for name, _ in state.scan(Table.EXPIRY, b"", page) if int.from_bytes(name[:_TIME_BYTES], "big") <= now_ms]
         for name in found:
             state.delete(Table.EXPIRY, name)
             yield int.from_bytes(name[:_TIME_BYTES], "big"), Table(name[_TIME_BYTES]), name[_TIME_BYTES + 1 :]
         limit = limit - page if len(found) == page else 0
+        page = min(PAGE, limit)
