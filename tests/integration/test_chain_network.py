@@ -102,3 +102,27 @@ def test_money_is_paid_and_what_needs_a_user_is_refused(network: Network) -> Non
     refused = network.testnet("revoke", "qu1x", "qd1x", ok=False)
     assert refused.code == 1
     assert "revoke-device" in refused.err
+
+
+def test_who_was_merged_goes_on_with_what_he_has_and_is_written_to_as_the_other(network: Network, tmp_path: Path) -> None:
+    chain = network.layout["chain"]
+    carol, dave = entered(network, "carol"), entered(network, "dave")
+    early = sent(dave, carol, tmp_path, "early")
+    files = []
+    for user, name in ((carol, "carol"), (dave, "dave")):
+        words, file = user.home.parent / f"{name}.words", tmp_path / f"{name}.consent"
+        words.chmod(0o600)
+        done = user("user", "agree-merge", carol.id, dave.id, "-o", file, "--chain", chain, "--words-file", words)
+        assert done.code == 0, done.err
+        files.append(file)
+    done = carol("user", "merge", *files, "--yes")
+    assert done.code == 0, done.err
+    # Her device spends the grant she has, and collects what was written to her.
+    opens(dave, sent(carol, dave, tmp_path, "hers"))
+    opens(carol, early)
+    # What is written to her now is his.
+    late = sent(dave, carol, tmp_path, "late")
+    opens(dave, late)
+    refused = carol("open", late, "-o", tmp_path / "none")
+    assert refused.code == 1
+    assert "E-NOT-RECIPIENT" in refused.err
