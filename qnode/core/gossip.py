@@ -16,6 +16,7 @@ Nothing here checks a signature or reads a clock: `Check` asks somebody who can,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from qnode.core import gossip_limits as limits
 from qnode.core.chance import Chance
@@ -38,11 +39,12 @@ from qnode.core.gossip_events import (
     Wake,
 )
 from qnode.core.gossip_items import Item, Items, ItemState, Pull
+from qnode.core.gossip_line import Line
 from qnode.core.gossip_link import Link, Past
 from qnode.core.gossip_mesh import Mesh, takes_in
 from qnode.core.gossip_pulls import Pulls
 from qnode.core.gossip_seats import Seats
-from qnode.core.gossip_spread import bets, missed, near_first, news_of
+from qnode.core.gossip_spread import missed, near_first, news_of, silent, takers
 from qustream.rules.peering import message_id
 from qustream.wire.gossip import (
     Announced,
@@ -65,6 +67,7 @@ class Gossip:
         self.links: dict[bytes, Link] = {}
         self.duplicates = self.dropped = 0
         self._items = Items()
+        self.line = Line(self.links)
         self._pulls, self._past, self._seats, self._mesh = Pulls(self.links), Past(), Seats(), Mesh(self.links)
         self._checks = Checks()
         self._wake_ms: int | None = None
@@ -80,7 +83,7 @@ class Gossip:
         """How much of everything bounded there is."""
         return {
             "links": len(self.links), "mesh": len(self.mesh), "seen": len(self._items), "pulls": len(self._pulls),
-            "checks": len(self._checks), "kept_bytes": self._items.kept_bytes,
+            "checks": len(self._checks), "kept_bytes": self._items.kept_bytes, "line": len(self.line.waiting),
         }  # fmt: skip
 
     # --- links
@@ -150,7 +153,8 @@ class Gossip:
         mesh = self.mesh
         self._pass_on(item, list(self.links.values()) if item.is_small or not mesh else mesh, now_ms)
         if not item.is_small:
-            self._push_unasked(item, near_first(mesh), len(mesh), now_ms)
+            for link in takers(item, near_first(mesh), now_ms):
+                self._serve(item, link)
 
     def heard_push(self, link: Link, message: GossipMessage, now_ms: int) -> None:
         assert isinstance(message, GossipPush)
@@ -174,6 +178,7 @@ class Gossip:
         if item is not None and item.state is not ItemState.PULLING:
             self.duplicates += 1
             item.marks |= link.heard
+            self.line.spare(item, link)
         else:
             self._examine(item or self._items.new(name, topic, len(body), now_ms), link, body)
 
@@ -183,7 +188,7 @@ class Gossip:
         self._pulls.ended(item)
         item.tellers = ()
         item.marks |= link.heard
-        if not self._checks.take(link.peer, len(body)):
+        if not self._checks.take(link.peer, len(body), is_trusted=link.is_trusted):
             self.dropped += 1
             self._items.forget(item)
             return
@@ -212,8 +217,9 @@ class Gossip:
         self._out += [Send(peer, news_of(item, held=True)) for peer in owing if peer in self.links]
         for link in near_first(self.links[peer] for peer in waiting if peer in self.links):
             self._serve(item, link)
-        if not item.is_small:
-            self._push_unasked(item, *bets(item, self.mesh), now_ms)
+        if not item.is_small and not self.line.offers(item, now_ms):
+            for link in islice(takers(item, silent(item, self.mesh), now_ms), 1):
+                self._serve(item, link)
 
     def _pass_on(self, item: Item, links: Iterable[Link], now_ms: int) -> None:
         """Push or announce what we have to those who need to be told."""
@@ -228,15 +234,6 @@ class Gossip:
                 marks |= link.told
                 out.append(Send(link.peer, message))
         item.marks = marks
-
-    def _push_unasked(self, item: Item, links: Iterable[Link], count: int, now_ms: int) -> None:
-        """To the first `count` that would take it."""
-        for link in links:
-            if count <= 0:
-                return
-            if link.may_push(item.topic, item.size, now_ms):
-                count -= 1
-                self._serve(item, link)
 
     # --- news and pulls
 
@@ -270,6 +267,8 @@ class Gossip:
         """Who tells us does not need it from us; and while it is being pulled it may be had sooner, or at all, from this peer."""
         marks = item.marks
         item.marks = marks | link.heard
+        if held and self.line.waiting:
+            self.line.spare(item, link)
         if item.waiting and link.peer in item.waiting:
             item.waiting = [peer for peer in item.waiting if peer != link.peer]
         if item.state is not ItemState.PULLING or marks & (link.heard | link.asked):
@@ -313,7 +312,13 @@ class Gossip:
     def _serve(self, item: Item, link: Link) -> None:
         if item.body is not None:
             item.marks |= link.served
-            self._out.append(Send(link.peer, GossipPush(item.topic, item.body)))
+            if not self.line.takes(item, link):
+                self._out.append(Send(link.peer, GossipPush(item.topic, item.body)))
+
+    def use_line(self, now_ms: int) -> None:
+        self._out += self.line.leaving(self.mesh, now_ms)
+        if self.line.waiting or self.line.offered:
+            self._wake(self.line.free_ms)
 
     # --- time
 
@@ -337,17 +342,11 @@ class Gossip:
         for link in grafts:
             self._graft(link)
         self._items.expire(now_ms)
-        self._repair(self._mesh.newcomers(), draw, now_ms)
-
-    def _repair(self, fresh: list[Link], draw: int, now_ms: int) -> None:
-        """Tell some outside the mesh, and all who have just come into it, what came lately."""
-        if not (recent := list(self._items.recent(now_ms - limits.LAZY_MS))):
-            return
-        for link in [*fresh, *Chance(draw).dealt(self._mesh.outside, limits.LAZY_LINKS)]:
-            if entries := missed(recent, link, now_ms):
-                self._out.append(Send(link.peer, GossipAnnounce(entries)))
-
-    # --- within
+        fresh = self._mesh.newcomers()
+        if recent := list(self._items.recent(now_ms - limits.LAZY_MS)):
+            for link in [*fresh, *Chance(draw).dealt(self._mesh.outside, limits.LAZY_LINKS)]:
+                if entries := missed(recent, link, now_ms):
+                    self._out.append(Send(link.peer, GossipAnnounce(entries)))
 
     def _charge(self, link: Link, points: int, now_ms: int) -> None:
         link.charge(points)
@@ -396,4 +395,6 @@ _HANDLERS: dict[type, Callable[..., None]] = {
 def step(state: Gossip, event: Event, now_ms: int) -> list[Effect]:
     """Take an event; return what it leads to, in order."""
     _HANDLERS[type(event)](state, event, now_ms)
+    if state.line.waiting or state.line.offered:
+        state.use_line(now_ms)
     return state.take_effects()

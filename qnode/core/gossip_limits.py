@@ -47,15 +47,24 @@ SMALL_MAX_BYTES = 1024
 LARGE_MIN_BYTES = 64 * KIB
 # A body goes unasked to one peer, if that is at least so far, in ms: there the two ways that a pull takes cost the most.
 PUSH_FAR_MS = 120
-# Of the largest bodies, to so many of the nearest: more are copies for nothing, fewer leave lines idle while others queue (simulated).
-PUSHES_LARGE = 2
-# But not where so many have told of it already: who is silent then has most likely asked somebody else.
-VOICES_LARGE_MAX = 8
+# The largest bodies go unasked to so many when the line is free: more help where thousands are to be reached, and are copies for nothing in
+# a small network (simulated).
+PUSHES_LARGE = 3
+# But not where more than these have told of it already: who is silent then has most likely asked somebody else. One more is a copy in ten,
+# and a thirtieth of the time (simulated).
+VOICES_LARGE_MAX = 6
+# And not for longer than anybody waits for an answer: who is silent then hears of it from lazy repair. Of more messages at once than blocks
+# may come at once nothing is offered.
+OFFER_MS, OFFERS_MAX = 1_000, 32
+# The line that a node needs at least, 100 Mbit/s. On a slower one bodies queue in the system, as they would without this.
+LINE_BYTES_PER_MS = 12_500
+# Bodies that wait for it: a third of a second, far less than anybody waits for an answer.
+LINE_MAX = 32
 # Bytes a second, and at once, that a peer may push unasked: 70 middling messages a second; and twelve links full of them are 25 Mbit/s.
 UNASKED_BYTES_PER_S, UNASKED_BURST_BYTES = 256 * KIB, 1024 * KIB
 # A second pull is made when it can bring the body so much sooner, in ms: it costs a copy in seven and takes a quarter off the slowest
-# (simulated). A large body waits for lines more than for pulls, so less is to be had there.
-SECOND_PULL_MS, SECOND_PULL_LARGE_MS = 50, 100
+# (simulated). Of the largest bodies that copy can be taken back as long as it waits for a line.
+SECOND_PULL_MS, SECOND_PULL_LARGE_MS = 50, 30
 # Of one message: a third copy would come too late to be worth its bytes.
 PULLS_ITEM_MAX = 2
 # Mesh: with eight, one in three may be silent and a graph of 4,732 still holds together (simulated); twelve bound what a node sends.
@@ -84,6 +93,9 @@ CHECKS_MAX, CHECKS_BYTES_MAX = 2048, 24 << 20
 # Of these what one peer has brought: two seconds of transactions at full rate. Who brings rubbish as fast as he may does not keep
 # what others bring from being looked at.
 CHECKS_PEER_MAX, CHECKS_PEER_BYTES_MAX = 1024, 7 << 20
+# And if what it brought lately came to nothing: eight of the largest bundles. Of many that cannot all be kept, such as a hundred with one
+# nonce, each is looked at before the first is kept, and all are verified; of eight it pays for one in eight.
+CHECKS_DOUBTED_BYTES_MAX = 513 << 10
 # How far a peer counts before it has been measured, and at most: one way around half the world, in ms.
 DELAY_UNKNOWN_MS, DELAY_MAX_MS = 100, 300
 # Announcements of one peer that came to nothing before its news is not passed on at once any more. Half of them are forgotten with every

@@ -3,14 +3,14 @@ depends on it but time and copies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from qnode.core.gossip_items import Item
-from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, PUSHES_LARGE, VOICES_LARGE_MAX
+from qnode.core.gossip_limits import LARGE_MIN_BYTES, PUSH_FAR_MS, VOICES_LARGE_MAX
 from qnode.core.gossip_link import Link
 from qustream.wire.gossip import ENTRIES_MAX, Announced, GossipAnnounce
 
-__all__ = ["bets", "missed", "near_first", "news_of"]
+__all__ = ["missed", "near_first", "news_of", "silent", "takers"]
 
 
 def near_first(links: Iterable[Link]) -> list[Link]:
@@ -18,16 +18,19 @@ def near_first(links: Iterable[Link]) -> list[Link]:
     return sorted(links, key=_delay)
 
 
-def bets(item: Item, mesh: Iterable[Link]) -> tuple[list[Link], int]:
-    """Those of whom nothing has been heard, the best first, and how many of them get the body unasked: they may have asked for it, and the
-    word is still on its way."""
+def silent(item: Item, mesh: Iterable[Link]) -> list[Link]:
+    """Those of whom nothing has been heard, the farthest first, if they may get the body unasked: they may have asked for it, and the word
+    is still on its way."""
     marks = item.marks
-    silent = near_first(link for link in mesh if not marks & (link.heard | link.served))
+    found = near_first(link for link in mesh if not marks & (link.heard | link.served))[::-1]
     if item.size > LARGE_MIN_BYTES:
-        return silent, PUSHES_LARGE if item.voices <= VOICES_LARGE_MAX else 0
-    if silent and (silent[-1].delay_ms >= PUSH_FAR_MS or item.voices <= 1):
-        return silent[::-1], 1
-    return [], 0
+        return found if item.voices <= VOICES_LARGE_MAX else []
+    return found if found and (found[0].delay_ms >= PUSH_FAR_MS or item.voices <= 1) else []
+
+
+def takers(item: Item, links: Iterable[Link], now_ms: int) -> Iterator[Link]:
+    """Those to whom the body may be pushed unasked without being above what they take."""
+    return (link for link in links if link.may_push(item.topic, item.size, now_ms))
 
 
 def news_of(item: Item, *, held: bool) -> GossipAnnounce:

@@ -53,6 +53,7 @@ SIZES_MAX = {
     "pulls": limits.PULLS_MAX,
     "checks": limits.CHECKS_MAX,
     "kept_bytes": limits.KEEP_BYTES,
+    "line": limits.LINE_MAX,
 }
 
 

@@ -31,13 +31,8 @@ def test_who_heard_of_it_first_pushes_it_however_near_the_others_are() -> None:
     assert good(node, ALICE, MIDDLE) == [(CAROL, MIDDLE)]
 
 
-def test_the_largest_go_unasked_to_the_nearest() -> None:
-    node = Node(ALICE, BOB, CAROL, DAVE, b"e" * 32)
-    far(node, alice=5, bob=300, carol=20, dave=10)
-    assert good(node, ALICE, LARGEST) == [(DAVE, LARGEST), (CAROL, LARGEST)]
-
-
 def test_the_largest_go_unasked_to_nobody_where_nearly_everybody_has_told_of_it() -> None:
+    """They, and who brought it."""
     tellers = [bytes([number]) * 32 for number in range(1, limits.VOICES_LARGE_MAX + 1)]
     for count, pushes in ((limits.VOICES_LARGE_MAX - 1, 1), (limits.VOICES_LARGE_MAX, 0)):
         node = Node(ALICE, BOB, *tellers[:count], ours=False)
