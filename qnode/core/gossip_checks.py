@@ -3,7 +3,7 @@ brings more than can be looked at takes the place of all others."""
 
 from __future__ import annotations
 
-from qnode.core.gossip_limits import CHECKS_BYTES_MAX, CHECKS_MAX, CHECKS_PEER_BYTES_MAX, CHECKS_PEER_MAX
+from qnode.core.gossip_limits import CHECKS_BYTES_MAX, CHECKS_DOUBTED_BYTES_MAX, CHECKS_MAX, CHECKS_PEER_BYTES_MAX, CHECKS_PEER_MAX
 
 __all__ = ["Checks"]
 
@@ -24,9 +24,11 @@ class Checks:
     def bytes(self) -> int:
         return self._bytes
 
-    def take(self, peer: bytes, size: int) -> bool:
-        """A place for a body that this peer has brought, if there is one."""
+    def take(self, peer: bytes, size: int, *, is_trusted: bool = True) -> bool:
+        """A place for a body that this peer has brought, if there is one. `is_trusted`: what it brought lately came to something."""
         count, held = self._of.get(peer, (0, 0))
+        if not is_trusted and held + size > CHECKS_DOUBTED_BYTES_MAX:
+            return False
         if self._count >= CHECKS_MAX or self._bytes + size > CHECKS_BYTES_MAX:
             return False
         if count >= CHECKS_PEER_MAX or held + size > CHECKS_PEER_BYTES_MAX:

@@ -30,6 +30,22 @@ def test_there_is_never_more_than_a_number() -> None:
     assert sum(checks.take(peer, 1) for peer in peers for _ in range(limits.CHECKS_PEER_MAX)) == len(checks) == limits.CHECKS_MAX
 
 
+def test_who_brings_what_comes_to_nothing_has_less() -> None:
+    checks = Checks()
+    bundle = limits.TOPIC_LIMITS[Topic.TRANSACTION].body_max_bytes
+    assert [checks.take(ALICE, bundle, is_trusted=False) for _ in range(9)] == [True] * 8 + [False]
+    assert checks.take(ALICE, bundle), "it has brought something good"
+    node = Node(ALICE)
+    bodies = [number.to_bytes(2, "big") * 500 for number in range(600)]
+    for body in bodies[: limits.HOLLOW_MAX]:
+        [check] = [effect for effect in node.hears(ALICE, GossipPush(Topic.TRANSACTION, body)) if isinstance(effect, Check)]
+        node.does(Judged(check.id, Verdict.USELESS))
+    asked = [
+        effect for body in bodies[16:] for effect in node.hears(ALICE, GossipPush(Topic.TRANSACTION, body)) if isinstance(effect, Check)
+    ]
+    assert sum(len(check.body) for check in asked) == limits.CHECKS_DOUBTED_BYTES_MAX // 1000 * 1000
+
+
 def test_who_is_judged_leaves_nothing_behind() -> None:
     checks = Checks()
     for size in range(1, 9):
