@@ -21,7 +21,7 @@ class Checks:
         return self._count
 
     @property
-    def bytes(self) -> int:
+    def held_bytes(self) -> int:
         return self._bytes
 
     def take(self, peer: bytes, size: int, *, is_trusted: bool = True) -> bool:

@@ -19,7 +19,7 @@ def test_one_peer_has_its_part_and_all_together_have_what_there_is() -> None:
     last = b"e" * 32
     assert [checks.take(last, large) for _ in range(3)] == [True, True, False]
     assert checks.take(last, 1)
-    assert checks.bytes <= limits.CHECKS_BYTES_MAX
+    assert checks.held_bytes <= limits.CHECKS_BYTES_MAX
     checks.leave(ALICE, large)
     assert checks.take(ALICE, large)
 
@@ -52,7 +52,7 @@ def test_who_is_judged_leaves_nothing_behind() -> None:
         assert checks.take(ALICE, size)
     for size in range(1, 9):
         checks.leave(ALICE, size)
-    assert (len(checks), checks.bytes, checks._of) == (0, 0, {})
+    assert (len(checks), checks.held_bytes, checks._of) == (0, 0, {})
 
 
 def test_a_flood_of_one_does_not_keep_another_from_being_heard() -> None:
