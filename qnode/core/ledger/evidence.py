@@ -27,6 +27,7 @@ __all__ = ["REMOVALS_MAX", "RULES", "is_evidence"]
 REMOVALS_MAX = 3
 # What the noun holds: of a chain whose rotations are seconds, three weeks are more than that.
 INCIDENTS_MAX = 0xFFFF
+_OUT = (LicenceStatus.REMOVED, LicenceStatus.BANNED)
 
 
 def is_evidence(chain: str, first: Statement, second: Statement) -> bool:
@@ -72,7 +73,8 @@ def _counts(state: State, vote_key: bytes, rotation: int, context: Context) -> b
 
 
 def _slash(state: State, name: bytes, rotation: int, context: Context) -> int:
-    """A part of all that stood behind the vote goes into escrow: own stake, delegations, and what is on its way back."""
+    """A part of all that stood behind the vote goes into escrow: own stake, delegations, and what is on its way back. Who delegated
+    answers once for a removal: else a key that is out already could sign for every rotation it ever had a seat in, and burn it all."""
     part_bp, licence = context.parameters.double_sign_bp, state.must(Table.LICENCE, name, Licence)
     staked = unbonding = 0
     if _stood(state, licence, rotation):
@@ -81,9 +83,11 @@ def _slash(state: State, name: bytes, rotation: int, context: Context) -> int:
     elif licence.free_ms > context.time_ms or licence.incidents:
         unbonding = licence.unbonding * part_bp // BASIS
     state.put(Table.LICENCE, name, replace(licence, staked=licence.staked - staked, unbonding=licence.unbonding - unbonding))
-    # A set is made at the end of the rotation before the last; that rotation's edge is above its time by at most one length.
-    set_ms = rotations.began_ms(state, rotation - 1) or 0
-    bonded, batches = delegation.slash(state, name, part_bp, context.time_ms, set_ms)
+    bonded = batches = 0
+    if licence.status not in _OUT:
+        # A set is made at the end of the rotation before the last; that rotation's edge is above its time by at most one length.
+        set_ms = rotations.began_ms(state, rotation - 1) or 0
+        bonded, batches = delegation.slash(state, name, part_bp, context.time_ms, set_ms)
     to_pool(state, Pool.ESCROW, staked + bonded, source=Place.STAKED)
     to_pool(state, Pool.ESCROW, unbonding + batches, source=Place.UNBONDING)
     return staked + bonded + unbonding + batches
@@ -105,7 +109,7 @@ def _remove(state: State, holder: VoteKeyEntry, incident: bytes, context: Contex
         licence = state.must(Table.LICENCE, name, Licence)
     licence = replace(licence, incidents=licence.incidents + 1)
     state.put(Table.LICENCE, name, licence)
-    if licence.status in (LicenceStatus.REMOVED, LicenceStatus.BANNED):
+    if licence.status in _OUT:
         return ()
     validators.leave(state, name, context.time_ms)
     if licence.node is not None:

@@ -402,9 +402,12 @@ def test_who_had_taken_back_before_the_set_was_made_pays_nothing_and_who_takes_b
     assert world.code(world.people[3], evidence(rotation=rotation)) == ""
     assert (batches(world), validator(world).bonded) == ([1_000 * QST, 900 * QST], 900 * QST)
     assert incident(world, rotation=rotation).escrow == (20_000 + 200) * QST
-    # In the first two rotations everybody was there, and that is known as well.
+    # In the first two rotations everybody was there; but who delegated answers once for a removal, whatever else comes out.
     assert world.code(world.people[3], evidence(rotation=1)) == ""
-    assert (batches(world), validator(world).bonded) == ([900 * QST, 810 * QST], 810 * QST)
+    assert world.code(world.people[3], evidence(rotation=2)) == ""
+    assert (batches(world), validator(world).bonded) == ([1_000 * QST, 900 * QST], 900 * QST)
+    assert incident(world, rotation=1).escrow == 18_000 * QST  # of the stake alone
+    assert incident(world, rotation=2).escrow == 16_200 * QST
     world.audit()
 
 
