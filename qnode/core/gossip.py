@@ -164,11 +164,12 @@ class Gossip:
         if len(body) > limits.TOPIC_LIMITS[topic].body_max_bytes:
             self._charge(link, limits.SCORE_OVER, now_ms)
             return
+        was_late = link.made_good(name)
         if item is not None and item.marks & link.asked:
             item.marks ^= link.asked  # it counted when it was announced; if it comes again it counts again
             if len(body) > item.size:  # said to be smaller, perhaps by somebody before it: it counts, and is no fault of the peer's
                 link.allowed(topic, len(body) - item.size, now_ms)
-        else:
+        elif not was_late:
             if not link.allowed(topic, len(body), now_ms):
                 self._charge(link, limits.SCORE_OVER, now_ms)
                 return
@@ -283,8 +284,7 @@ class Gossip:
         """Whom we asked did not answer in time, or is gone."""
         asked = self._pulls.give_up(item, pull)
         if asked is not None:
-            asked.hollow += 1
-            self._charge(asked, asked.unkept(now_ms) if pull.held else 0, now_ms)
+            self._charge(asked, asked.gave_up(item.id, pull.held, now_ms), now_ms)
         if item.pulls:
             return  # somebody else is asked already
         while item.tellers:

@@ -112,6 +112,8 @@ SCORE_GOOD_MAX = 100
 SCORE_BAD, SCORE_UNKEPT, SCORE_UNASKED, SCORE_OVER = -100, -20, -5, -2
 # Promises that are not kept are charged once in so long: a line that stood still for ten seconds is no liar's.
 UNKEPT_EVERY_MS = 1_000
+# What a peer did not bring in time and may bring yet: as much as can be under way of it.
+LATE_MAX = PULLS_PEER_MAX
 SCORE_MESH_MIN, SCORE_KEPT_MIN, SCORE_GREY = 0, -50, -200
 # A tenth of the score goes every ten seconds: an evil hour is forgotten in a few minutes, a good one too.
 DECAY_MS = 10_000

@@ -8,6 +8,7 @@ from qnode.core.gossip_limits import (
     DECAY_MS,
     DELAY_UNKNOWN_MS,
     HOLLOW_MAX,
+    LATE_MAX,
     PAST_MAX,
     PAST_MS,
     SCORE_GOOD_MAX,
@@ -52,9 +53,9 @@ class Allowance:
 class Link:
     """One peer. `ours`: we opened the link; `assigned`: because the epoch's seed says so."""
 
-    __slots__ = ("_decayed_ms", "_own", "_own_unasked", "_theirs", "_unasked", "_unkept_ms", "asked", "assigned", "backoff_until_ms",
-                 "delay_ms", "good", "heard", "hollow", "in_mesh", "marks", "operator", "ours", "peer", "pulls", "score", "seat", "served",
-                 "told", "was_in_mesh")  # fmt: skip
+    __slots__ = ("_decayed_ms", "_late", "_own", "_own_unasked", "_theirs", "_unasked", "_unkept_ms", "asked", "assigned",
+                 "backoff_until_ms", "delay_ms", "good", "heard", "hollow", "in_mesh", "marks", "operator", "ours", "peer", "pulls",
+                 "score", "seat", "served", "told", "was_in_mesh")  # fmt: skip
 
     def __init__(self, peer: bytes, *, operator: str, ours: bool, assigned: bool, now_ms: int) -> None:
         self.peer, self.operator, self.ours, self.assigned = peer, operator, ours, assigned
@@ -68,6 +69,7 @@ class Link:
         self.sit((0, False))
         self._decayed_ms = now_ms
         self._unkept_ms = now_ms - UNKEPT_EVERY_MS
+        self._late: dict[bytes, int] = {}  # what it did not bring in time, and what that cost it
         self._theirs: dict[Topic, Allowance] = {}
         self._own: dict[Topic, Allowance] = {}
         self._unasked: Allowance | None = None
@@ -122,12 +124,24 @@ class Link:
         """`points` are negative."""
         self.score += points
 
-    def unkept(self, now_ms: int) -> int:
-        """It did not bring what it said it had. The points that costs it: several in one moment are one."""
-        if now_ms - self._unkept_ms < UNKEPT_EVERY_MS:
-            return 0
-        self._unkept_ms = now_ms
-        return SCORE_UNKEPT
+    def gave_up(self, name: bytes, held: bool, now_ms: int) -> int:
+        """It did not bring a message in time. The points that costs it, if it said that it had it: several in one moment are one."""
+        self.hollow += 1
+        is_charged = held and now_ms - self._unkept_ms >= UNKEPT_EVERY_MS
+        if is_charged:
+            self._unkept_ms = now_ms
+        self._late[name] = SCORE_UNKEPT if is_charged else 0
+        if len(self._late) > LATE_MAX:
+            del self._late[next(iter(self._late))]
+        return self._late[name]
+
+    def made_good(self, name: bytes) -> bool:
+        """It brings a message. Whether it is one that we do not wait for any more: then it was late and no liar, and has back what that
+        cost it."""
+        if (points := self._late.pop(name, None)) is None:
+            return False
+        self.score = max(self.score, min(0, self.score - points))
+        return True
 
     def take_over(self, before: Link) -> None:
         """What the same peer's last link has left: its standing. Not what it may send, for a peer that was restarted counts anew, too."""

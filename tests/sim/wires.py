@@ -51,7 +51,8 @@ class Wires:
     def __init__(self, clock: Clockwork, *, seed: int, regions: list[int], uplink_bps: int = 100_000_000, even_ms: int = 0) -> None:
         self.faults = Faults()
         self.sent = self.sent_bytes = self.lost = 0
-        self._clock, self._regions, self._uplink_bps = clock, regions, uplink_bps
+        self._clock, self._regions = clock, regions
+        self.uplinks_bps = [uplink_bps] * len(regions)  # out of each node
         self._delays_us = [[1000 * (even_ms or delay_ms) for delay_ms in row] for row in _ONE_WAY_MS]
         self._draw = random.Random(seed).random
         self._free_us = [0] * len(regions)  # when a node's line out is free again
@@ -67,7 +68,7 @@ class Wires:
         self.sent += 1
         self.sent_bytes += size
         now_us, gone_us = clock.now_us, free_us[source]
-        free_us[source] = gone_us = (now_us if now_us > gone_us else gone_us) + size * 8_000_000 // self._uplink_bps
+        free_us[source] = gone_us = (now_us if now_us > gone_us else gone_us) + size * 8_000_000 // self.uplinks_bps[source]
         if (faults.cut is not nowhere and faults.cut(source, target)) or (faults.lost and draw() * 1000 < faults.lost):
             self.lost += 1
             return
