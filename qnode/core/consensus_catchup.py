@@ -14,7 +14,7 @@ from qustream.wire.consensus import NO_DIGEST, WANTS_MAX, ConsensusAsk, Kind, St
 if TYPE_CHECKING:
     from qnode.core.consensus import Consensus
 
-__all__ = ["Catchup"]
+__all__ = ["Catchup", "words_of"]
 
 # Later than any clock.
 _NEVER_MS = 1 << 62
@@ -124,6 +124,17 @@ class Catchup:
             elif view is not None and (digest := view.certified(want.kind)):
                 out.append(SendKept(peer, rotation, want.view, want.kind, digest))
         return list(dict.fromkeys(out))
+
+
+def words_of(core: Consensus, validator: int) -> list[Vote]:
+    """What this validator has said, as far as we have it, the newest views first: so that who was given an old memory learns of it before
+    he votes."""
+    out: list[Vote] = []
+    for number in sorted(core.views, reverse=True):
+        for (kind, digest), votes in core.views[number].votes.items():
+            if validator in votes and len(out) < limits.REMINDED_MAX:
+                out.append(Vote(core.begun.rotation, number, kind, digest, validator, votes[validator]))
+    return out
 
 
 def _drawn(numbers: Sequence[int], draw: int) -> list[int]:

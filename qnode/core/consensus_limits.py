@@ -32,6 +32,8 @@ VIEWS_MAX = 1024
 FINAL_VIEWS_KEPT = 8
 # Proposals a view, and digests a validator, view and kind: the second is evidence, a third adds nothing.
 DIGESTS_MAX = 2
+# Votes that a validator who asks is told of his own, the newest: those of five views and more, of which an old memory lacks the last.
+REMINDED_MAX = 16
 # Being verified at a time: ten views of a hundred validators with all their votes.
 VERIFYING_MAX = 4096
 # Blocks ordered and not executed yet: beyond, blocks are empty until execution has caught up.

@@ -24,7 +24,8 @@ from qnode.service.accusing import Accusing
 from qnode.service.ballots import Ballots
 from qnode.service.building import Building
 from qnode.service.chain import Chain
-from qnode.service.judging import Judging, seen
+from qnode.service.judging import Judging
+from qnode.service.meeting import Meeting
 from qnode.service.mempool import Mempool
 from qnode.service.mempool_pull import Obtained
 from qnode.service.peers import PeerService
@@ -36,7 +37,7 @@ from qustream.aio.logs import logger
 from qustream.errors import QuStreamError
 from qustream.identity.signing import SigningKey
 from qustream.model.state import Licence, LicenceStatus, RotationEntry, Table
-from qustream.wire.consensus import Certificate, ConsensusMessage, Kind, Proposal
+from qustream.wire.consensus import Certificate, ConsensusAsk, ConsensusMessage, Kind, Proposal, Vote
 
 __all__ = ["ConsensusService", "Place"]
 
@@ -44,8 +45,10 @@ __all__ = ["ConsensusService", "Place"]
 EARLY_MAX, EARLY_PEER_MAX = 1024, 16
 # Who is asked for a transaction that is missing: one after the other, so that three of them may be silent.
 PULLED_FROM_MAX = 4
-# Before a node that was just started votes: so long it waits to be linked to a third of the others, who say how far they are ...
+# Before a node that was just started votes: so long it waits to be linked to a quorum, who say how far they are ...
 MEET_S = 10.0
+# ... and so many times as long as a message takes at most for what they have of its own votes ...
+ANSWER_DELTAS = 2
 # ... and more than so many blocks behind, it catches up first. Whoever was put back to an old state would else vote on old views again.
 BEHIND_MAX = 3
 # Several things are waited for at once; one that nobody tells of is looked at so often.
@@ -84,6 +87,7 @@ class ConsensusService:
         self._served: set[int] = set()  # rotations of which this process has seen the beginning, or has begun to vote in
         self._sat_out = -1
         self._is_catching_up = False
+        self._meeting: Meeting | None = None
         self._nursery: trio.Nursery | None = None
         self._log = logger("consensus")
         peers.take_consensus = self._hear
@@ -176,10 +180,11 @@ class ConsensusService:
         kept = [each for each in self._chain.store.kept(place.rotation, max(0, final_view - 1)) if _is_of_use(each, final_view)]
         voter = self.voter
         assert voter is not None, "who has a seat has a key"
-        if not self._served:
-            await self._meet(place)
-        self._is_catching_up = (not self._served or self._is_catching_up) and self._is_behind(place)
-        was, self.silent = self.silent, self._why_silent(place, kept, voter)
+        if is_unsure := not self._served or self._is_catching_up:
+            await self._meet(place, voter)
+        self._is_catching_up = is_unsure and self._is_behind(place)
+        words = [] if self._meeting is None else [each for each in self._meeting.words if each.rotation == place.rotation]
+        was, self.silent = self.silent, self._why_silent(place, [*kept, *words], voter)
         if self.silent and self.silent != was:
             self._log.warning("this validator does not vote", rotation=place.rotation, reason=self.silent)
         begun = self._begun(place, None if self.silent else place.me)
@@ -187,10 +192,14 @@ class ConsensusService:
         duties = Duties(self._chain, self._ballots, voter, self._peers.steady_ms, self._lied, self.accusing.accuse)
         return Term(begun, kept, duties)
 
-    def _why_silent(self, place: Place, kept: Sequence[Proposal | Certificate], voter: Voter) -> str:
+    def _why_silent(self, place: Place, known: Sequence[Proposal | Certificate | Vote], voter: Voter) -> str:
         """Whoever has forgotten, or may have, what it signed in this rotation, signs nothing more in it."""
         had, before = voter.had, self.term
-        if self._is_catching_up:
+        lost = forgotten(had, place.rotation, place.me or 0, known) if had.rotation <= place.rotation else None
+        if lost is not None and self._sat_out != place.rotation:
+            self._sat_out = place.rotation
+            return f"it has signed a {lost.kind.name.lower()} of view {lost.view} that it does not remember"
+        if self._is_catching_up and self._sat_out != place.rotation:
             return "others are ahead; it catches up first"
         if before is not None and before.twin and before.begun.rotation == place.rotation:
             self._sat_out = place.rotation
@@ -202,28 +211,25 @@ class ConsensusService:
         if had.rotation < place.rotation and place.reached is not None and not self._served:
             self._sat_out = place.rotation
             return f"what it remembers is of rotation {had.rotation}, and {place.rotation} had begun before it was started"
-        lost = forgotten(had, place.rotation, place.me or 0, kept)
-        if lost is not None:
-            self._sat_out = place.rotation
-            return f"it has signed a {lost.kind.name.lower()} of view {lost.view} that it does not remember"
         return ""
 
-    async def _meet(self, place: Place) -> None:
-        """Wait for validators of more than a third of the weight, ours included: alone nobody decides anything."""
-        whole = sum(seat.weight for seat in place.entry.seats)
-        with trio.move_on_after(MEET_S):
-            await seen(lambda: 3 * self._weight(place, self._ballots.sessions(), is_ours_too=True) > whole or None)
+    async def _meet(self, place: Place, voter: Voter) -> None:
+        """Wait for others, and for what they have of our votes."""
+        assert place.me is not None, "who has no seat meets nobody"
+        seats, view = place.entry.seats, 0 if place.reached is None else place.reached.header.view
+        weights = {node: seat.weight for seat, node in zip(seats, place.nodes, strict=True) if node is not None and node != self._key.id}
+        self._meeting = Meeting(self._ballots, voter.key, self._chain.genesis.chain, place.me)
+        answer_s = ANSWER_DELTAS * self._chain.parameters.delta_ms / 1000
+        ask = ConsensusAsk(place.rotation, view + 1, view, ())
+        await self._meeting.hold(weights, seats[place.me].weight, ask, meet_s=MEET_S, answer_s=answer_s)
 
     def _is_behind(self, place: Place) -> bool:
         """Whether validators of more than a third of the weight said, when they were linked, that they are further."""
         height = self._chain.store.final.height + BEHIND_MAX
         ahead = [link for link in self._ballots.sessions() if link.height > height]
-        return 3 * self._weight(place, ahead) > sum(seat.weight for seat in place.entry.seats)
-
-    def _weight(self, place: Place, sessions: Sequence[Session], *, is_ours_too: bool = False) -> int:
-        """Of the validators at the other ends."""
-        peers = {session.peer for session in sessions} | ({self._key.id} if is_ours_too else set())
-        return sum(seat.weight for seat, node in zip(place.entry.seats, place.nodes, strict=True) if node in peers)
+        peers = {session.peer for session in ahead}
+        weight = sum(seat.weight for seat, node in zip(place.entry.seats, place.nodes, strict=True) if node in peers)
+        return 3 * weight > sum(seat.weight for seat in place.entry.seats)
 
     def _begun(self, place: Place, me: int | None) -> RotationBegan:
         entry, parameters = place.entry, self._chain.parameters
@@ -262,6 +268,8 @@ class ConsensusService:
             is_early = rotation_of(message) == place.rotation + 1 and len(self._early) < EARLY_MAX
             if is_early and sum(peer == session.peer for peer, _ in self._early) < EARLY_PEER_MAX:
                 self._early.append((session.peer, message))
+        if self._meeting is not None:
+            self._meeting.hear(session.peer, messages)
         if self.term is not None:
             self.term.hear(session.peer, messages)
 

@@ -22,6 +22,7 @@ from functools import partial
 import trio
 
 from qnode.core.consensus import Consensus, step
+from qnode.core.consensus_catchup import words_of
 from qnode.core.consensus_events import (
     Accuse,
     Broadcast,
@@ -58,7 +59,7 @@ from qnode.service.voter import Voter
 from qustream.aio.admission import Bucket
 from qustream.aio.logs import logger
 from qustream.errors import QuStreamError
-from qustream.wire.consensus import NO_DIGEST, Certificate, ConsensusMessage, Kind, Proposal, Vote
+from qustream.wire.consensus import NO_DIGEST, Certificate, ConsensusAsk, ConsensusMessage, Kind, Proposal, Vote
 
 __all__ = ["Duties", "Term"]
 
@@ -70,6 +71,8 @@ TOGETHER_MAX = 256
 SIGNATURES_PER_S, SIGNATURES_BURST = 256, 2560
 # Finalisations that were kept a moment ago: the core names one by its view, at most so many behind.
 FINALS_REMEMBERED = 16
+# How often a validator that asks is told what we have of its votes: 40 KB, as often as it may ask for anything else.
+REMIND_S = 1.0
 DRAW_BITS = 64
 
 
@@ -104,6 +107,7 @@ class Term:
         self._finalised: deque[Finalise] = deque()
         self._final_news = trio.Event()
         self._paces: dict[bytes, Bucket] = {}
+        self._reminded_s: dict[bytes, float] = {}  # validators alone, so there are few
         self._asked: dict[trio.CancelScope, int] = {}  # judging and building, and of which view
         self._nursery: trio.Nursery | None = None
         self._log = logger("consensus")
@@ -115,12 +119,16 @@ class Term:
         another's name."""
         nodes = self._duties.ballots.nodes
         for message in messages:
-            is_strange = isinstance(message, Vote) and (message.validator >= len(nodes) or nodes[message.validator] != peer)
+            is_strange = isinstance(message, Vote) and not self._is_from(message, peer, nodes)
             if (is_strange and rotation_of(message) == self.begun.rotation) or len(self._events) >= HEARD_MAX:
                 self.dropped += 1
                 continue
             self.heard += 1
             self._feed(Heard(peer, message))
+
+    def _is_from(self, vote: Vote, peer: bytes, nodes: Sequence[bytes | None]) -> bool:
+        """Whether this node may say this: its own votes, and to us ours, of which we may have forgotten."""
+        return vote.validator < len(nodes) and (nodes[vote.validator] == peer or vote.validator == self.begun.me)
 
     def _feed(self, event: Event) -> None:
         self._events.append(event)
@@ -153,10 +161,22 @@ class Term:
     def _step(self, event: Event) -> list[Effect]:
         effects = step(self.core, event, self._duties.now_ms())
         sender = event.peer if isinstance(event, Heard) else None
+        if isinstance(event, Heard) and isinstance(event.message, ConsensusAsk):
+            self._remind(event.peer, event.message)
         for effect in effects:
             if isinstance(effect, Verify):
                 self._verify(effect.message, sender)
         return effects
+
+    def _remind(self, peer: bytes, ask: ConsensusAsk) -> None:
+        """Tell a validator who asks anything what we have of its own votes, now and then."""
+        nodes, now_s = self._duties.ballots.nodes, trio.current_time()
+        is_due = now_s - self._reminded_s.get(peer, -math.inf) >= REMIND_S
+        if not self.core.view or ask.rotation != self.begun.rotation or not is_due or peer not in nodes:
+            return
+        self._reminded_s[peer] = now_s
+        for vote in words_of(self.core, nodes.index(peer)):
+            self._duties.ballots.send(peer, vote)
 
     async def _perform(self, effects: Sequence[Effect]) -> None:
         """What stays on this machine first; then what is signed is put down, with all that was kept before; then the rest, in order."""
@@ -263,11 +283,14 @@ class Term:
         """A message has been verified."""
         if not good and peer is not None:
             self._duties.lied(peer, "a signature does not hold")
-        if good and isinstance(message, Certificate) and self.begun.me is not None and self.begun.me in voters_of(message):
+        me = self.begun.me
+        voters = voters_of(message) if isinstance(message, Certificate) else (message.validator,) if isinstance(message, Vote) else ()
+        if good and me is not None and me in voters and not isinstance(message, Proposal):
             self._look_for_a_twin(message)
+            good = not (self.twin and isinstance(message, Vote))  # not counted, and nobody accuses himself
         self._feed(Verified(message, good))
 
-    def _look_for_a_twin(self, message: Certificate) -> None:
+    def _look_for_a_twin(self, message: Certificate | Vote) -> None:
         """Whether we have signed what we do not remember: another of us is somewhere, or our memory is an old one."""
         assert self.begun.me is not None
         if not self.core.view or not self.core.may_sign(message.view) or message.view < self.core.final_view:

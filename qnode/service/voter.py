@@ -17,7 +17,7 @@ from qustream.aio.logs import logger
 from qustream.errors import QuStreamError
 from qustream.identity.reveals import HashChain
 from qustream.identity.voting import VoteKey
-from qustream.wire.consensus import Certificate, Kind, Proposal, Statement, header_digest
+from qustream.wire.consensus import Certificate, Kind, Proposal, Statement, Vote, header_digest
 
 __all__ = ["Memory", "Voter", "forgotten"]
 
@@ -79,17 +79,17 @@ def _has(own: OwnVotes, kind: Kind, digest: bytes) -> bool:
     return {Kind.PROPOSAL: own.proposed, Kind.NOTAR: own.notarised, Kind.FINAL: own.finalised}[kind] == digest
 
 
-def forgotten(had: SignState, rotation: int, me: int, kept: Sequence[Proposal | Certificate]) -> Statement | None:
-    """Something that validator `me` has signed in this rotation, by what is kept of others' words, and that the sign-state should know and
-    does not. Of views below its last final one it knows nothing, rightly."""
+def forgotten(had: SignState, rotation: int, me: int, known: Sequence[Proposal | Certificate | Vote]) -> Statement | None:
+    """Something that validator `me` has signed in this rotation, by what is known of it, and that the sign-state should know and does not.
+    Of views below its last final one it knows nothing, rightly."""
     floor = had.final_view if had.rotation == rotation else 0
-    for message in kept:
+    for message in known:
         if isinstance(message, Proposal):
             view, kind, digest = message.header.view, Kind.PROPOSAL, header_digest(message.header)
             is_ours = message.header.proposer == me
         else:
             view, kind, digest = message.view, message.kind, message.digest
-            is_ours = me in voters_of(message)
+            is_ours = me in voters_of(message) if isinstance(message, Certificate) else me == message.validator
         own = had.votes.get(view, OwnVotes()) if had.rotation == rotation else OwnVotes()
         if is_ours and view >= floor and not _has(own, kind, digest):
             return Statement("", rotation, view, kind, digest)

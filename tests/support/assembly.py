@@ -90,16 +90,15 @@ class _Peers:
     """As `PeerService`, as far as consensus asks of it."""
 
     def __init__(self, seat: Seat) -> None:
-        self.hub = _Hub(seat)
+        self.hub, self._town = _Hub(seat), seat.town
         self.take_consensus: Callable[[Any, Sequence[ConsensusMessage]], None] | None = None
         self.meshed: list[tuple[frozenset[bytes], frozenset[bytes]]] = []
 
     def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes]) -> None:
         self.meshed.append((nodes, voters))
 
-    @staticmethod
-    def steady_ms() -> int:
-        return int(trio.current_time() * 1000)
+    def steady_ms(self) -> int:
+        return self._town.clock_ms()  # as a node's: Unix time, that never goes back
 
 
 class Seat:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace as with_fields
 
 from qnode.core.consensus import Consensus, step
+from qnode.core.consensus_catchup import words_of
 from qnode.core.consensus_events import (
     Accuse,
     Base,
@@ -261,6 +262,16 @@ def test_who_asks_gets_what_there_is_once_a_second() -> None:
     assert not bob.hear(ask)
     bob.now_ms += 1_000
     assert bob.hear(ConsensusAsk(2, 1, 0, ())) == [SendEnd(b"peer", 2)]
+
+
+def test_what_somebody_has_said_can_be_told_him_the_newest_first() -> None:
+    seat = Seat()
+    for view in range(1, 12):
+        seat.vote(view, Kind.SKIP, voters=(BOB,))
+        seat.vote(view, Kind.NOTAR, b"h" * 32, voters=(BOB, CAROL))
+    found = words_of(seat.core, BOB)
+    assert [(each.view, each.validator) for each in found] == [(view, BOB) for view in range(11, 3, -1) for _ in range(2)]
+    assert words_of(seat.core, DAVE) == []
 
 
 def test_while_nothing_becomes_final_own_votes_are_said_again_and_paced() -> None:

@@ -9,15 +9,19 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support.assembly import assembly
+from msgspec.structs import replace
+from support.assembly import Assembly, Seat, assembly
 from support.ledger_world import LedgerWorld, signed
 from support.peers_town import until
 
+from qnode.core.consensus_catchup import words_of
 from qnode.service import consensus as module
 from qnode.service.chain import checked_of
+from qnode.service.term import Term
+from qnode.service.voter import forgotten
 from qustream.errors import fault
 from qustream.model.state import Account, Table
-from qustream.wire.consensus import Certificate, Kind, Statement, Vote
+from qustream.wire.consensus import Certificate, ConsensusMessage, Kind, Statement, Vote
 from qustream.wire.transactions import Transfer
 
 
@@ -110,6 +114,17 @@ async def test_a_transaction_is_executed_everywhere(tmp_path: Path) -> None:
         made.agree()
 
 
+async def test_after_hours_of_nothing_a_transaction_waits_for_no_empty_block(tmp_path: Path) -> None:
+    async with assembly(tmp_path, idle_ms=60_000) as made:
+        await made.until_height(1)
+        world = LedgerWorld(made.genesis)
+        raw = signed(world.people[0], world.body(world.people[0], Transfer(world.account(1), 7), expires=5_000))
+        for seat in made.seats:
+            assert seat.mempool._keep(raw, checked_of(raw)) is None
+        await until(lambda: all(seat.chain.transactions for seat in made.seats))
+        assert made.agree() == 2
+
+
 async def test_a_full_disk_keeps_one_from_judging_and_the_others_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with assembly(tmp_path) as made:
         await made.until_height(2)
@@ -178,3 +193,66 @@ async def test_a_certificate_that_does_not_hold_costs_the_link(tmp_path: Path) -
         await until(lambda: victim.wires[liar.node].ended)
         assert victim.wires[liar.node].ended == "E-SIGNATURE"
         await made.until_height(victim.height + 2)
+
+
+def is_lost(source: int, _target: int, message: ConsensusMessage) -> bool:
+    """Votes reach nobody but those of number 3: nothing is decided any more, and nobody gets ahead."""
+    return source != 3 and isinstance(message, Vote | Certificate) and getattr(message, "validator", 0) != 3
+
+
+async def put_back_as_a_whole(made: Assembly, old: Path) -> Seat:
+    """Number 3 says something above the last final block, and is then what it was before: chain and memory from one copy."""
+    seat = made.seats[3]
+    await made.until_height(3)
+    made.lose = is_lost
+    await made.stop(3)
+    shutil.copytree(seat.folder, old)
+    remembered = seat.memory.load()
+    await made.start(3)
+
+    def is_told() -> bool:
+        terms = [other.service.term for other in made.seats[:3]]
+        votes = [vote for term in terms if term is not None and term.core.view for vote in words_of(term.core, 3)]
+        return any(forgotten(remembered, vote.rotation, 3, [vote]) is not None for vote in votes)
+
+    await until(is_told)
+    await made.stop(3)
+    shutil.rmtree(seat.folder)
+    shutil.copytree(old, seat.folder)
+    await made.start(3)
+    return seat
+
+
+async def test_who_was_put_back_with_all_he_has_is_told_what_he_said(tmp_path: Path) -> None:
+    async with assembly(tmp_path, interval_ms=500) as made:
+        seat = await put_back_as_a_whole(made, tmp_path / "old")
+        await until(lambda: "remember" in seat.service.silent)
+        assert seat.voter.signed == 0
+        made.lose = lambda _source, _target, _message: False
+        await made.until_height(made.seats[0].height + 3)
+        assert seat.voter.signed == 0
+        assert all(not other.service.accusing.accusations for other in made.seats)
+
+
+async def test_who_is_told_nothing_of_it_would_sign_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Term, "_remind", lambda *_: None)
+    async with assembly(tmp_path, interval_ms=500) as made:
+        seat = await put_back_as_a_whole(made, tmp_path / "old")
+        await until(lambda: seat.voter.signed > 0)
+
+
+async def test_who_is_linked_late_is_told_all_the_same(tmp_path: Path) -> None:
+    """Another of us votes, or what we forgot was heard by somebody who was away: the vote itself comes from whoever has it."""
+    async with assembly(tmp_path) as made:
+        await made.until_height(2)
+        seat, other = made.seats[3], made.seats[0]
+        term = other.service.term
+        assert term is not None
+        statement = Statement(made.genesis.chain, term.begun.rotation, term.core.view + 5, Kind.NOTAR, b"x" * 32)
+        vote = Vote(statement.rotation, statement.view, Kind.NOTAR, statement.digest, 3, seat.voter.key.sign(statement))
+        term._duties.ballots.send(3, replace(vote, signature=bytes(2420)))
+        await until(lambda: other.node in seat.wires and bool(seat.wires[other.node].ended))  # made up
+        assert seat.service.silent == ""
+        term._duties.ballots.send(3, vote)
+        await until(lambda: "remember" in seat.service.silent)
+        assert not seat.service.accusing.accusations

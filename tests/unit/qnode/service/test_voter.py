@@ -16,7 +16,7 @@ from qnode.service.voter import Voter, forgotten
 from qnode.store.sign_state import SignStateFile
 from qustream.errors import QuStreamError, fault
 from qustream.identity.voting import verify_vote
-from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, Kind, Proposal, Statement, header_digest
+from qustream.wire.consensus import NO_DIGEST, Certificate, ChainHeader, Kind, Proposal, Statement, Vote, header_digest
 
 A, B = b"a" * 32, b"b" * 32
 STATE = SignState(3, 5, {5: OwnVotes(notarised=A, finalised=A), 6: OwnVotes(proposed=B, skipped=True)})
@@ -95,5 +95,10 @@ def test_what_it_should_know_and_does_not_is_noticed() -> None:
     assert forgotten(STATE, 3, 0, [ours]) is not None
     known = SignState(3, 5, {6: OwnVotes(proposed=header_digest(ours.header))})
     assert forgotten(known, 3, 0, [ours]) is None
+    # A vote by itself says as much.
+    vote = Vote(3, 6, Kind.NOTAR, A, 0, bytes(2420))
+    assert forgotten(STATE, 3, 0, [vote]) is not None
+    assert forgotten(STATE, 3, 1, [vote]) is None
+    assert forgotten(STATE, 3, 0, [Vote(3, 6, Kind.SKIP, NO_DIGEST, 0, bytes(2420))]) is None
     # Of another rotation it remembers nothing of this one.
     assert forgotten(SignState(2, 5, STATE.votes), 3, 0, [cert(1, Kind.SKIP, NO_DIGEST, 0)]) is not None
