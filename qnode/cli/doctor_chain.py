@@ -34,7 +34,7 @@ from qustream.wire.chain import genesis_digest
 from qustream.wire.chain_entries import NodeLine
 from qustream.wire.consensus import Statement
 
-__all__ = ["ChainOnDisk", "ChainSurvey", "chain_registry", "licence_by", "local_by", "open_chain"]
+__all__ = ["ChainOnDisk", "ChainSurvey", "licence_by", "local_by", "open_chain"]
 
 # As the alert on it: months of a quiet chain, a day of a full one.
 ROOM_BYTES = 1_000_000_000
@@ -66,11 +66,6 @@ class _Fixed:
     def scan(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         keys = [key for key in self._keys if key.startswith(prefix) and key > after]
         return [(key, self._entries[key]) for key in keys[:limit]]
-
-
-def chain_registry(config: Config) -> ChainRegistry:
-    """The network. Errors: of `open_chain`."""
-    return open_chain(config).registry
 
 
 def open_chain(config: Config) -> ChainOnDisk:

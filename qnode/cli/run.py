@@ -9,6 +9,8 @@ import click
 
 from qnode.cli.options import config_option, open_key, open_votes
 from qnode.config import load_config
+from qustream.errors import fault
+from qustream.model.genesis import Genesis
 from qustream.model.ids import IdKind, to_text
 from qustream.wire.codec import encode
 
@@ -48,10 +50,18 @@ def restore(config_path: Path) -> None:
     from qnode import daemon
 
     if config.genesis_file is not None:
-        from qnode.cli.doctor_chain import chain_registry
+        from qnode.service.chain_node import read_genesis
 
-        epoch = chain_registry(config).epoch(daemon.now_ms()).number
+        epoch = _epoch_by_clock(read_genesis(config.genesis_file, config.chain), daemon.now_ms())
     else:
         epoch = daemon.open_registry(config).epoch(daemon.now_ms()).number
     with daemon.open_store(config, key, restored_in_epoch=epoch) as store:
         click.echo(f"restored; {store.marks} spent indices are remembered, grants are served from epoch {store.floor_epoch} on")
+
+
+def _epoch_by_clock(genesis: Genesis, now_ms: int) -> int:
+    """Not by the chain that is here: it is in no backup, and one that is missing or old knows of no epoch that this node has served since.
+    Errors: `E-CLOCK`."""
+    if now_ms < genesis.time_ms:
+        raise fault("E-CLOCK", f"this clock is {genesis.time_ms - now_ms} ms before the network's genesis")
+    return (now_ms - genesis.time_ms) // genesis.parameters.epoch_ms
