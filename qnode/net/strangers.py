@@ -30,6 +30,9 @@ WORKED_ON_MAX, QUEUED_MAX = 2, 32
 # Who is refused for want of a place may come again then.
 AGAIN_MS = 2_000
 _S_PER_MINUTE, _MS_PER_S = 60.0, 1_000
+# What of the common purse is kept for prefixes that have asked for little: whoever has emptied his own leaves a quarter of it to them. Or
+# the few that ask most would have all that comes in.
+KEPT_PART = 4
 
 
 class Kind(StrEnum):
@@ -99,6 +102,11 @@ class _Purse:
         short = least - self.amount
         return 0 if short <= 0 else int(short * _S_PER_MINUTE / self._share.a_minute * _MS_PER_S) + 1
 
+    def kept_from(self, other: _Purse) -> float:
+        """What of this one is not for who has the other: nothing if that is full, all that is kept if it is empty."""
+        spent = 1 - max(0.0, other.amount) / other._share.most
+        return spent * self._share.most / KEPT_PART
+
 
 class _Purses:
     """For one kind of cost: one for each key, one for each prefix, one for all."""
@@ -113,7 +121,12 @@ class _Purses:
     def size(self) -> int:
         return max(len(self._keys), len(self._prefixes))
 
-    def of(self, who: Stranger, now_s: float) -> tuple[_Purse, ...]:
+    def lacks_ms(self, who: Stranger, least: float, now_s: float) -> int:
+        """How long until each of its three has so much, and the common one what is kept for others besides; 0 if they have."""
+        key, prefix, common = self.of(who, now_s)
+        return max(key.lacks_ms(least), prefix.lacks_ms(least), common.lacks_ms(least + common.kept_from(prefix)))
+
+    def of(self, who: Stranger, now_s: float) -> tuple[_Purse, _Purse, _Purse]:
         """Filled as of now."""
         key = self._keys.setdefault(who.id, _Purse(self._limit.key, now_s))
         prefix = self._prefixes.setdefault(who.prefix, _Purse(self._limit.prefix, now_s))
@@ -154,11 +167,10 @@ class Strangers:
     def begin(self, who: Stranger, kind: Kind) -> None:
         """Pay for an answer. Errors: `E-PEER-LIMIT`, with the time until it can be paid."""
         now_s = trio.current_time()
-        counts, sizes = self._counts[kind].of(who, now_s), self._bytes.of(who, now_s)
-        after_ms = max(*(purse.lacks_ms(1) for purse in counts), *(purse.lacks_ms(0) for purse in sizes))
+        after_ms = max(self._counts[kind].lacks_ms(who, 1, now_s), self._bytes.lacks_ms(who, 0, now_s))
         if after_ms:
             raise self._refused(kind, after_ms)
-        for purse in counts:
+        for purse in self._counts[kind].of(who, now_s):
             purse.amount -= 1
 
     @asynccontextmanager

@@ -46,6 +46,19 @@ async def test_a_key_a_prefix_and_all_have_their_share_at_once(kind: Kind, mock_
     assert all(begun(strangers, stranger(1, 1), each) > 0 for each in others), "each kind has a purse of its own"
 
 
+@pytest.mark.parametrize("kind", Kind)
+async def test_the_greediest_prefixes_leave_something_to_who_asks_now_and_then(kind: Kind, autojump_clock: trio.testing.MockClock) -> None:
+    limit, strangers = LIMITS[kind], Strangers()
+    greedy = [stranger(key, prefix) for prefix in range(100, 140) for key in range(prefix * 10, prefix * 10 + 5)]
+    for second in range(60):  # they take whatever there is, and I ask now and then, after them
+        for each in greedy:
+            begun(strangers, each, kind)
+        if second % 6 == 0:
+            strangers.begin(stranger(1, 1), kind)
+        await trio.sleep(1)
+    assert strangers.refused[kind] > 60 * len(greedy) / 2
+
+
 async def test_what_was_spent_comes_back_with_time(autojump_clock: trio.testing.MockClock) -> None:
     limit, strangers, who = LIMITS[Kind.TRANSACTIONS], Strangers(), stranger(1, 1)
     assert begun(strangers, who, Kind.TRANSACTIONS) == limit.key.most
