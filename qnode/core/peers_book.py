@@ -11,25 +11,25 @@ __all__ = ["AddressBook"]
 
 
 class AddressBook:
-    """Of known nodes only: whoever is struck off is forgotten."""
+    """Of known nodes only: whoever is struck off is forgotten. A record that is too old stays, and does not count: our clock may be wrong,
+    and will be put right."""
 
-    __slots__ = ("_found", "_nodes", "_places", "_records")
+    __slots__ = ("_found", "_from_ms", "_nodes", "_places", "_records")
 
     def __init__(self) -> None:
         self._nodes: Mapping[bytes, Known] = {}
         self._records: dict[bytes, tuple[int, tuple[str, ...]]] = {}
+        self._from_ms = 0
         self._found: dict[bytes, str] = {}  # node -> prefix of the address at which it was last reached
         self._places: dict[bytes, tuple[tuple[str, str], ...]] = {}  # node -> its addresses with their prefixes, as far as asked for
 
     def __len__(self) -> int:
-        return len(self._records)
+        return sum(issued_ms >= self._from_ms for issued_ms, _ in self._records.values())
 
     def changed(self, nodes: Mapping[bytes, Known], records_from_ms: int) -> None:
         """The registry is another; records issued before `records_from_ms` count no more."""
-        self._nodes = nodes
-        self._records = {
-            node: record for node, record in self._records.items() if node in nodes and record[0] >= records_from_ms
-        }  # fmt: skip
+        self._nodes, self._from_ms = nodes, records_from_ms
+        self._records = {node: record for node, record in self._records.items() if node in nodes}
         self._found = {node: found for node, found in self._found.items() if node in nodes}
         self._places = {}
 
@@ -69,7 +69,8 @@ class AddressBook:
         places = self._places.get(node)
         if places is None:
             registered = self._nodes[node].addresses if node in self._nodes else ()
-            addresses = dict.fromkeys((*self._records.get(node, (0, ()))[1], *registered))
+            issued_ms, said = self._records.get(node, (-1, ()))
+            addresses = dict.fromkeys((*(said if issued_ms >= self._from_ms else ()), *registered))
             named = self._found.get(node) or prefix_of_unknown(node)
             places = tuple((address, prefix(address) or named) for address in addresses if not address.startswith("unix:"))
             self._places[node] = places

@@ -34,8 +34,22 @@ def test_records_of_whom_nobody_knows_and_old_ones_are_dropped(book: AddressBook
     book.learnt(B, 20, ("10.8.0.1:1",))
     book.changed({A: Known("a", ()), B: Known("b", ())}, 15)
     assert (book.addresses(A), book.addresses(B)) == ((), ("10.8.0.1:1",))
+    assert len(book) == 1
     book.changed({A: Known("a", ())}, 15)
     assert len(book) == 0
+
+
+def test_a_clock_that_was_wrong_for_a_while_loses_no_record(book: AddressBook) -> None:
+    nodes = {A: Known("a", ("10.1.0.1:1",)), B: Known("b", ())}
+    book.learnt(A, 10, ("10.9.0.1:1",))
+    book.changed(nodes, 10_000)  # four epochs ahead
+    assert (book.addresses(A), len(book)) == (("10.1.0.1:1",), 0)
+    book.changed(nodes, 5)
+    assert (book.addresses(A), len(book)) == (("10.9.0.1:1", "10.1.0.1:1"), 1)
+    assert not book.learnt(A, 10, ("10.9.0.2:1",))
+    book.changed({B: Known("b", ())}, 5)  # struck off
+    book.changed(nodes, 5)
+    assert book.addresses(A) == ("10.1.0.1:1",)
 
 
 def test_what_a_name_stands_for_shows_when_it_has_been_reached(book: AddressBook) -> None:
