@@ -10,6 +10,7 @@ are the first to be answered without it when places are short.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,8 +31,8 @@ WORKED_ON_MAX, QUEUED_MAX = 2, 32
 # Who is refused for want of a place may come again then.
 AGAIN_MS = 2_000
 _S_PER_MINUTE, _MS_PER_S = 60.0, 1_000
-# What of the common purse is kept for prefixes that have asked for little: whoever has emptied his own leaves a quarter of it to them. Or
-# the few that ask most would have all that comes in.
+# What of the common purse is kept for prefixes that have had little in the last minute: who has had a purse full leaves a quarter of it to
+# them. Or the few that ask most would have all that comes in.
 KEPT_PART = 4
 
 
@@ -85,15 +86,20 @@ WAITS_KEY_MAX, WAITS_PREFIX_MAX, WAITS_MAX = 2, 8, 64
 
 
 class _Purse:
-    """It may go into debt: what an answer weighs is known when it is made."""
+    """It may go into debt: what an answer weighs is known when it is made. `had`: what went out of it in the last minute or so."""
 
-    __slots__ = ("_at_s", "_share", "amount")
+    __slots__ = ("_at_s", "_share", "amount", "had")
 
     def __init__(self, share: Share, now_s: float) -> None:
         self._share, self._at_s = share, now_s
-        self.amount = float(share.most)
+        self.amount, self.had = float(share.most), 0.0
+
+    def spend(self, amount: float) -> None:
+        self.amount -= amount
+        self.had += amount
 
     def fill(self, now_s: float) -> None:
+        self.had *= math.exp((self._at_s - now_s) / _S_PER_MINUTE)
         self.amount = min(self._share.most, self.amount + (now_s - self._at_s) * self._share.a_minute / _S_PER_MINUTE)
         self._at_s = now_s
 
@@ -103,9 +109,8 @@ class _Purse:
         return 0 if short <= 0 else int(short * _S_PER_MINUTE / self._share.a_minute * _MS_PER_S) + 1
 
     def kept_from(self, other: _Purse) -> float:
-        """What of this one is not for who has the other: nothing if that is full, all that is kept if it is empty."""
-        spent = 1 - max(0.0, other.amount) / other._share.most
-        return spent * self._share.most / KEPT_PART
+        """What of this one is not for who has the other: the more he has had lately, the more."""
+        return min(1.0, other.had / other._share.most) * self._share.most / KEPT_PART
 
 
 class _Purses:
@@ -171,7 +176,7 @@ class Strangers:
         if after_ms:
             raise self._refused(kind, after_ms)
         for purse in self._counts[kind].of(who, now_s):
-            purse.amount -= 1
+            purse.spend(1)
 
     @asynccontextmanager
     async def working(self, kind: Kind) -> AsyncIterator[None]:
@@ -185,7 +190,7 @@ class Strangers:
     def end(self, who: Stranger, kind: Kind, answer: bytes) -> bytes:
         """Pay for its bytes. Returns the answer."""
         for purse in self._bytes.of(who, trio.current_time()):
-            purse.amount -= len(answer)
+            purse.spend(len(answer))
         self.answered[kind] += 1
         self.sent += len(answer)
         return answer
