@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
-from support.chain_circle import QST, ChainCircle, ChainNodeProcess, fast, named
+from support.chain_circle import PATIENCE_S, QST, ChainCircle, ChainNodeProcess, fast, named
 from support.daemon import until
 
 from qnode.service.chain_node import FOLDER
@@ -76,7 +76,7 @@ def test_a_new_node_joins_with_the_state_of_others_killed_in_the_middle(circle: 
     for attempt in range(5):  # where it is when it is killed is a matter of milliseconds
         node = fresh(circle, f"new{attempt}", pinned)
         node.start()
-        until(lambda node=node: begun(node), patience_s=60)
+        until(lambda node=node: begun(node), patience_s=PATIENCE_S)
         node.kill()
         with ChainStore.open(node.data_dir / FOLDER, circle.genesis) as store:
             incoming, missing = store.snapshots.incoming(), len(store.snapshots.missing(1000))
@@ -85,7 +85,7 @@ def test_a_new_node_joins_with_the_state_of_others_killed_in_the_middle(circle: 
     assert incoming is not None, "it was always through before it was killed"
     assert missing
     node.start()
-    until(lambda: joined(node), patience_s=60)
+    until(lambda: joined(node), patience_s=PATIENCE_S)
     circle.until_height(max(peer.height for peer in circle.validators) + 2, [node])
     first = node.ledger.first
     assert first >= incoming.block.header.height > 1  # a newer one, if the others have let go of that meanwhile
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_nobody_knows_or_that_is_old_begins_nothing(circle: Ch
     def reasons() -> list[str]:
         return [found.detail for found in node.status().conditions if found.code == "E-CHAIN-STALE" and found.stops]
 
-    until(lambda: any("no such checkpoint" in why for why in reasons()), patience_s=60)
+    until(lambda: any("no such checkpoint" in why for why in reasons()), patience_s=PATIENCE_S)
     assert not node.status().ready
     assert not begun(node)
     assert node.ledger.taking
@@ -130,7 +130,7 @@ def test_a_validator_that_lost_its_chain_joins_and_votes_again(circle: ChainCirc
     assert node.stop() == 0
     shutil.rmtree(node.data_dir / FOLDER)
     node.start()
-    until(lambda: joined(node), patience_s=60)
+    until(lambda: joined(node), patience_s=PATIENCE_S)
     circle.until_height(max(peer.height for peer in circle.nodes[:3]) + 1, [node])
     assert node.ledger.first > 1
     circle.until(lambda node: node.ledger.voting is not None and node.ledger.voting.signed > 0, [node])

@@ -13,7 +13,7 @@ from support.places import free_base_port
 
 pytestmark = pytest.mark.e2e
 # Blocks that a loaded machine with two processors needs at most so many seconds for.
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture(scope="module")

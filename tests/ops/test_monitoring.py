@@ -261,7 +261,7 @@ def test_the_page_of_a_running_server_is_clean(tmp_path: Path) -> None:
 
 
 # Of nodes on a chain alone.
-CHAIN_METRICS = ("qnode_chain_", "qnode_mempool_", "qnode_validator_")
+CHAIN_METRICS = ("qnode_chain_", "qnode_mempool_", "qnode_validator_", "qnode_sync_", "qnode_snapshot_", "qnode_strangers_")
 
 
 def not_shown(page: str) -> set[str]:

@@ -40,7 +40,7 @@ from qustream.model.state import Parameters
 from qustream.wire.codec import encode
 from qustream.wire.transactions import AnyAction, Body, Transaction, Transfer, transaction_id
 
-__all__ = ["CHAIN", "PASSPHRASE", "QST", "ChainCircle", "ChainNodeProcess", "fast"]
+__all__ = ["CHAIN", "PASSPHRASE", "PATIENCE_S", "QST", "ChainCircle", "ChainNodeProcess", "fast"]
 
 CHAIN, QST = "chain-test", 10**9
 PASSPHRASE = b"a validator's passphrase for tests only"
@@ -48,7 +48,7 @@ LINKS = 20_000
 WEALTH = 1_000_000 * QST
 NOBODY = f'[[qrngd]]\naddress = "127.0.0.1:9"\nid = "{to_text(IdKind.QRNG, bytes(32))}"'
 # A loaded machine with two processors; usually seconds.
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 def fast(**given: int) -> Parameters:
