@@ -11,7 +11,7 @@ import trio
 from qnode.net.hub import Hub
 from qnode.service.gossip import GossipService
 from qnode.service.peers_known import KnownNodes
-from qnode.service.peers_records import Records
+from qnode.service.peers_records import BEFORE_ALL, Records
 
 __all__ = ["Missed"]
 
@@ -19,8 +19,10 @@ __all__ = ["Missed"]
 UNNOTICED_S = 90.0
 # A page has 320 KiB; peers that do not answer hold up the others for twenty seconds.
 ASKED_AT_ONCE_MAX = 8
-# A peer that comes and goes makes us take its pages once a minute, not at each link.
+# A peer that comes and goes makes us take its pages once a minute, not at each link; and where there are many, some of them every minute.
 PAUSE_S = 60.0
+# So often: the records of the largest network are 74 pages, eight at a time. Who still has more makes them up.
+TURNS_MAX = 16
 
 
 class Missed:
@@ -52,20 +54,31 @@ class Missed:
         if not self.is_due(peer):
             return
         self._asking.add(peer)
+        after = BEFORE_ALL
         try:
-            await trio.sleep_until(self._asked_s.get(peer, float("-inf")) + PAUSE_S)
-            self._asked_s[peer] = trio.current_time()
-            async with self._turns:
-                await self._ask_each_link(peer)
+            for _ in range(TURNS_MAX):
+                await trio.sleep_until(self._asked_s.get(peer, float("-inf")) + PAUSE_S)
+                self._asked_s[peer] = trio.current_time()
+                async with self._turns:
+                    after = await self._ask_each_link(peer, after)
+                if not after:
+                    return
+            self._since_s.pop(peer, None)
         finally:
             self._asking.discard(peer)
 
-    async def _ask_each_link(self, peer: bytes) -> None:
-        """On the link that stands; if that ends meanwhile, on the next if it is there already, else whoever makes it asks."""
+    async def _ask_each_link(self, peer: bytes, after: bytes) -> bytes:
+        """On the link that stands; if that ends meanwhile, on the next if it is there already, else whoever makes it asks. After which node
+        there is more to be asked for; empty if it ends here."""
         while (link := self._hub.link_to(peer)) is not None and (since_s := self._since_s.pop(peer, None)) is not None:
-            if await self._records.ask(link, self._gossip, since_s):
+            told = await self._records.ask(link, self._gossip, since_s, after)
+            if told == b"":
+                after = BEFORE_ALL
                 continue
             if peer in self._known:
                 self._since_s[peer] = since_s
+            if told is not None:
+                return told
             if self._hub.link_to(peer) is link:
-                return  # it does not want to; it is asked on its next link
+                break  # it does not want to; it is asked on its next link
+        return b""

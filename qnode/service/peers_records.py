@@ -47,8 +47,9 @@ ASKED_LINKS = 2
 ASK_MS = 20_000
 # Until a page that does not come is given up for good, and how long a start may take to bring links: an hour, then gossip has brought most.
 ASK_PAUSE_S, ASK_TRIES_MAX = 5.0, 720
-# Of what was missed while a link was down: 512 records, more than thousands of nodes say in hours, and 2.4 MiB to be pulled from us.
+# Of what was missed while a link was down, at once: 512 records, and 2.4 MiB to be pulled from us. If there is more, it is asked for later.
 MISSED_PAGES_MAX = 8
+BEFORE_ALL = bytes(32)
 PAGE_MAX_BYTES = RECORDS_MAX * RECORD_MAX_BYTES + 64
 
 
@@ -127,8 +128,8 @@ class Records:
         self._newest = {node: newest for node, newest in self._newest.items() if node in self._known or node == self._key.id}
         self._unkept = {node: signed for node, signed in self._unkept.items() if node in self._newest}
         self._taken_s = {node: taken_s for node, taken_s in self._taken_s.items() if node in self._newest}
-        try:
-            await trio.to_thread.run_sync(self._keeper.forget_others, set(self._newest))
+        try:  # not a copy: what is taken while the disk is busy stays
+            await trio.to_thread.run_sync(self._keeper.forget_others, self._newest)
         except QuStreamError:
             return  # the next change of the network does it
 
@@ -279,36 +280,38 @@ class Records:
         for _ in range(ASK_TRIES_MAX):
             await trio.sleep(ASK_PAUSE_S)
             for link in list(hub.links):
-                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self.ask(link, gossip):
+                if link.peer not in self._asked and len(self._asked) < ASKED_LINKS and await self.ask(link, gossip) is not None:
                     self._asked.add(link.peer)
             if len(self._asked) >= ASKED_LINKS:
                 return
 
-    async def ask(self, link: Session, gossip: GossipService, since_s: float | None = None) -> bool:
-        """All pages of one peer; False if it did not give them, and may be asked again. `since_s`: only what it has taken since then, which
-        is passed on to others."""
+    async def ask(
+        self, link: Session, gossip: GossipService, since_s: float | None = None, after: bytes = BEFORE_ALL
+    ) -> bytes | None:  # fmt: skip
+        """All pages of one peer. `since_s`: only what it has taken since then, some pages of it after this node, which are passed on to
+        others. After which node there may be more; empty if there is none; None if the peer did not give them, and may be asked again."""
 
         def pass_on(signed: Signed) -> None:
             if since_s is not None:
                 gossip.publish(Topic.ADDRESS, encode(signed))
 
-        after, within_s = bytes(32), 0
+        within_s = 0
         for _ in range(PAGES_MAX if since_s is None else MISSED_PAGES_MAX):
             if since_s is not None:
                 within_s = math.ceil(trio.current_time() - since_s)
             try:
                 body = await link.call(encode(AddressAsk(after, within_s)), ASK_MS, max_answer_bytes=PAGE_MAX_BYTES)
             except QuStreamError:
-                return False
+                return None
             try:
                 page = decode(body, AddressAnswer, max_bytes=PAGE_MAX_BYTES).records
                 after = await self._take_page(page, after, pass_on)
             except QuStreamError:
                 gossip.misled(link.peer)
-                return True  # it is not asked again: others are, and gossip tells the rest
+                return b""  # it is not asked again: others are, and gossip tells the rest
             if len(page) < RECORDS_MAX:
-                return True
-        return True
+                return b""
+        return after
 
     async def _take_page(self, page: Sequence[Signed], after: bytes, pass_on: Callable[[Signed], None]) -> bytes:
         """Take records that stand in order, and return the last one's node. Errors: `E-ANSWER-INVALID`, `E-WIRE-…`."""

@@ -85,7 +85,7 @@ async def test_what_was_taken_long_before_is_not_asked_for(tmp_path: Path) -> No
         assert where(other, early) == early.listen
 
 
-async def test_of_what_was_missed_a_few_pages_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_what_was_missed_a_few_pages_are_taken_and_then_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("qnode.service.peers_records", "qnode.net.answers"):
         monkeypatch.setattr(f"{place}.RECORDS_MAX", 2, raising=False)
     monkeypatch.setattr(peers_records, "MISSED_PAGES_MAX", 2)
@@ -95,34 +95,40 @@ async def test_of_what_was_missed_a_few_pages_are_taken(tmp_path: Path, monkeypa
         await t.linked(one, other)
         for node in t.nodes[2:]:
             assert await one.service.records.take(said(t, node)) is Verdict.GOOD
-        told = await other.service.records.ask(other.service.hub.link_to(one.id), other.service.gossip, 0.0)  # type: ignore[arg-type]
-        assert told
-        assert [where(other, node) != node.listen for node in sorted(t.nodes[2:], key=lambda node: node.id)] == [True] * 4 + [False] * 2
+        link, gossip, records = other.service.hub.link_to(one.id), other.service.gossip, other.service.records
+        nodes = sorted(t.nodes[2:], key=lambda node: node.id)
+        assert link is not None
+        assert await records.ask(link, gossip, 0.0) == nodes[3].id
+        assert [where(other, node) != node.listen for node in nodes] == [True] * 4 + [False] * 2
+        assert await records.ask(link, gossip, 0.0, nodes[3].id) == b""
+        assert all(where(other, node) != node.listen for node in nodes)
 
 
 class Side:
     """Links and answers as a test wants them, before `Missed`."""
 
-    def __init__(self, count: int, answer: Callable[[bytes], Awaitable[bool]]) -> None:
+    def __init__(self, count: int, answer: Callable[[bytes], Awaitable[bytes | None]]) -> None:
         self.known = {bytes([number]) for number in range(count)}
         self.links: dict[bytes, object] = {peer: object() for peer in self.known}
         self.asked: list[tuple[bytes, float]] = []
+        self.after: list[bytes] = []
         self.answer = answer
         self.missed = module.Missed(self.known, self, self, None)  # type: ignore[arg-type]
 
     def link_to(self, peer: bytes) -> object | None:
         return self.links.get(peer)
 
-    async def ask(self, link: object, _gossip: None, since_s: float) -> bool:
+    async def ask(self, link: object, _gossip: None, since_s: float, after: bytes) -> bytes | None:
         [peer] = [peer for peer, other in self.links.items() if other is link]
         self.asked.append((peer, since_s))
+        self.after.append(after)
         return await self.answer(peer)
 
 
 async def test_few_are_asked_at_once_and_each_once(autojump_clock: trio.testing.MockClock) -> None:
-    async def late(_peer: bytes) -> bool:
+    async def late(_peer: bytes) -> bytes | None:
         await trio.sleep(5)
-        return True
+        return b""
 
     side = Side(20, late)
     for peer in side.known:
@@ -137,9 +143,9 @@ async def test_few_are_asked_at_once_and_each_once(autojump_clock: trio.testing.
 
 
 async def test_who_did_not_answer_is_asked_for_all_of_it_on_its_next_link(autojump_clock: trio.testing.MockClock) -> None:
-    answers = [False, False, True]
+    answers = [None, None, b""]
 
-    async def answer(peer: bytes) -> bool:
+    async def answer(peer: bytes) -> bytes | None:
         if len(answers) == 2:  # the second time its link ends meanwhile, and the next is there already
             side.missed.ended(peer)
             side.links[peer] = object()
@@ -163,9 +169,9 @@ async def test_who_did_not_answer_is_asked_for_all_of_it_on_its_next_link(autoju
 
 
 async def test_what_is_remembered_is_of_known_nodes(autojump_clock: trio.testing.MockClock) -> None:
-    async def refuse(peer: bytes) -> bool:
+    async def refuse(peer: bytes) -> bytes | None:
         side.known.discard(peer)
-        return False
+        return None
 
     side = Side(3, refuse)
     for number in range(100):
@@ -178,9 +184,41 @@ async def test_what_is_remembered_is_of_known_nodes(autojump_clock: trio.testing
     assert side.missed._since_s.keys() == {b"\2"}
 
 
+async def test_who_has_more_than_is_taken_at_once_is_asked_for_the_rest_a_minute_later(autojump_clock: trio.testing.MockClock) -> None:
+    answers = [b"a" * 32, None, b"b" * 32, b""]
+
+    async def answer(peer: bytes) -> bytes | None:
+        if len(answers) == 3:
+            side.links[peer] = object()  # its link has ended meanwhile, and the next is there: it goes on where it was
+        return answers.pop(0)
+
+    side = Side(1, answer)
+    [peer] = side.known
+    began_s = trio.current_time()
+    side.missed.ended(peer)
+    await side.missed.ask(peer)
+    assert side.after == [bytes(32), b"a" * 32, b"a" * 32, b"b" * 32]
+    assert {since_s for _, since_s in side.asked} == {began_s - module.UNNOTICED_S}
+    assert trio.current_time() - began_s == 2 * module.PAUSE_S
+    assert not side.missed.is_due(peer)
+
+
+async def test_who_has_more_and_more_is_not_asked_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    async def answer(_peer: bytes) -> bytes | None:
+        return len(side.asked).to_bytes(32, "big")
+
+    side = Side(1, answer)
+    [peer] = side.known
+    side.missed.ended(peer)
+    await side.missed.ask(peer)
+    assert len(side.asked) == module.TURNS_MAX
+    assert not side.missed.is_due(peer)
+    assert not side.missed._asking
+
+
 async def test_who_comes_and_goes_is_asked_once_a_minute(autojump_clock: trio.testing.MockClock) -> None:
-    async def answer(_peer: bytes) -> bool:
-        return True
+    async def answer(_peer: bytes) -> bytes | None:
+        return b""
 
     side = Side(1, answer)
     [peer] = side.known

@@ -232,11 +232,13 @@ async def test_who_is_struck_off_is_forgotten(tmp_path: Path) -> None:
         assert await one.service.records.after(bytes(32)) == []
 
 
-async def test_what_the_disk_had_counts_after_a_restart_and_what_was_not_written_is_at_the_stop(tmp_path: Path) -> None:
+async def test_what_the_disk_had_counts_after_a_restart_and_what_was_not_written_is_at_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with town(tmp_path, 2) as t:
         one, other = t.nodes
         await t.start(one)
-        module.FLUSH_S = 1000
+        monkeypatch.setattr(module, "FLUSH_S", 1000)
         assert await one.service.records.judge(signed(other.key, record(t, other)), b"") is Verdict.GOOD
         await one.stop()
         assert one.keeper.records_of([other.id])
