@@ -116,7 +116,9 @@ CODES: dict[str, CodeRow] = {
     "E-LIFETIME": CodeRow(_P, "a lifetime above what the grant paid for", "ask for a shorter lifetime"),
     "E-ANSWER-INVALID": CodeRow(_P, "a node answered with something that does not check", "another node is asked; report this one"),
     "E-CHAIN-STALE": CodeRow(
-        _U, "the node's view of the network is too old", "ask another node; operator: see the network file and the clock"
+        _U,
+        "the node's view of the network is too old",
+        "ask another node; if it stays so, see the network file, or the checkpoint, and the clock",
     ),
     "E-NOT-HELD": CodeRow(_P, "the node holds no such block or object", "it expired, was revoked, was collected, or never was here"),
     "E-NOT-SENDER": CodeRow(_P, "only its sender can revoke an envelope", "ask the sender to revoke it"),
@@ -232,7 +234,11 @@ CODES: dict[str, CodeRow] = {
     "E-CLOCK": CodeRow(_O, "the clock of this machine is wrong", "set it, and keep it set by a time service"),
     "E-SECRET-MISSING": CodeRow(_O, "no passphrase for the keystore", "give a credential, a passphrase file or a terminal"),
     "E-SECRET-WEAK": CodeRow(_O, "a passphrase that is easily guessed", "choose one of at least 8 characters"),
-    "E-HOME": CodeRow(_O, "no QuStream user in this directory", "make one with qustream init, or name its directory with --home"),
+    "E-HOME": CodeRow(
+        _O,
+        "no QuStream user, or account, in this directory",
+        "make it (qustream init, qustream wallet new), or name its directory with --home",
+    ),
     "E-FILE-EXISTS": CodeRow(_O, "there is a file already", "choose another name, or replace it (--overwrite, replace=True)"),
     "E-FILE": CodeRow(_O, "a file cannot be read or written", "check path, permissions and space"),
 }

@@ -168,7 +168,7 @@ def open_key(directory: Path, passphrase_file: Path | None) -> Wallet:
     """The account of a directory, to sign with. Errors: `E-HOME`, `E-CONFIG`, `E-KEYSTORE-…`, `E-SECRET-MISSING`."""
     config = load_config(directory)
     if config.account:
-        raise fault("E-HOME", f"the key of {config.account} is not in {directory}, but on another machine")
+        raise fault("E-HOME", f"the key of {config.account} is not in {directory}, but on another machine: sign there")
     passphrase = keystore.find_passphrase(CREDENTIAL, file=passphrase_file or config.passphrase_file, prompt=sys.stdin.isatty())
     return Wallet.load(directory, passphrase)
 
