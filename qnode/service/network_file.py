@@ -215,11 +215,16 @@ class NetworkFiles:
         try:
             async with self._judging:
                 await self._use(fetch, await trio.to_thread.run_sync(path.read_bytes))
+            tidy = partial(store.clean, keep=frozenset(self._fetches) - {offer.object})  # what is older than this is of no use
         except OSError as error:
+            tidy = partial(store.drop, offer.object)
             raise fault("E-FILE", f"{path}: {error.strerror}") from None
+        except BaseException:
+            tidy = partial(store.drop, offer.object)  # this alone: what has come of others, before a restart too, may be the true one's
+            raise
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(partial(store.clean, keep=frozenset(self._fetches) - {offer.object}))
+                await trio.to_thread.run_sync(tidy)
 
     async def _use(self, fetch: _Fetch, data: bytes) -> None:
         """Take the file over. Errors: why not; whoever offered it is charged if it is not what he said it was."""

@@ -23,7 +23,7 @@ from qustream.errors import QuStreamError, fault
 from qustream.model.network import QrngServerRecord
 from qustream.registry import NetworkFileRegistry, NetworkFileWriter
 from qustream.registry.signed_file import open_file, seal_file
-from qustream.wire.bulk import NetworkFileAsk, NetworkFileOffer
+from qustream.wire.bulk import PIECE_BYTES, NetworkFileAsk, NetworkFileOffer
 from qustream.wire.codec import decode, encode
 
 
@@ -191,6 +191,22 @@ async def test_a_file_that_is_not_true_changes_nothing_and_is_charged_once(
     assert (alice.heights, alice.registry.height, alice.path.read_bytes()) == ([], 1, before)
     assert not kept_file(alice.data_dir).exists()
     assert list((alice.folder / "bulk").iterdir()) == []
+
+
+async def test_what_has_come_of_the_true_file_before_a_restart_outlasts_a_lie(alice: Node, bob: Node, world: World, tmp_path: Path) -> None:
+    true, lie = tmp_path / "true", tmp_path / "lie"
+    true.write_bytes(newer(world) + b"#" * PIECE_BYTES)
+    lie.write_bytes(b"x" * 300_000)
+    store, thing = alice.store(), FileObject.open(true)
+    store.begin(thing.id, thing.manifest)
+    store.write(thing.id, 0, thing.read(0, 1)[0])
+    store.leave(thing.id)
+    bob.answer = offering(FileObject.open(lie), 99, bob)
+    async with linked(alice, bob) as session:
+        alice.files.height_heard(session, 99)
+        await until(lambda: alice.charged)
+        await until(lambda: not alice.files._fetches)
+    assert alice.store().begin(thing.id, thing.manifest) == {0}
 
 
 async def test_a_good_file_under_a_false_height_is_used_and_its_teller_charged(
