@@ -49,5 +49,7 @@ PROBE_MS = 3_000
 PROBE_OVER_MS = 8_000
 # Probes, one way each, that a peer may ask for in an hour: doctor run four times, both ways.
 PROBES_PEER = 8
+# And all nodes of one operator: a quarter of what all may have, or eight of his would leave nothing to anybody else.
+PROBES_OPERATOR = 16
 # And all peers together: 2 GiB an hour each way at most, 4.5 Mbit/s of the operator's 100.
 PROBES_ALL = 64

@@ -15,7 +15,7 @@ __all__ = ["BulkTurns"]
 
 @dataclass(slots=True)
 class _Use:
-    """What one peer has had in the hour that began at `since_ms`."""
+    """What one peer, or one operator, has had in the hour that began at `since_ms`."""
 
     since_ms: int
     pieces: int = 0
@@ -76,18 +76,19 @@ class BulkTurns:
 
     # --- probes
 
-    def begin_probe(self, peer: bytes, now_ms: int) -> int:
-        """May this peer probe the line? If so, `end_probe` follows, or it is over by itself after `PROBE_OVER_MS`."""
+    def begin_probe(self, peer: bytes, now_ms: int, operator: str) -> int:
+        """May this peer, a node of this operator, probe the line? If so, `end_probe` follows, or it is over by itself after
+        `PROBE_OVER_MS`."""
         if self._probing is not None and now_ms < self._probing[1]:
             return self._probing[1] - now_ms
-        use = self._use(peer, now_ms)
+        use, together = self._use(peer, now_ms), self._use(b"operator " + operator.encode(), now_ms)
         if now_ms - self._all.since_ms >= limits.HOUR_MS:
             self._all = _Use(now_ms)
-        for counted, most in ((use, limits.PROBES_PEER), (self._all, limits.PROBES_ALL)):
+        for counted, most in ((use, limits.PROBES_PEER), (together, limits.PROBES_OPERATOR), (self._all, limits.PROBES_ALL)):
             if counted.probes >= most:
                 return _rest_of_hour(counted, now_ms)
-        use.probes += 1
-        self._all.probes += 1
+        for counted in (use, together, self._all):
+            counted.probes += 1
         self._probing = (peer, now_ms + limits.PROBE_OVER_MS)
         return 0
 

@@ -41,10 +41,12 @@ def _now_us() -> int:
 
 
 class Probes:
-    """The end that answers. `charge`: a session's peer sends what it may not."""
+    """The end that answers. `charge`: a session's peer sends what it may not; `operator`: whose a node is."""
 
-    def __init__(self, turns: BulkTurns, *, charge: Callable[[Session, str], None], clock_ms: Callable[[], int]) -> None:
-        self._turns, self._charge, self._clock_ms = turns, charge, clock_ms
+    def __init__(
+        self, turns: BulkTurns, *, charge: Callable[[Session, str], None], clock_ms: Callable[[], int], operator: Callable[[bytes], str]
+    ) -> None:  # fmt: skip
+        self._turns, self._charge, self._clock_ms, self._operator = turns, charge, clock_ms, operator
         self._up: tuple[Session, Meter] | None = None
         self._came = trio.lowlevel.ParkingLot()
         self._allowed: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # bytes announced that have not come yet
@@ -54,7 +56,7 @@ class Probes:
         ask = decode(body, ProbeAsk, max_bytes=BULK_ASK_MAX_BYTES)
         if ask.way is ProbeWay.HEARD:
             return encode(await self._heard(session, ask.size))
-        wait_ms = self._turns.begin_probe(session.peer, self._clock_ms())
+        wait_ms = self._turns.begin_probe(session.peer, self._clock_ms(), self._operator(session.peer))
         if wait_ms:
             raise fault("E-PEER-LIMIT", "no probe now", retry_after_ms=wait_ms)
         if ask.way is ProbeWay.DOWN:

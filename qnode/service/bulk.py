@@ -27,7 +27,7 @@ class BulkService:
         """`files`: for a node whose network is a file's."""
         self._peers = peers
         self._bulk = Bulk(charge=self._charge, stands=self._stands, clock_ms=peers.steady_ms)
-        probes = Probes(self._bulk.turns, charge=self._charge, clock_ms=peers.steady_ms)
+        probes = Probes(self._bulk.turns, charge=self._charge, clock_ms=peers.steady_ms, operator=self._operator)
         self._bulk.take_probe = probes.take
         desk.route(BULK_TAGS, self._bulk.answer)
         desk.route(PROBE_TAGS, probes.answer)
@@ -53,6 +53,10 @@ class BulkService:
 
     def _stands(self, session: Session) -> bool:
         return self._peers.hub.get(session.number) is session
+
+    def _operator(self, peer: bytes) -> str:
+        known = self._peers.known.get(peer)
+        return known.operator if known is not None else peer.hex()  # struck off a moment ago
 
     def _charge(self, session: Session, _code: str) -> None:
         """A bad message of gossip, if it is a link; anybody else loses the connection."""

@@ -25,7 +25,7 @@ async def start_probed(t: Town, *nodes: TownNode) -> list[Bulk]:
     for node in nodes:
         service = node.service
         bulk = Bulk(charge=lambda *_: None, stands=lambda _: True, clock_ms=service.steady_ms)
-        probes = Probes(bulk.turns, charge=lambda *_: None, clock_ms=service.steady_ms)
+        probes = Probes(bulk.turns, charge=lambda *_: None, clock_ms=service.steady_ms, operator=bytes.hex)
         bulk.take_probe = probes.take
         service._desk.route(PROBE_TAGS, probes.answer)
         service.take_bulk = bulk.take

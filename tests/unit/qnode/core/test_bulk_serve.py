@@ -77,23 +77,23 @@ def test_so_many_peers_are_remembered() -> None:
 
 def test_one_probe_at_a_time() -> None:
     turns = BulkTurns()
-    assert turns.begin_probe(ALICE, 0) == 0
+    assert turns.begin_probe(ALICE, 0, "alice") == 0
     assert turns.is_probing(ALICE, 10)
     assert not turns.is_probing(BOB, 10)
-    assert turns.begin_probe(BOB, 100) == limits.PROBE_OVER_MS - 100
+    assert turns.begin_probe(BOB, 100, "bob") == limits.PROBE_OVER_MS - 100
     turns.end_probe(BOB)  # not his
     assert turns.is_probing(ALICE, 100)
     turns.end_probe(ALICE)
-    assert turns.begin_probe(BOB, 100) == 0
+    assert turns.begin_probe(BOB, 100, "bob") == 0
     assert not turns.is_probing(BOB, 100 + limits.PROBE_OVER_MS)
-    assert turns.begin_probe(ALICE, 100 + limits.PROBE_OVER_MS) == 0  # whoever stays away holds nobody up
+    assert turns.begin_probe(ALICE, 100 + limits.PROBE_OVER_MS, "alice") == 0  # whoever stays away holds nobody up
 
 
 def test_a_few_probes_a_peer_and_a_number_for_all() -> None:
     turns = BulkTurns()
 
     def probe(peer: bytes, now_ms: int) -> int:
-        wait_ms = turns.begin_probe(peer, now_ms)
+        wait_ms = turns.begin_probe(peer, now_ms, peer.hex())
         turns.end_probe(peer)
         return wait_ms
 
@@ -101,3 +101,18 @@ def test_a_few_probes_a_peer_and_a_number_for_all() -> None:
     granted = sum(probe(number.to_bytes(32, "big"), 1) == 0 for number in range(200))
     assert granted == limits.PROBES_ALL - limits.PROBES_PEER
     assert probe(BOB, limits.HOUR_MS) == 0
+
+
+def test_the_nodes_of_one_operator_leave_probes_to_others() -> None:
+    turns = BulkTurns()
+
+    def probe(peer: bytes, operator: str) -> int:
+        wait_ms = turns.begin_probe(peer, 5, operator)
+        turns.end_probe(peer)
+        return wait_ms
+
+    nodes = [bytes([number]) * 32 for number in range(limits.PROBES_ALL // limits.PROBES_PEER)]
+    granted = sum(probe(node, "one") == 0 for node in nodes for _ in range(limits.PROBES_PEER))
+    assert granted == limits.PROBES_OPERATOR
+    assert probe(nodes[-1], "one") == limits.HOUR_MS
+    assert probe(BOB, "another") == 0

@@ -29,6 +29,7 @@ def bob(tmp_path: Path) -> BulkNode:
         node.bulk.turns,
         charge=lambda session, code: node.charged.append((session.peer, code)),
         clock_ms=lambda: int(trio.current_time() * 1000),
+        operator=bytes.hex,
     )
     node.bulk.take_probe = node.probes.take  # type: ignore[attr-defined]
     node.desk.route(PROBE_TAGS, node.probes.answer)  # type: ignore[attr-defined]
