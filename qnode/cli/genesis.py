@@ -38,7 +38,7 @@ def genesis() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default="genesis.bin", show_default=True)
 @_json
 def new(description: Path, output: Path, as_json: bool) -> None:
-    """Make the document of a DESCRIPTION (TOML; docs: the specification, ledger.md §8). Prints its digest.
+    """Make the document of a DESCRIPTION (TOML; an example: deploy/runbooks, "Beginning a chain"). Prints its digest.
 
     The same description gives the same document, whoever makes it. Nothing is overwritten.
     """

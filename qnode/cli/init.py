@@ -174,17 +174,18 @@ def _next_steps(asked: Asked, directory: Path, config: Path) -> list[str]:
     steps = [
         f"{doctor}    mend what it says",
         f"qnode run --config {config}    or its systemd unit; it follows the chain without a licence: qnode status",
-        f"qustream wallet new --chain {chain} --api {_pages(asked)}    or restore; the licence's owner",
+        f"qustream wallet new --chain {chain} --api {_pages(asked)}    or restore; the licence's owner, with the QST for it",
         "qnode licence list --mine    none? qnode licence list --for-sale, then qnode licence buy LICENCE",
         f"qnode licence activate LICENCE --config {config}{'' if asked.addresses else '    (first: addresses in the configuration)'}",
-        f"qnode wait --config {config}    it is linked now, without a start",
+        f"qnode wait --timeout 600 --config {config}    it is linked now, without a start",
     ]
     if asked.votes:
         steps += [
             "qnode stake add LICENCE",
             f"qnode validator register LICENCE --config {config}    when the chain is here; it votes from the rotation after next on",
         ]
-    return [f"configuration: {config}", "next, in this order:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+    kept = f"back up now, with the passphrase: node.keystore{f' and {VOTES}; {MEMORY} never' if asked.votes else ''}"
+    return [f"configuration: {config}", kept, "next, in this order:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
 
 
 def _pages(asked: Asked) -> str:
