@@ -19,6 +19,8 @@ __all__ = ["began_ms", "current", "find", "has_seat", "next_set", "order", "set_
 
 # One rotation comes a turn: eight that go are enough to catch up after the chain stood still, and never much work.
 GO_MAX = 8
+# Sets are kept for so long at least, however short stakes unbond: for a light client with a checkpoint of that age follows them one by one.
+SETS_KEPT_MS = 14 * 86_400_000
 # All there are: as many as licences, with room.
 VALIDATORS_SCAN_MAX = 8192
 
@@ -107,7 +109,7 @@ def turn(state: State, header: ChainHeader, digest: bytes, fold: bytes) -> tuple
     _take_effect(state, ended + 1)
     seats = set_of(state, header.time_ms) or coming.seats
     store(state, ended + 2, RotationEntry(seats, leaders_seed(fold), 0, NO_DIGEST, 0, 0, 0))
-    _forget(state, ended, header.time_ms - parameters.unbonding_ms)
+    _forget(state, ended, header.time_ms - max(parameters.unbonding_ms, SETS_KEPT_MS))
     return events
 
 
@@ -123,7 +125,7 @@ def _take_effect(state: State, rotation: int) -> None:
 
 
 def _forget(state: State, ended: int, before_ms: int) -> None:
-    """Take out rotations that were over before: nobody can be slashed for them any more."""
+    """Take out rotations that were over before: nobody can be slashed for them any more, and nobody follows them."""
     oldest = list(state.scan(Table.ROTATION, b"", GO_MAX + 1))
     for (name, _), (_, after) in pairwise(oldest):
         assert isinstance(after, RotationEntry)

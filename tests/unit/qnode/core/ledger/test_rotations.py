@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from support.ledger_world import HOUR_MS, QST, START_MS, LedgerWorld
+from support.ledger_world import DAY_MS, HOUR_MS, QST, START_MS, LedgerWorld
 
 from qnode.core.ledger import rotations
 from qnode.core.ledger.state import State
+from qustream.light.trust import CHECKPOINT_MAX_MS
 from qustream.model.state import Licence, LicenceStatus, RotationEntry, Seat, Table, Validator
 from qustream.wire.chain import leaders_seed, rotation_set_hash
 from qustream.wire.consensus import NO_DIGEST
@@ -117,19 +118,24 @@ def test_a_header_says_the_next_set_as_soon_as_the_executed_state_has_it() -> No
     assert rotations.next_set(world.state(), 2) != NO_DIGEST
 
 
-def test_rotations_go_after_unbonding_time_and_never_the_last() -> None:
-    world = LedgerWorld(validators=1, unbonding_ms=5 * HOUR_MS, evidence_ms=2 * HOUR_MS)
-    for _ in range(12):
+@pytest.mark.parametrize(("unbonding_days", "kept_days"), [(5, 14), (20, 20)])
+def test_rotations_go_after_unbonding_time_if_no_light_client_follows_them_and_never_the_last(unbonding_days: int, kept_days: int) -> None:
+    world = LedgerWorld(validators=1, unbonding_ms=unbonding_days * DAY_MS, evidence_ms=2 * DAY_MS, rotation_ms=DAY_MS)
+    for _ in range(26):
         world.block()
-        world.block(after_ms=HOUR_MS)
+        world.block(after_ms=DAY_MS)
     kept = sorted(int.from_bytes(name, "big") for name in world.reader.nouns(Table.ROTATION))
     last = world.progress.rotation
     assert kept[-1] == last + 2
     assert kept == list(range(kept[0], last + 3))
-    assert kept[0] == last - 5
-    world.block(after_ms=1000 * HOUR_MS)
-    world.block(after_ms=1000 * HOUR_MS)
+    assert kept[0] == last - kept_days
+    world.block(after_ms=1000 * DAY_MS)
+    world.block(after_ms=1000 * DAY_MS)
     assert rotations.find(world.state(), world.progress.rotation) is not None
+
+
+def test_sets_are_kept_as_long_as_a_checkpoint_is_good_for() -> None:
+    assert rotations.SETS_KEPT_MS >= CHECKPOINT_MAX_MS
 
 
 def test_the_order_of_leaders_leaves_out_who_does_not_lead() -> None:
