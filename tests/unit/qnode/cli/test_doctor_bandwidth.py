@@ -107,7 +107,7 @@ async def test_nobody_to_ask_is_a_note(tmp_path: Path) -> None:
     async with town(tmp_path, 3) as t:
         node, busy, _away = t.nodes
         [bulk] = await start_probed(t, busy)
-        bulk.turns.begin_probe(bytes(32), busy.service.steady_ms())
+        bulk.turns.begin_probe(bytes(32), busy.service.steady_ms(), "somebody")
         why = "no other node could be asked (E-PEER-LIMIT 1, E-PEER-UNREACHABLE 1); each can be asked four times an hour"
         assert await measured(t, node) == f"not measured: {why}"
     (tmp_path / "alone").mkdir()
