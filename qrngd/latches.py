@@ -9,7 +9,6 @@ Both are on disk, fsynced, before anybody is told. A latch that cannot be read c
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from qustream.errors import QuStreamError
@@ -70,6 +69,3 @@ class Latches:
         while sum(map(len, lines)) > INCIDENTS_MAX_BYTES:
             del lines[: 1 + len(lines) // 10]
         files.replace(self._incidents, b"".join(lines))
-        if os.geteuid() == 0:  # `qrngd clear` on a stopped server: whose data it is must be able to read it afterwards
-            owner = self._incidents.parent.stat()
-            os.chown(self._incidents, owner.st_uid, owner.st_gid)

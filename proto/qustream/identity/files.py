@@ -13,11 +13,12 @@ from pathlib import Path
 
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["check_replaceable", "create", "hold", "locked", "read", "replace", "sync_directory"]
+__all__ = ["check_replaceable", "create", "give_to_owner", "hold", "locked", "read", "replace", "sync_directory"]
 
 PRIVATE_MODE = 0o600
 HOLD_POLL_S = 0.05  # between two looks whether a lock is free: nobody waits long for it
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def file_fault(path: Path, error: OSError) -> QuStreamError:
@@ -35,6 +36,18 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def give_to_owner(handle: int, directory: Path) -> None:
+    """What root has just made in a directory that is somebody else's becomes his: a daemon must be able to read what a command put there.
+
+    By its descriptor, so that no link leads to another file. Not where others may write too, such as /tmp or a group's directory: there
+    the directory's owner is not the one for whom the file was made. Errors: `OSError`."""
+    if os.geteuid() != 0:
+        return
+    owner = os.stat(directory)
+    if owner.st_uid and not owner.st_mode & WRITABLE_BY_OTHERS:
+        os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
 @contextlib.contextmanager
 def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
     """`data` on the disk under a name beside `path`, gone again at the end unless it was renamed."""
@@ -42,6 +55,7 @@ def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(handle, "wb") as file:
+            give_to_owner(handle, path.parent)  # before it has its name: a daemon that looks meanwhile finds the old one or its own
             file.write(data)
             file.flush()
             os.fsync(handle)
@@ -107,13 +121,27 @@ def read(path: Path, max_bytes: int, *, private: bool) -> bytes:
     return data
 
 
+def _lock_file(path: Path, flags: int) -> int:
+    """Only a file that was made here changes its owner. Errors: `OSError`."""
+    try:
+        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    except FileExistsError:
+        return os.open(path, flags | os.O_CREAT, PRIVATE_MODE)
+    try:
+        give_to_owner(handle, path.parent)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
 def hold(path: Path, *, patience_s: float = 0.0) -> int:
     """Lock the file `path` (made if need be) against other processes, until the descriptor returned is closed or this process ends.
 
     Blocking, for at most `patience_s` if somebody has it. Errors: `E-DATA-LOCKED`, `E-FILE`, `E-DISK-FULL`.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_MODE)
+        handle = _lock_file(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise file_fault(path, error) from None
     until_s = time.monotonic() + patience_s
@@ -135,7 +163,7 @@ def hold(path: Path, *, patience_s: float = 0.0) -> int:
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock of the file `path` (made if need be); waits for other threads and processes. Errors: `E-FILE`."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
+        handle = _lock_file(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise file_fault(path, error) from None
     try:
