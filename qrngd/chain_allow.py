@@ -107,7 +107,7 @@ class ChainAllowList:
 
 
 def open_chain(directory: Path, chain: str, pinned: bytes, nodes: Sequence[AskedNode], *, clock_ms: Callable[[], int]) -> LightRegistry:
-    """The chain, as these nodes prove it; what is learnt of it is remembered in `directory`. Errors: `E-CHAIN-STALE`, `E-FILE`."""
+    """The chain, as these nodes prove it; what is learnt of it is remembered in `directory`. Errors: `E-CHECKPOINT-OLD`, `E-FILE`."""
     path = directory / KNOWN_FILE
     known = decode(files.read(path, KNOWN_MAX_BYTES, private=False), Known, max_bytes=KNOWN_MAX_BYTES) if path.exists() else None
     return LightRegistry(

@@ -307,7 +307,7 @@ def _leaf_log(config: Config, key: SigningKey) -> LeafLog:
 
 
 def _allowed(config: Config) -> Allowed:
-    """Errors: those of a network file; `E-CHAIN-STALE` for a checkpoint that nothing can be proven from any more."""
+    """Errors: those of a network file; `E-CHECKPOINT-OLD` for a checkpoint that nothing can be proven from any more."""
     if (pinned := config.checkpoint_digest) is not None:
         return ChainAllowList(open_chain(config.data_dir, config.chain, pinned, config.asked, clock_ms=now_ms), config.allowed_ids)
     registry = None

@@ -120,6 +120,9 @@ CODES: dict[str, CodeRow] = {
         "the node's view of the network is too old",
         "ask another node; if it stays so, see the network file, or the checkpoint, and the clock",
     ),
+    "E-CHECKPOINT-OLD": CodeRow(
+        _O, "what is known of the chain is too old to go on from", "get a newer checkpoint from whom you trust; see the clock"
+    ),
     "E-NOT-HELD": CodeRow(_P, "the node holds no such block or object", "it expired, was revoked, was collected, or never was here"),
     "E-NOT-SENDER": CodeRow(_P, "only its sender can revoke an envelope", "ask the sender to revoke it"),
     "E-NOT-RECIPIENT": CodeRow(_P, "this user is not named as a recipient", "ask the sender to name you"),

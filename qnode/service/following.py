@@ -39,7 +39,7 @@ class Following:
 
     async def require(self, headers: Sequence[ChainHeader], certificate: Certificate, peer: bytes) -> None:
         """That the last of these headers is final, and the others are its ancestors; `peer` said so. Errors: `E-PROOF` for a lie;
-        `E-CHAIN-STALE` if the checkpoint is too old, of another chain, or unknown to all, or it cannot be told."""
+        `E-CHECKPOINT-OLD`; `E-CHAIN-STALE` if the checkpoint is of another chain, or unknown to all, or it cannot be told."""
         async with self._lock:
             for _ in range(2):
                 await self._follow(peer)

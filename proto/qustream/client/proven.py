@@ -37,7 +37,7 @@ class Prover(Protocol):
 def open_prover(directory: Path, now_ms: Callable[[], int]) -> Prover | None:
     """By the checkpoint of `wallet.toml`, or that of the user in the same directory if he is of the same chain; None without one.
 
-    Errors: `E-HOME`, `E-CONFIG`, `E-CHAIN-STALE`, `E-FILE`."""
+    Errors: `E-HOME`, `E-CONFIG`, `E-CHECKPOINT-OLD`, `E-FILE`."""
     own = wallet.load_config(directory)
     if bool(own.checkpoint) != bool(own.nodes):
         raise fault("E-CONFIG", f"{directory / wallet.CONFIG_FILE}: checkpoint and nodes are needed together")

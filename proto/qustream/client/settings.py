@@ -141,7 +141,7 @@ def open_home(directory: Path, passphrase: bytes | None, now_ms: Callable[[], in
 def open_network(directory: Path, now_ms: Callable[[], int]) -> Network:
     """The network of a user directory, no older than one seen there before. `now_ms`: Unix time.
 
-    Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-CHAIN-STALE`, `E-FILE`."""
+    Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-CHAIN-STALE`, `E-CHECKPOINT-OLD`, `E-FILE`."""
     config = load_config(directory)
     if config.network_file is None:
         return open_chain(directory, config, now_ms)
@@ -163,7 +163,7 @@ def _unix_ms() -> int:
 
 
 def open_chain(directory: Path, config: HomeConfig, now_ms: Callable[[], int]) -> LightRegistry:
-    """A chain by proofs; what is learnt of it is remembered in `directory`. Errors: `E-CHAIN-STALE`, `E-FILE`."""
+    """A chain by proofs; what is learnt of it is remembered in `directory`. Errors: `E-CHECKPOINT-OLD`, `E-FILE`."""
     # Most users have a network file: they are not to wait for what they do not use.
     from qustream.light.trust import Known
 

@@ -58,13 +58,13 @@ class Nodes(Protocol):
 
 class LightRegistry(Registry):
     """`Registry` by proofs. Any thread may use it; questions to nodes are asked one at a time. Every method may raise `E-CHAIN-STALE`,
-    `E-PEER-UNREACHABLE` or `E-DEADLINE` when no node that is asked gives an answer that checks."""
+    `E-PEER-UNREACHABLE` or `E-DEADLINE` when no node that is asked gives an answer that checks, and `E-CHECKPOINT-OLD`."""
 
     def __init__(
         self, chain: str, checkpoint: bytes, nodes: Nodes, *, verify: VoteVerifier, clock_ms: Callable[[], int], known: Known | None = None,
         remember: Callable[[Known], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """`checkpoint`: the pinned 32 bytes; `known`: what `remember` was last told. Errors: `E-CHAIN-STALE` if that is too old."""
+        """`checkpoint`: the pinned 32 bytes; `known`: what `remember` was last told. Errors: `E-CHECKPOINT-OLD` if that is too old."""
         self._remember = remember
         self._chain, self._nodes, self._clock_ms = chain, nodes, clock_ms
         self._trust = Trust(checkpoint, verify=verify, now_ms=clock_ms(), known=known)

@@ -76,7 +76,7 @@ class Trust:
     """What is known to be true, and what to ask to know more. `known`: of an earlier run, whose checkpoint must be the same."""
 
     def __init__(self, pinned: bytes, *, verify: VoteVerifier, now_ms: int, known: Known | None = None) -> None:
-        """Errors: `E-CHAIN-STALE` if what is remembered is too old to go on from."""
+        """Errors: `E-CHECKPOINT-OLD` if what is remembered is too old to go on from."""
         self.pinned = pinned
         self.chain = ""
         self.height = self.rotation = self._time_ms = 0
@@ -100,7 +100,7 @@ class Trust:
     def _refuse_old(self, time_ms: int) -> None:
         if self._now_ms - time_ms > CHECKPOINT_MAX_MS:
             days = (self._now_ms - time_ms) // 86_400_000
-            raise fault("E-CHAIN-STALE", f"what is known is {days} days old, and good for 14; get a newer checkpoint from whom you trust")
+            raise fault("E-CHECKPOINT-OLD", f"what is known is {days} days old, and good for 14; get a newer checkpoint from whom you trust")
 
     @property
     def known(self) -> Known:
@@ -110,7 +110,7 @@ class Trust:
     # -- following ------------------------------------------------------------------------------------------------------------
 
     def follow(self, now_ms: int) -> None:
-        """Look for a newer rotation again. Errors: `E-CHAIN-STALE` if the newest that is known is too old to go on from: a program that
+        """Look for a newer rotation again. Errors: `E-CHECKPOINT-OLD` if the newest that is known is too old to go on from: a program that
         slept for a month is no better off than one that was started with an old checkpoint."""
         self._is_current, self._now_ms, self._followed = False, now_ms, 0
         if self.rotation:
@@ -136,7 +136,7 @@ class Trust:
         self._is_current = True
 
     def take(self, question: LightAsk, data: bytes) -> None:
-        """The answer to what was asked. Errors: `E-PROOF` for a lie, `E-CHAIN-STALE`, `E-WIRE-…`."""
+        """The answer to what was asked. Errors: `E-PROOF` for a lie, `E-CHECKPOINT-OLD`, `E-WIRE-…`."""
         match question:
             case CheckpointAsk():
                 self._take_checkpoint(decode(data, Checkpoint, max_bytes=LIGHT_ANSWER_MAX_BYTES))

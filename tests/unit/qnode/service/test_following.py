@@ -86,7 +86,7 @@ async def test_what_no_quorum_has_signed_is_a_lie(monkeypatch: pytest.MonkeyPatc
 async def test_old_unknown_and_foreign_checkpoints_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(monkeypatch)
     place.nodes["a"] = place.chain.node()
-    assert await code(place, place.following(later_ms=15 * 86_400_000)) == "E-CHAIN-STALE"
+    assert await code(place, place.following(later_ms=15 * 86_400_000)) == "E-CHECKPOINT-OLD"
     assert await code(place, place.following(chain="another")) == "E-CHAIN-STALE"
     place.nodes = {"a": "E-NOT-HELD", "b": "E-NOT-HELD"}
     assert await code(place, place.following()) == "E-CHAIN-STALE"

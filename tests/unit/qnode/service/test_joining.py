@@ -192,9 +192,9 @@ async def test_an_old_checkpoint_begins_nothing(tmp_path: Path) -> None:
         joining = await place.join(now_ms=place.now_ms() + 15 * DAY_MS)
         await until(lambda: joining.trouble)
         assert joining.trouble is not None
-        assert joining.trouble.code == "E-CHAIN-STALE"
+        assert joining.trouble.code == "E-CHECKPOINT-OLD"
         assert "15 days" in joining.trouble.detail
-        assert [found.code for found in joining.conditions(0) if found.stops] == ["E-CHAIN-STALE", "E-CHAIN-STALE"]
+        assert [found.code for found in joining.conditions(0) if found.stops] == ["E-CHAIN-STALE", "E-CHECKPOINT-OLD"]
         assert joining.charged == 0
         assert joining.store.executed.height == 0
         await place.leave()

@@ -86,7 +86,7 @@ def test_an_old_checkpoint_is_refused() -> None:
     fresh = follow(trusting(chain), chain.node()).known
     with pytest.raises(QuStreamError) as caught:
         Trust(chain.pinned, verify=holds, now_ms=fresh.time_ms + CHECKPOINT_MAX_MS + 1, known=fresh)
-    assert caught.value.code == "E-CHAIN-STALE"
+    assert (caught.value.code, caught.value.exit_code) == ("E-CHECKPOINT-OLD", 78), "nobody is told to try later"
 
 
 def _fewer(hand_overs: HandOvers, chain: LightChain) -> HandOvers:
@@ -254,7 +254,7 @@ def test_who_slept_for_longer_than_a_checkpoint_is_good_follows_nobody() -> None
     trust.follow(chain.now_ms + CHECKPOINT_MAX_MS - ROTATION_MS)
     with pytest.raises(QuStreamError) as caught:
         trust.follow(chain.now_ms + CHECKPOINT_MAX_MS + ROTATION_MS)
-    assert caught.value.code == "E-CHAIN-STALE"
+    assert caught.value.code == "E-CHECKPOINT-OLD"
 
 
 def test_a_set_of_another_rotation_is_refused_whatever_its_hash() -> None:
