@@ -100,7 +100,9 @@ class Trust:
     def _refuse_old(self, time_ms: int) -> None:
         if self._now_ms - time_ms > CHECKPOINT_MAX_MS:
             days = (self._now_ms - time_ms) // 86_400_000
-            raise fault("E-CHECKPOINT-OLD", f"what is known is {days} days old, and good for 14; get a newer checkpoint from whom you trust")
+            raise fault(
+                "E-CHECKPOINT-OLD", f"what is known is {days} days old, and good for 14; get a newer checkpoint from whom you trust"
+            )
 
     @property
     def known(self) -> Known:
