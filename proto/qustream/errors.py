@@ -106,6 +106,7 @@ CODES: dict[str, CodeRow] = {
     "E-GRANT-EXPIRED": CodeRow(_P, "the grant has ended", "roll the unused indices over or buy a new grant"),
     "E-GRANT-SPENT": CodeRow(_P, "this index of the grant is spent", "use the next index"),
     "E-GRANT-EXHAUSTED": CodeRow(_O, "no index of the grant is left", "buy a new grant"),
+    "E-GRANT-SHARE": CodeRow(_O, "not a grant for this device to take over", "have it shared for this device (qustream grant share)"),
     "E-GRANT-RUID": CodeRow(_P, "the rotating identifier is not in the grant", "use the rUID key that bought the grant"),
     "E-NOT-ASSIGNED": CodeRow(_P, "this node is not assigned to the request", "ask the nodes the registry assigns"),
     "E-CLASS-SHORT": CodeRow(_U, "too few nodes of one class answered", "try again when more nodes of that class are up"),

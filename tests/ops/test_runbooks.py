@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import getpass
 import re
 import shlex
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import click.testing
 import msgspec
 import pytest
 from msgspec import inspect as shapes
@@ -34,7 +34,7 @@ from qnode.api.status import StatusSnapshot as NodeSnapshot
 from qnode.api.status import status_text as node_text
 from qrngd.status import StatusSnapshot as ServerSnapshot
 from qrngd.status import status_text as server_text
-from qustream.client.settings import HomeConfig
+from qustream.client.settings import HomeConfig, write_config
 from qustream.errors import CODES, Family
 from qustream.identity import keystore
 from qustream.identity.signing import SigningKey
@@ -259,8 +259,8 @@ def test_the_index_has_every_runbook():
 # -- the programs in the README ----------------------------------------------------------------------------------------
 
 
-def example(name: str) -> str:
-    found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", BOOKS["README"], re.DOTALL)
+def example(name: str, language: str = "python") -> str:
+    found = re.search(rf"<!-- example: {name} -->\n```{language}\n(.*?)```", BOOKS["README"], re.DOTALL)
     assert found, f"no example {name}"
     return found[1]
 
@@ -316,20 +316,18 @@ def test_every_change_the_keeper_is_told_of_can_be_made():
 
 
 def test_a_user_can_renew_the_certificate_and_rotate_the_key(network, monkeypatch, credentials):
-    _, home, words = network
-    monkeypatch.setattr(getpass, "getpass", lambda prompt: words)
+    writer, home, words = network
+    write_config(home.directory, writer.path, writer.network_key_text)
     later_ms = home.expires_ms + 86_400_000
-    monkeypatch.setattr(time, "time", lambda: later_ms / 1000)
-    program = example("renew")
-    exec(program, {})
-    renewed = UserHome.load(home.directory, credentials, now_ms=later_ms)
-    assert renewed.expires_ms > home.expires_ms
-    assert renewed.ruid_key == home.ruid_key
-
-    instead = re.search(r"the last line is `(home\.\w+\(.+?\))`", BOOKS["README"])
-    assert instead
-    exec(program.replace("home.renew(words, int(time.time() * 1000))", instead[1]), {})
-    assert UserHome.load(home.directory, credentials).ruid_key != home.ruid_key
+    monkeypatch.setattr("qustream.cli.renewal.now_ms", lambda: later_ms)
+    for name in ("renew", "rotate"):
+        command = shlex.split(example(name, "sh"))
+        assert command[0] == "qustream"
+        done = click.testing.CliRunner().invoke(qustream.cli.cli, command[1:], input=words)
+        assert done.exit_code == 0, done.exception
+        renewed = UserHome.load(home.directory, credentials, now_ms=later_ms)
+        assert renewed.expires_ms > home.expires_ms
+        assert (renewed.ruid_key == home.ruid_key) == (name == "renew")
 
 
 # -- the checks themselves ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command `qustream`: init, whoami, encrypt, open, verify, inspect, revoke, log; on a chain: wallet, user, grant."""
+"""The command `qustream`: init, whoami, renew, rotate, encrypt, open, verify, inspect, revoke, log; on a chain: wallet, user, grant."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qustream.cli.files import encrypt, open_file
 from qustream.cli.grant import grant
 from qustream.cli.identity import init, whoami
 from qustream.cli.leaf_log import leaf_log
+from qustream.cli.renewal import renew, rotate
 from qustream.cli.screen import harmless
 from qustream.cli.user import user
 from qustream.cli.wallet import wallet
@@ -50,7 +51,7 @@ def cli(context: click.Context, home: Path, passphrase_file: Path | None) -> Non
     context.obj = Here(home.expanduser(), passphrase_file)
 
 
-for command in (init, whoami, encrypt, open_file, verify, inspect, revoke, leaf_log, wallet, user, grant):
+for command in (init, whoami, renew, rotate, encrypt, open_file, verify, inspect, revoke, leaf_log, wallet, user, grant):
     cli.add_command(command)
 
 

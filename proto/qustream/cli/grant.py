@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
 import msgspec
 
 from qustream.cli.context import Here
-from qustream.cli.paying import LICENCE, Choices, Purse, Text, api_option, json_option, open_client, open_purse, pay, pay_options, show
+from qustream.cli.paying import LICENCE, Choices, Purse, api_option, json_option, open_client, open_purse, pay, pay_options, show
 from qustream.cli.screen import duration
+from qustream.cli.sharing import GRANT, adopt, share
 from qustream.client.chain import ChainClient
 from qustream.client.client import now_ms
 from qustream.errors import QuStreamError, fault
@@ -38,6 +38,10 @@ def grant() -> None:
     """Requests for one-time keys, bought with QST."""
 
 
+for command in (share, adopt):
+    grant.add_command(command)
+
+
 @grant.command()
 @click.argument("count", type=click.IntRange(1, 1 << 20))
 @click.option("--lifetime", type=duration, default="1d", show_default=True, help="How long keys may be collected, such as 12h or 7d.")
@@ -60,7 +64,7 @@ def buy(
 
 
 @grant.command("roll-over")
-@click.argument("name", metavar="GRANT", type=Text("qg1…", partial(from_text, kind=IdKind.GRANT)))
+@click.argument("name", metavar="GRANT", type=GRANT)
 @click.option("--count", type=click.IntRange(1, 1 << 20), help="How many requests; default: what this device has left of it.")
 @click.option("--stripes", type=click.IntRange(1, 256), help="How many devices share the new one (default: as many as the old one).")
 @api_option

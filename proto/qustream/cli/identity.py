@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from qustream.cli.context import Here
+from qustream.cli.renewal import renewal_warning
 from qustream.cli.screen import moment
 from qustream.client.client import Client, now_ms
 from qustream.client.settings import reached_chain, write_chain_config, write_config
@@ -101,9 +102,12 @@ def whoami(
         "label": user.label,
         "stripe": user.stripe,
         "certificate_expires_ms": user.expires_ms,
+        "ruid_key": user.generation,
         **_on_the_network(here.home, passphrase),
     }
     click.echo(json.dumps(answer, indent=1) if as_json else _text(answer))
+    if warning := renewal_warning(user.expires_ms, now_ms()):
+        click.echo(warning, err=True)
 
 
 def _on_the_network(home: Path, passphrase: bytes) -> dict[str, object]:
@@ -135,6 +139,7 @@ def _text(answer: dict[str, object]) -> str:
     lines = [
         f"user     {answer['user']}",
         f"device   {answer['device']} ({answer['label']}, number {answer['stripe']}), certificate until {moment(expires_ms)} UTC",
+        f"rUID key number {answer['ruid_key']}",
         f"network  {'enrolled' if answer['enrolled'] else 'not enrolled'}{'; ' if answer['trouble'] else ''}{answer['trouble']}",
     ]
     lines += [f"grant    {g['grant']}: {g['left']} requests left on this device" for g in grants] or ["grant    none that is good now"]

@@ -1,5 +1,6 @@
 """Files that are carried from machine to machine, and hold nothing secret (`proto/spec/chain-api.md`, §5): what is to be signed, what was
-signed, a user's consent to a merge. People can read them, and what they say in words is compared with what is signed."""
+signed, a user's consent to a merge, a grant for his other device. People can read them; what they say in words is compared with what is
+signed."""
 
 from __future__ import annotations
 
@@ -24,12 +25,14 @@ from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Body, MergeStateme
 
 __all__ = [
     "OLD_MS",
+    "GrantShare",
     "MergeConsent",
     "ToSend",
     "ToSign",
     "agreed",
     "merge_of",
     "read_consent",
+    "read_share",
     "read_to_send",
     "read_to_sign",
     "to_send",
@@ -87,6 +90,19 @@ class MergeConsent(Struct, frozen=True, kw_only=True):
     consent: bytes
 
 
+class GrantShare(Struct, frozen=True, kw_only=True):
+    """What one other device of a user needs to take its indices of a grant. `stripe`: of the device that wrote this; `generation`: of the
+    rUID key that made the grant; `nonce`: of the grant, no secret and worth nothing without that key."""
+
+    qustream: Literal["grant for another device"] = "grant for another device"
+    user: str
+    device: str
+    grant: str
+    stripe: int
+    generation: int
+    nonce: bytes
+
+
 def write(path: Path, thing: Struct) -> None:
     """A new file. Errors: `E-FILE-EXISTS`, `E-FILE`, `E-DISK-FULL`."""
     try:
@@ -95,11 +111,16 @@ def write(path: Path, thing: Struct) -> None:
         raise fault("E-FILE-EXISTS", f"{path} exists; give another name") from None
 
 
-def _read(path: Path, kind: type[_F], what: str) -> _F:
+def _read(path: Path, kind: type[_F], what: str, code: str = "E-LEDGER-FORM") -> _F:
     try:
         return decode_json(files.read(path, FILE_MAX_BYTES, private=False), kind)
     except ValueError:
-        raise fault("E-LEDGER-FORM", f"{path} is not {what}") from None
+        raise fault(code, f"{path} is not {what}") from None
+
+
+def read_share(path: Path) -> GrantShare:
+    """What another device of the user wrote. Errors: `E-GRANT-SHARE`, those of `files.read`."""
+    return _read(path, GrantShare, "what qustream grant share writes", "E-GRANT-SHARE")
 
 
 def _said(body: Body) -> dict[str, str | int]:

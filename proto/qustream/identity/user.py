@@ -160,6 +160,11 @@ class UserHome:
         """The newest rUID key."""
         return self._ruid_keys[-1]
 
+    @property
+    def generation(self) -> int:
+        """The number of the newest rUID key: how often it was rotated."""
+        return len(self._ruid_keys) - 1
+
     def enrolment(self) -> Enrolment:
         """What the network must be told of this device; `enrolment.bin` holds the same."""
         return self._enrolment
@@ -169,7 +174,7 @@ class UserHome:
         check_certificate(self.certificate, self._enrolment.master, now_ms=now_ms)
 
     def renew(self, words: str, now_ms: int) -> Signed:
-        """A new certificate for this device, 90 days from now; the network must be told. Errors: `E-PASSPHRASE-WORDS`, `E-FILE`."""
+        """A new certificate for this device, 90 days from now; it goes along with each request. Errors: `E-PASSPHRASE-WORDS`, `E-FILE`."""
         master = _user_of(words, self.user).master
         certificate = certify_device(master, self.device.public, stripe=self.stripe, label=self.label, now_ms=now_ms)
         enrolment = Enrolment(self._enrolment.master, self._enrolment.hpke, certificate)
