@@ -55,6 +55,11 @@ class Mempool:
         queue = self._queues.get(account)
         return 0 if queue is None else queue.next_nonce + queue.ready
 
+    def is_ready(self, offered: Offered) -> bool:
+        """Whether there is no gap before it."""
+        queue = self._queue(offered)
+        return offered.waiting.nonce <= queue.next_nonce + queue.ready
+
     # -- what is offered --------------------------------------------------------------------------------------------------
 
     def refusal(self, offered: Offered) -> Refused | None:

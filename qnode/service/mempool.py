@@ -29,7 +29,7 @@ from qnode.core.ledger.block import Checked
 from qnode.core.ledger.state import Reader, State
 from qnode.core.mempool_events import Dropped, Effect, Executed, Offered, Refused, Waiting, Why
 from qnode.net.session import Session
-from qnode.service.mempool_bundles import Outbox, unbundled
+from qnode.service.mempool_bundles import Outbox, turn, unbundled
 from qnode.service.mempool_pull import Obtained, Puller
 from qnode.service.verify import BEYOND, UNTOLD, Opened, Verifier, open_transaction
 from qustream.errors import QuStreamError, fault
@@ -124,6 +124,15 @@ class Mempool:
         if isinstance(answer, Refused):
             raise fault(answer.code, answer.detail)
         return answer
+
+    async def submit_ready(self, raw: bytes) -> bytes:
+        """As `submit`, of what could stand in the next block. What is parked pays nothing until the gap before it is closed, and would be
+        said again for as long as it waits. Errors: as `submit`; `E-LEDGER-NONCE` for one behind a gap, too."""
+        opened = open_transaction(raw, self._verifier.chain) if len(raw) <= TRANSACTION_MAX_BYTES else None
+        if isinstance(opened, Opened) and not self.core.is_ready(self._offer_of(opened)):
+            self._count(Refused(opened.id, "E-LEDGER-NONCE", ""))
+            raise fault("E-LEDGER-NONCE", "one before it is missing")
+        return await self.submit(raw)
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[bytes | Refused]:
         """As `submit`, of several, each by itself: its id, or why not. Errors: of the store alone."""
@@ -295,10 +304,16 @@ class Mempool:
             nursery.start_soon(self.outbox.run)
             while True:
                 await trio.sleep(LOOK_S)
-                now_s = trio.current_time()
-                for name, said_s in list(self._own.items()):
-                    if now_s - said_s >= AGAIN_S:
-                        self._say(name, self._bodies[name][0])
+                for raw in self._due(trio.current_time()):
+                    self._say(transaction_id(raw), raw)
+
+    def _due(self, now_s: float) -> list[bytes]:
+        """What to say now: all that nobody heard, and of what was said long ago one turn's, the longest ago first."""
+        bodies = {name: self._bodies[name][0] for name in self._own}
+        unheard = [bodies[name] for name, said_s in self._own.items() if said_s == -math.inf]
+        heard = sorted((said_s, name) for name, said_s in self._own.items() if -math.inf < said_s <= now_s - AGAIN_S)
+        again = turn((bodies[name] for _, name in heard), LOOK_S / AGAIN_S, len(bodies), sum(map(len, bodies.values())))
+        return unheard + again
 
     def _say(self, name: bytes, raw: bytes) -> None:
         self._own[name] = trio.current_time()

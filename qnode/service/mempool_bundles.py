@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -10,7 +10,7 @@ from qustream.errors import QuStreamError
 from qustream.wire.bundle import BUNDLE_HEAD_BYTES, BUNDLE_MAX_BYTES, BUNDLE_TRANSACTIONS_MAX, ITEM_HEAD_BYTES, Bundle
 from qustream.wire.codec import decode, encode
 
-__all__ = ["Outbox", "bundled", "unbundled"]
+__all__ = ["Outbox", "bundled", "turn", "unbundled"]
 
 # How long a transaction waits for others: a message costs each node as much as several transactions do. A tenth of the fastest block.
 GATHER_S = 0.02
@@ -28,6 +28,20 @@ def unbundled(body: bytes) -> tuple[bytes, ...] | None:
     except QuStreamError:
         return None
     return raws if len(set(raws)) == len(raws) else None
+
+
+def turn(due: Iterable[bytes], part: float, count: int, size: int) -> list[bytes]:
+    """Of what is to be said again, what goes now: a bundle, or more if all there is (`count`, `size` bytes) would not go otherwise in
+    1 / `part` turns. Everybody has it, as a rule: of whom many such bundles come at once nothing is looked at for a while."""
+    count_room = max(BUNDLE_TRANSACTIONS_MAX, count * part)
+    room = max(BUNDLE_MAX_BYTES - BUNDLE_HEAD_BYTES, (size + count * ITEM_HEAD_BYTES) * part)
+    taken: list[bytes] = []
+    for raw in due:
+        room -= len(raw) + ITEM_HEAD_BYTES
+        if taken and (room < 0 or len(taken) >= count_room):
+            break
+        taken.append(raw)
+    return taken
 
 
 class Outbox:

@@ -27,7 +27,9 @@ TAKERS = 2
 # Its signatures may wait behind a block's.
 GIVE_MS = 15_000
 # Transactions on their way at a time. An operator has three when he begins: a bond, a registration, an activation.
-WAYS_MAX, UNDER_WAY_MAX = 2, 64
+UNDER_WAY_MAX = 64
+# Of these one is given at a time, in order: nobody takes a stranger's whose one before has not come.
+WAYS_MAX = 1
 # When nobody took it: a stranger's purse has as much for a transaction in ten seconds.
 AGAIN_S = 10.0
 
@@ -35,7 +37,7 @@ AGAIN_S = 10.0
 class Submitted(Protocol):
     """As much of `Mempool` as a taker needs."""
 
-    async def submit(self, raw: bytes) -> bytes: ...
+    async def submit_ready(self, raw: bytes) -> bytes: ...
 
 
 class Taker:
@@ -49,12 +51,12 @@ class Taker:
         return await self.answer_stranger(Stranger(session.peer, session.prefix), body, deadline_ms)
 
     async def answer_stranger(self, who: Stranger, body: bytes, _deadline_ms: int) -> bytes:
-        """Errors: those of `Mempool.submit`; `E-PEER-LIMIT`."""
+        """Errors: those of `Mempool.submit_ready`; `E-PEER-LIMIT`."""
         self._strangers.begin(who, Kind.TRANSACTIONS)
         given = decode(body, TransactionGiven, max_bytes=TRANSACTION_GIVEN_MAX_BYTES)
         try:
             async with self._strangers.working(Kind.TRANSACTIONS):
-                name = await self._mempool.submit(given.transaction)
+                name = await self._mempool.submit_ready(given.transaction)
         except QuStreamError as error:
             if error.code != "E-PEER-LIMIT":
                 self._strangers.count_refused(Kind.TRANSACTIONS)

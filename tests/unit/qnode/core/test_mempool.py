@@ -51,6 +51,15 @@ def name(effect: Effect) -> str:
     return mark + effect.id.decode().partition("#")[0]
 
 
+def test_what_has_no_gap_before_it_is_ready():
+    pool = Pool()
+    ready = [pool.core.is_ready(Offered(pool.make("a", nonce, 10), 3, RICH)) for nonce in (3, 4)]
+    assert ready == [True, False]
+    for nonce in (3, 4, 6):
+        pool.offer("a", nonce, 10, base=3)
+    assert [pool.core.is_ready(Offered(pool.make("a", nonce, 10), 3, RICH)) for nonce in (3, 4, 5, 6, 7)] == [True] * 3 + [False] * 2
+
+
 def test_the_highest_fee_a_byte_comes_first_and_of_one_account_the_nonces_in_order():
     pool = Pool()
     pool.offer("a", 0, 10)

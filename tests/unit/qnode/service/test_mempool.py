@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ from qnode.core.ledger.admission import Admission
 from qnode.core.mempool_limits import EXPIRY_LEAST
 from qnode.service.mempool_bundles import bundled
 from qustream.errors import QuStreamError, fault
+from qustream.wire.bundle import BUNDLE_TRANSACTIONS_MAX
 from qustream.wire.codec import encode
 from qustream.wire.transactions import Body, Transaction, Transfer, transaction_id
 
@@ -306,6 +307,37 @@ async def test_our_own_are_said_again_as_long_as_they_wait(autojump_clock: trio.
         pool.execute(raw)
         await trio.sleep(2 * module.AGAIN_S)
         assert pool.said == [raw] * 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_said_again_goes_a_bundle_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
+    people = 60
+    pool = MempoolWorld(LedgerWorld(validators=1, idle=0, people=people), module.Verifier(CHAIN))
+    raws = [pool.transfer(person) for person in range(people)]
+    for raw in raws:
+        put(pool, raw)
+        await pool.mempool.submit(raw)
+    told: list[tuple[float, int]] = []
+    publish = pool.publish
+
+    def listen(bundle: Sequence[bytes]) -> bool:
+        told.append((trio.current_time(), len(bundle)))
+        return publish(bundle)
+
+    pool.mempool.outbox._publish = listen
+    start_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.mempool.run)
+        await trio.sleep(module.AGAIN_S - 1)
+        said = len(pool.said)
+        assert said == people
+        told.clear()
+        await trio.sleep(2 * module.LOOK_S)
+        assert 0 < len(pool.said) - said <= 2 * BUNDLE_TRANSACTIONS_MAX, "not all at once"
+        await trio.sleep(10 * module.LOOK_S)
+        assert sorted(pool.said[said:]) == sorted(raws), "all of them, and each once"
+        looks = [int((at_s - start_s) / module.LOOK_S) for at_s, _ in told]
+        assert max(looks.count(look) for look in looks) <= 2, "a bundle, and what did not fit into it"
         nursery.cancel_scope.cancel()
 
 

@@ -9,7 +9,7 @@ from support.mempool_world import MempoolWorld, mempool
 
 import qnode.service.mempool_bundles as module
 from qnode.core.gossip_events import Verdict
-from qnode.service.mempool_bundles import Outbox, bundled, unbundled
+from qnode.service.mempool_bundles import Outbox, bundled, turn, unbundled
 from qustream.wire.bundle import BUNDLE_MAX_BYTES, BUNDLE_TRANSACTIONS_MAX
 from qustream.wire.transactions import TRANSACTION_MAX_BYTES, Transfer, transaction_id
 
@@ -37,6 +37,17 @@ class Publisher:
     def publish(self, raws) -> bool:
         self.published.append(list(raws))
         return self.is_heard
+
+
+def test_a_turn_is_a_bundle_or_as_much_as_lets_all_have_theirs_in_time() -> None:
+    assert turn([], 0.1, 0, 0) == []
+    small = [b"%04d" % number for number in range(1_000)]
+    assert turn(small, 0.01, 1_000, 4_000) == small[:BUNDLE_TRANSACTIONS_MAX]
+    assert turn(small, 0.1, 1_000, 4_000) == small[:100], "a tenth: in ten turns all have gone"
+    large = [bytes(BUNDLE_MAX_BYTES // 2)] * 5
+    assert len(turn(large, 0.01, 5, sum(map(len, large)))) == 1, "two would not fit into one bundle"
+    assert len(turn(large[:1] * 40, 0.1, 40, 40 * len(large[0]))) == 4
+    assert turn([bytes(BUNDLE_MAX_BYTES)], 0.01, 1, BUNDLE_MAX_BYTES) == [bytes(BUNDLE_MAX_BYTES)], "one goes, however large"
 
 
 # ------------------------------------------------------------------------------------------------------------ in the making

@@ -39,11 +39,47 @@ async def test_a_strangers_transaction_is_taken_in_as_if_it_had_been_submitted_a
         left = LIMITS[Kind.TRANSACTIONS].key.most - 4
         for _ in range(left):
             strangers.begin(WHO, Kind.TRANSACTIONS)
-        before = world.verifier.pool.checked
+        before, other = world.verifier.pool.checked, world.transfer(1)
         with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
-            await taker.answer_stranger(WHO, encode(TransactionGiven(world.transfer(1))), 9_000)
+            await taker.answer_stranger(WHO, encode(TransactionGiven(other)), 9_000)
         assert world.verifier.pool.checked == before, "nothing is verified for whom nothing is left"
-        await taker.answer_stranger(OTHER, encode(TransactionGiven(world.transfer(1))), 9_000)
+        await taker.answer_stranger(OTHER, encode(TransactionGiven(other)), 9_000)
+
+
+async def test_a_strangers_transaction_behind_a_gap_is_refused_until_the_gap_is_closed() -> None:
+    async with mempool() as world:
+        taker = Taker(world.mempool, Strangers())
+        first, second, third = (world.transfer(0, nonce=nonce) for nonce in range(3))
+        with pytest.raises(QuStreamError, match="E-LEDGER-NONCE"):
+            await taker.answer_stranger(WHO, encode(TransactionGiven(second)), 9_000)
+        assert (world.verifier.pool.checked, len(world.mempool)) == (0, 0), "nothing is verified, and nothing waits"
+        await world.mempool.submit(third)  # this node's own operator may park what he likes
+        with pytest.raises(QuStreamError, match="E-LEDGER-NONCE"):  # and so may gossip; it is not said for a stranger
+            await taker.answer_stranger(WHO, encode(TransactionGiven(third)), 9_000)
+        for raw in (first, second, third):
+            await taker.answer_stranger(WHO, encode(TransactionGiven(raw)), 9_000)
+        assert len(world.mempool) == 3
+
+
+async def test_they_are_given_in_order_so_that_none_comes_before_its_gap_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+    taken: list[bytes] = []
+
+    async def call(_: bytes, body: bytes) -> bytes:
+        raw = decode(body, TransactionGiven, max_bytes=99_999).transaction
+        await trio.sleep(1 if raw == b"first" else 0)
+        taken.append(raw)
+        return encode(TransactionTaken(transaction_id(raw)))
+
+    giver = Giver(peers=lambda: [b"a"], call=call, waits=lambda _: True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(giver.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for raw in (b"first", b"second", b"third"):
+            assert giver.give(raw)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(5)
+        assert taken == [b"first", b"second", b"third"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_known_node_without_a_link_gives_one_too() -> None:
