@@ -162,7 +162,7 @@ class Told:
     """A node (`registry.Nodes` of one)."""
 
     def __init__(self, chain: LightChain, lie: Callable[[LightAsk, Any], Any]) -> None:
-        self.chain, self.lie, self.asked = chain, lie, 0
+        self.chain, self.lie, self.asked, self.closed = chain, lie, 0, 0
 
     def __len__(self) -> int:
         return 1
@@ -172,6 +172,9 @@ class Told:
         question = decode(body, LightAsk, max_bytes=LIGHT_ASK_MAX_BYTES)
         answer = self.lie(question, self._true(question))
         return answer if isinstance(answer, bytes) else encode(answer)
+
+    def close(self) -> None:
+        self.closed += 1
 
     def _true(self, question: LightAsk) -> Noun:
         chain = self.chain
@@ -218,6 +221,10 @@ class Several:
 
     def ask(self, number: int, body: bytes) -> bytes:
         return self.nodes[number].ask(0, body)
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
 
 
 NO_PROOF = Proof((), b"")

@@ -22,7 +22,7 @@ from qustream.client.asking import Operation
 from qustream.client.client import TIMEOUT_MS, now_ms
 from qustream.client.flows import Flow, Flows, Sink, Source
 from qustream.client.reports import Encrypted, Opened, Report, Revoked
-from qustream.client.settings import open_home
+from qustream.client.settings import Network, close_network, open_home
 from qustream.envelope import Progress
 from qustream.identity.user import UserHome
 from qustream.model.network import Grant
@@ -48,6 +48,7 @@ class AsyncClient:
         self._flows = Flows(home, registry, clock_ms)
         self._tasks: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._nodes: NodeTasks | None = None
+        self._opened: Network | None = None  # by this client, so it closes it
 
     @classmethod
     async def from_home(
@@ -55,7 +56,9 @@ class AsyncClient:
     ) -> AsyncClient:
         """As `Client.from_home`."""
         home, registry = await trio.to_thread.run_sync(open_home, Path(directory), passphrase, now_ms)
-        return cls(home, registry, timeout_ms=timeout_ms)
+        made = cls(home, registry, timeout_ms=timeout_ms)
+        made._opened = registry
+        return made
 
     async def encrypt(
         self,
@@ -113,6 +116,10 @@ class AsyncClient:
             if error is not None and group.exceptions == (error,):
                 return False  # the body's own error leaves as it is
             raise
+        finally:
+            if self._opened is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(close_network, self._opened)
 
     async def _follow(self, flow: Flow[_T]) -> _T:
         """`ThreadDriver.follow`, each step in a worker thread."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 
 from qustream.client.client import Client, now_ms
-from qustream.client.settings import CONFIG_FILE, CREDENTIAL, Network, find_home_passphrase, open_network
+from qustream.client.settings import CONFIG_FILE, CREDENTIAL, Network, close_network, find_home_passphrase, open_network
 from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
 
@@ -52,4 +53,6 @@ class Here:
 
     def network(self) -> Network:
         """The network of the user; takes no passphrase. Errors: `E-HOME`, `E-CONFIG`, `E-REGISTRY-…`, `E-FILE`."""
-        return open_network(self.home, now_ms)
+        network = open_network(self.home, now_ms)
+        click.get_current_context().call_on_close(partial(close_network, network))
+        return network

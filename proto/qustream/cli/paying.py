@@ -159,6 +159,8 @@ def open_client(directory: Path, api: str | None) -> ChainClient:
 def open_purse(directory: Path, passphrase_file: Path | None, api: str | None) -> Purse:
     """The account of a directory. Errors: those of `open_client`, `open_key` and `open_prover`."""
     client, prover, config = open_client(directory, api), open_prover(directory, now_ms), load_config(directory)
+    if prover is not None:
+        click.get_current_context().call_on_close(prover.close)
     if config.account:
         return Purse(Account(from_text(config.account, IdKind.ACCOUNT), config.chain), client, prover)
     return Purse(open_key(directory, passphrase_file), client, prover)

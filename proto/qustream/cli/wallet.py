@@ -145,6 +145,8 @@ def _proof(here: Here, account: bytes) -> tuple[Account | None, int, str]:
         return prover.account(account), prover.height, ""
     except QuStreamError as error:
         return None, 0, f"; {error.code}: {error.detail}"
+    finally:
+        prover.close()
 
 
 def _balance_text(page: AccountPage, held: Account | None, height: int) -> str:

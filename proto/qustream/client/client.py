@@ -12,13 +12,14 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from qustream.client.connections import Connections
 from qustream.client.driver import ThreadDriver
 from qustream.client.flows import Flows, Sink, Source
 from qustream.client.reports import Encrypted, Opened, Report, Revoked
-from qustream.client.settings import open_home
+from qustream.client.settings import close_network, open_home
 from qustream.envelope import Progress
 from qustream.identity.user import UserHome
 from qustream.model.network import Grant
@@ -50,14 +51,16 @@ class Client:
         self._flows = Flows(home, registry, clock_ms)
         connections = Connections(home.device, registry.chain, timeout_ms)
         self._driver = ThreadDriver(connections)
-        self._close = weakref.finalize(self, connections.close)
+        self._ends = [weakref.finalize(self, connections.close)]
 
     @classmethod
     def from_home(cls, directory: str | Path = "~/.qustream", *, passphrase: bytes | None = None, timeout_ms: int = TIMEOUT_MS) -> Client:
         """Open the user directory that `qustream init` made. `passphrase`: of its keystore; else the credential `qustream`, else asked
         for at the terminal. Errors: `E-FILE`, `E-CONFIG`, `E-KEYSTORE-*`, `E-SECRET-MISSING`, `E-REGISTRY-*`."""
         home, registry = open_home(Path(directory), passphrase, now_ms)
-        return cls(home, registry, timeout_ms=timeout_ms)
+        made = cls(home, registry, timeout_ms=timeout_ms)
+        made._ends.append(weakref.finalize(made, partial(close_network, registry)))  # it was opened here
+        return made
 
     def encrypt(
         self,
@@ -115,7 +118,8 @@ class Client:
 
     def close(self) -> None:
         """End the connections that are kept. Harmless when repeated; nothing else may be called afterwards."""
-        self._close()
+        for end in self._ends:
+            end()
 
     def __enter__(self) -> Client:
         return self

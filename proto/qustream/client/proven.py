@@ -33,6 +33,10 @@ class Prover(Protocol):
         """The chain's figures."""
         ...
 
+    def close(self) -> None:
+        """End the connections that are kept. Harmless when repeated."""
+        ...
+
 
 def open_prover(directory: Path, now_ms: Callable[[], int]) -> Prover | None:
     """By the checkpoint of `wallet.toml`, or that of the user in the same directory if he is of the same chain; None without one.

@@ -30,6 +30,7 @@ __all__ = [
     "KNOWN_FILE",
     "HomeConfig",
     "Network",
+    "close_network",
     "find_home_passphrase",
     "load_config",
     "open_chain",
@@ -153,9 +154,16 @@ def open_network(directory: Path, now_ms: Callable[[], int]) -> Network:
     return registry
 
 
+def close_network(network: Network) -> None:
+    """End the connections that a chain by proofs keeps; a file keeps none. Harmless when repeated."""
+    if not isinstance(network, NetworkFileRegistry):
+        network.close()
+
+
 def reached_chain(chain: str, pinned: bytes, nodes: Sequence[str]) -> None:
     """That the chain can be followed from this checkpoint by asking these nodes: before anything is made. Errors: as `open_network`."""
-    _light(chain, pinned, tuple(map(node_from_text, nodes)), _unix_ms).epoch(_unix_ms())
+    with _light(chain, pinned, tuple(map(node_from_text, nodes)), _unix_ms) as registry:
+        registry.epoch(_unix_ms())
 
 
 def _unix_ms() -> int:

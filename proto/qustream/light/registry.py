@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from qustream.errors import PeerFault, QuStreamError, fault
 from qustream.light.listing import Listing, Said
@@ -55,6 +55,10 @@ class Nodes(Protocol):
         """The answer of a node. Errors: its refusal, `E-PEER-…`, `E-DEADLINE`."""
         ...
 
+    def close(self) -> None:
+        """End what is kept open to them. Harmless when repeated."""
+        ...
+
 
 class LightRegistry(Registry):
     """`Registry` by proofs. Any thread may use it; questions to nodes are asked one at a time. Every method may raise `E-CHAIN-STALE`,
@@ -74,6 +78,17 @@ class LightRegistry(Registry):
         self._listed: Listing | None = None
         self._grants: dict[bytes, list[bytes]] = {}
         self._confirmed_ms = 0
+
+    def close(self) -> None:
+        """End the connections to nodes that are kept. Harmless when repeated; a question asked afterwards opens new ones."""
+        with self._lock:
+            self._nodes.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- asking ---------------------------------------------------------------------------------------------------------------
 

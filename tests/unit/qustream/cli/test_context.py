@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
+import qustream.cli.context as module
 from qustream.cli.context import Here
 from qustream.errors import QuStreamError
 
@@ -38,3 +40,21 @@ def test_a_wrong_file_is_an_error_not_a_question(credentials: Path, monkeypatch:
     with pytest.raises(QuStreamError) as caught:
         Here(credentials, credentials / "none").new_passphrase()
     assert caught.value.code == "E-FILE"
+
+
+class Chain:
+    """As much of a chain by proofs as nobody asks."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_the_network_of_a_command_ends_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Chain()
+    monkeypatch.setattr(module, "open_network", lambda *_: network)
+    with click.Context(click.Command("any")):
+        assert Here(tmp_path, None).network() is network
+        assert network.closed == 0
+    assert network.closed == 1

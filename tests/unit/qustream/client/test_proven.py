@@ -48,6 +48,10 @@ class Proving:
         self.height = town.world.progress.height
         self._held = replace(town.world.state().get(5, BUYER.account, Account) or Account(0, 0), **fields)
         self._parameters = town.world.parameters
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def account(self, _: bytes) -> Account:
         return self._held
@@ -87,9 +91,14 @@ def test_a_balance_that_nothing_proves_says_so(town: Town, tmp_path: Path) -> No
 
 def test_a_balance_that_is_proven_is_the_one_that_counts(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = BUYER.wallet(tmp_path / "buyer", town)
-    prover = Proving(town, liquid=3 * 10**9)
+    prover, given = Proving(town, liquid=3 * 10**9), list[Proving]()
+
+    def give(*_: object) -> Proving:
+        given.append(prover)
+        return prover
+
     for module in ("paying", "wallet"):
-        monkeypatch.setattr(import_module(f"qustream.cli.{module}"), "open_prover", lambda *_: prover)
+        monkeypatch.setattr(import_module(f"qustream.cli.{module}"), "open_prover", give)
     shown = qustream(home, "wallet", "balance")
     assert f"liquid    3 QST, proven after block {prover.height}" in shown.stdout
     assert "1000000 QST says the node" in shown.stdout
@@ -98,6 +107,7 @@ def test_a_balance_that_is_proven_is_the_one_that_counts(town: Town, tmp_path: P
     assert page["proven"] == {"balance": {"qst": "3.000000000", "units": "3000000000"}, "nonce": 0, "height": prover.height}
     asked = qustream(home, "wallet", "send", OPERATOR.name, "1")
     assert f"which has 3 QST (proven, after block {prover.height})" in asked.stderr
+    assert prover.closed == len(given) > 2, "each command ends what it has opened"
 
 
 def unable(*_: object) -> Any:

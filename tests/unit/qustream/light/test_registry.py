@@ -85,6 +85,16 @@ def records(chain: LightChain) -> list[NodeRecord]:
     return [node_record(node_entry(number), licence(number)) for number in range(15)]
 
 
+def test_what_it_keeps_open_ends_with_it(chain: LightChain) -> None:
+    node = chain.node()
+    with light(chain, node) as registry:
+        assert registry.qrng_server(key("qrng").id).name == "one"
+        assert node.closed == 0
+    assert node.closed == 1
+    registry.close()  # harmless, and what it knows it still says
+    assert registry.qrng_server(key("qrng").id).name == "one"
+
+
 def test_it_answers_what_stands_in_the_chain(chain: LightChain) -> None:
     registry = light(chain)
     assert registry.qrng_server(key("qrng").id).name == "one"
