@@ -100,6 +100,28 @@ def _requests(buyer: Person, circle: ChainCircle) -> None:
     assert circle.nodes[0].chain_page(f"users/{user}/grants")["grants"][0]["id"] == grant["id"]
     pools = circle.nodes[0].chain_page("supply")["each"]
     assert int(pools["nodes"]["units"]) == 2 * int(pools["operations"]["units"]) > 0
+    _second_device(buyer, circle, ("--chain", CHAIN, "--checkpoint", checkpoint, "--node", asked))
+
+
+def _second_device(buyer: Person, circle: ChainCircle, network: tuple[str, ...]) -> None:
+    """What was bought on one device serves on another, which asks the chain what it is; and the words rotate and renew."""
+    words = BUYER.words + "\n"
+    phone = Person(BUYER, circle.folder / "phone", f"http://{circle.nodes[0].pages}")
+    phone("qustream", "init", *network, "--restore", "--stripe", 1, typed=words)
+    device, file = phone.json("qustream", "whoami")["device"], circle.folder / "grant.share"
+    for person in (buyer, phone):
+        assert person("qustream", "rotate", typed=words) == "rUID key number 1\n"
+    name = buyer.json("qustream", "grant", "buy", 9, "--stripes", 2, "--yes")["grant"]
+    assert "E-DEVICE-UNKNOWN" in buyer("qustream", "grant", "share", name, "--to", device, "-o", file, code=1)
+    buyer("qustream", "user", "add-device", device, "--yes", typed=words)
+    circle.until(lambda _: phone.json("qustream", "whoami")["enrolled"])  # what is proven is a block behind what is executed
+    buyer("qustream", "grant", "share", name, "--to", device, "-o", file)
+    assert "E-GRANT-SHARE" in buyer("qustream", "grant", "adopt", file, code=78)
+    assert "4 requests for this device" in phone("qustream", "grant", "adopt", file)
+    assert "E-GRANT-SHARE" in phone("qustream", "grant", "adopt", file, code=78)
+    left = {each["grant"]: each["left"] for each in phone.json("qustream", "whoami")["grants"]}
+    assert left == {name: 4}
+    assert "certificate until" in phone("qustream", "renew", typed=words)
 
 
 def _proved(circle: ChainCircle) -> None:
