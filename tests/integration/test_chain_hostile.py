@@ -82,10 +82,20 @@ def own(siege: Siege) -> int:
     return next(number for number in range(4) if number not in taken)
 
 
+def asked(siege: Siege) -> int:
+    """The number of the seat of the node that we talk to."""
+    voting = siege.circle.nodes[0].ledger.voting
+    assert voting is not None
+    return voting.seat
+
+
 LIES: dict[str, tuple[Callable[[Siege, Peer], None], str]] = {
     "no message": (lambda _, peer: peer.words(frames_of(Channel.CONSENSUS, b"\xc1")), "E-WIRE-MALFORMED"),
     "too long": (lambda _, peer: peer.words(b"\x00\x01\x00\x01\x01"), "E-WIRE-OVERSIZE"),
     "a vote that nobody signed": (lambda siege, peer: say(peer, vote(siege, own(siege))), "E-SIGNATURE"),
+    "a vote in its own name that it never signed": (
+        lambda siege, peer: say(peer, vote(siege, asked(siege))), "E-SIGNATURE",
+    ),
     "a certificate that nobody signed": (
         lambda siege, peer: say(
             peer, certificate(siege.rotation, siege.circle.nodes[0].ledger.view + 3, Kind.SKIP, NO_DIGEST, [(n, FORGED) for n in range(4)]),
@@ -116,7 +126,8 @@ def test_votes_in_the_name_of_others_and_of_other_times_cost_nothing(siege: Sieg
     before_mb, node = siege.resident_mb, siege.circle.nodes[0]
     verified = node.ledger.verified
     us = own(siege)
-    others = [vote(siege, number % 4, ahead=number % 60) for number in range(2_000) if number % 4 != us]
+    third = next(number for number in range(4) if number not in (us, asked(siege)))
+    others = [vote(siege, third, ahead=number % 60) for number in range(2_000)]
     late = [Vote(siege.rotation + 9, number, Kind.SKIP, NO_DIGEST, us, FORGED) for number in range(2_000)]
     far = [Vote(siege.rotation, 1 << 40, Kind.NOTAR, number.to_bytes(32, "big"), us, FORGED) for number in range(2_000)]
     early = [Vote(siege.rotation + 1, number, Kind.SKIP, NO_DIGEST, us, FORGED) for number in range(2_000)]
