@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from support.debian import program
 
-__all__ = ["DEPLOY", "FOREIGN", "PROMETHEUS", "TARGET_LABELS", "Watched", "tool"]
+__all__ = ["DEPLOY", "FOREIGN", "PROMETHEUS", "TARGET_LABELS", "Watched", "only", "tool"]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -27,6 +27,17 @@ def tool(name: str, *arguments: str | Path, stdin: str = "") -> subprocess.Compl
     found = program(name)
     assert found is not None
     return subprocess.run([found, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=120, cwd=PROMETHEUS)
+
+
+def only(rules: str, names: list[str]) -> str:
+    """The rules of these names, as a file."""
+    head, *groups = re.split(r"^(?=  - name: )", rules, flags=re.MULTILINE)
+    kept = [head]
+    for group in groups:
+        top, *parts = re.split(r"^(?=      - (?:alert|record): )", group, flags=re.MULTILINE)
+        if mine := [part for part in parts if part.split()[2] in names]:
+            kept += [top, *mine]
+    return "".join(kept)
 
 
 class Watched:
@@ -56,6 +67,18 @@ class Watched:
         """The text of each alert's rule."""
         parts = re.split(r"^ +- (?=alert: |record: )", self.rules, flags=re.MULTILINE)[1:]
         return {part.split()[1]: part for part in parts if part.startswith("alert: ")}
+
+    def rules_for(self, text: str) -> list[str]:
+        """Names of the rules that are named in `text`, and in theirs: all others have no say in what a test of that text finds."""
+        parts = {part.split()[1]: part for part in re.split(r"^ +- (?=alert: |record: )", self.rules, flags=re.MULTILINE)[1:]}
+        found: dict[str, None] = {}
+        texts = [text]
+        while texts:
+            text = texts.pop()
+            new = [name for name in parts if name in text and name not in found]
+            found |= dict.fromkeys(new)
+            texts += [parts[name] for name in new]
+        return list(found)
 
     def tests_of(self, rule: str) -> list[str]:
         """Each test of the rules as a file of its own: first those that name this rule, and of these the quickest."""
