@@ -30,10 +30,12 @@ class HashChain:
         link = hashlib.sha256(bytes([len(_LABEL)]) + _LABEL + seed).digest()
         # Every step-th link from the secret end, and where each is.
         self._kept = [link]
-        for place in range(1, links + 1):
+        for _ in range(links // self._step):
+            for _ in range(self._step):
+                link = anchor_of(link)
+            self._kept.append(link)
+        for _ in range(links % self._step):
             link = anchor_of(link)
-            if place % self._step == 0:
-                self._kept.append(link)
         self.anchor = link
         self._places = {kept: number * self._step for number, kept in enumerate(self._kept)}
         self._stretch: list[bytes] = []  # the links after a kept one, as far as the next

@@ -8,7 +8,7 @@ from itertools import count
 
 __all__ = ["anchor_of", "leaders", "quorum"]
 
-_LEADERS, _REVEAL = b"qustream/1/leaders", b"qustream/1/reveal"
+_LEADERS, _REVEAL = b"qustream/1/leaders", b"\x11qustream/1/reveal"  # the second with its length, as it is hashed a million times
 # Four views a validator: shares down to a quarter of the mean are told apart. 64, so that a handful of validators are, too.
 VIEWS_A_VALIDATOR, VIEWS_MIN = 4, 64
 # The mission's rotating selection: however much somebody holds, others lead as well.
@@ -22,7 +22,7 @@ def quorum(weights: Sequence[int]) -> int:
 
 def anchor_of(reveal: bytes) -> bytes:
     """What a reveal is the preimage of: the anchor of its hash chain before it."""
-    return hashlib.sha256(bytes([len(_REVEAL)]) + _REVEAL + reveal).digest()
+    return hashlib.sha256(_REVEAL + reveal).digest()
 
 
 def leaders(weights: Sequence[int], seed: bytes, leads: Sequence[bool] | None = None) -> list[int]:
