@@ -12,9 +12,18 @@ import os
 import sys
 from typing import Any
 
-import structlog
-
 from qustream.aio.journal import PRIORITIES, is_journal
+
+# structlog takes rich along wherever it is installed, for tracebacks on a terminal: a tenth of a second at every start.
+_rich = sys.modules.get("rich")
+if not sys.stderr.isatty():
+    sys.modules["rich"] = None  # type: ignore[assignment]  # what stands so cannot be imported
+import structlog  # noqa: E402
+
+if not sys.stderr.isatty():
+    del sys.modules["rich"]
+if _rich is not None:
+    sys.modules["rich"] = _rich
 
 __all__ = ["configure_logs", "logger"]
 
