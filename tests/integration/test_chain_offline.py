@@ -13,8 +13,7 @@ from support.daemon import until
 from support.living_chain import BUYER, OPERATOR
 from support.shell import Person
 
-from qustream.client.client import now_ms
-from qustream.client.settings import load_config
+from qustream.client.settings import load_config, now_ms
 from qustream.identity.voting import verify_vote
 from qustream.light.nodes import ChannelNodes
 from qustream.light.registry import LightRegistry

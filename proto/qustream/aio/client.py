@@ -19,10 +19,10 @@ import trio
 
 from qustream.aio.asking import NodeTasks, run_operation
 from qustream.client.asking import Operation
-from qustream.client.client import TIMEOUT_MS, now_ms
+from qustream.client.client import TIMEOUT_MS
 from qustream.client.flows import Flow, Flows, Sink, Source
 from qustream.client.reports import Encrypted, Opened, Report, Revoked
-from qustream.client.settings import Network, close_network, open_home
+from qustream.client.settings import Network, close_network, now_ms, open_home
 from qustream.envelope import Progress
 from qustream.identity.user import UserHome
 from qustream.model.network import Grant

@@ -6,13 +6,16 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from qustream.client.client import Client, now_ms
-from qustream.client.settings import CONFIG_FILE, CREDENTIAL, Network, close_network, find_home_passphrase, open_network
+from qustream.client.settings import CONFIG_FILE, CREDENTIAL, Network, close_network, find_home_passphrase, now_ms, open_network
 from qustream.errors import QuStreamError, fault
 from qustream.identity import keystore
+
+if TYPE_CHECKING:
+    from qustream.client.client import Client
 
 __all__ = ["Here"]
 
@@ -49,6 +52,9 @@ class Here:
 
     def client(self) -> Client:
         """A client of the user. Errors: those of `Client.from_home`."""
+        # Half of what all commands would load, and needed by those alone that talk to nodes over channels.
+        from qustream.client.client import Client
+
         return Client.from_home(self.home, passphrase=self.passphrase())
 
     def network(self) -> Network:

@@ -14,7 +14,7 @@ from qustream.cli.paying import LICENCE, Choices, Purse, api_option, json_option
 from qustream.cli.screen import duration
 from qustream.cli.sharing import GRANT, adopt, share
 from qustream.client.chain import ChainClient
-from qustream.client.client import now_ms
+from qustream.client.settings import now_ms
 from qustream.errors import QuStreamError, fault
 from qustream.identity.user import GrantOffer, UserHome
 from qustream.model.amount import amount_shown

@@ -13,8 +13,7 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.renewal import renewal_warning
 from qustream.cli.screen import moment
-from qustream.client.client import Client, now_ms
-from qustream.client.settings import reached_chain, write_chain_config, write_config
+from qustream.client.settings import now_ms, reached_chain, write_chain_config, write_config
 from qustream.errors import QuStreamError
 from qustream.identity import files
 from qustream.identity.user import UserHome
@@ -113,6 +112,8 @@ def whoami(
 def _on_the_network(home: Path, passphrase: bytes) -> dict[str, object]:
     """Enrolment, grants and alerts, as far as the network can be asked now; `trouble`: why not farther."""
     answer: dict[str, object] = {"enrolled": False, "grants": [], "alerts": [], "trouble": ""}
+    from qustream.client.client import Client  # as in `Here`
+
     try:
         with Client.from_home(home, passphrase=passphrase) as client:
             listed = {entry.device: entry.revoked for entry in client.registry.user(client.home.user).devices}

@@ -12,8 +12,8 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.files import json_option
 from qustream.cli.screen import clean, harmless, short
-from qustream.client.client import now_ms
 from qustream.client.reports import BlockReport
+from qustream.client.settings import now_ms
 from qustream.leaflog.audit import AuditedLog, audit
 from qustream.leaflog.keep import fetch_closed
 from qustream.leaflog.source import LogPages, open_source

@@ -28,7 +28,7 @@ from qustream.cli.paying import (
 )
 from qustream.cli.screen import harmless
 from qustream.client.chain import ChainClient, units
-from qustream.client.client import now_ms
+from qustream.client.settings import now_ms
 from qustream.errors import QuStreamError, fault
 from qustream.identity import carried, wallet
 from qustream.model.amount import amount_shown

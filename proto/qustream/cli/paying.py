@@ -15,9 +15,8 @@ import msgspec
 
 from qustream.cli.screen import harmless
 from qustream.client.chain import ChainClient, units
-from qustream.client.client import now_ms
 from qustream.client.proven import Prover, open_prover, proven_terms
-from qustream.client.settings import CREDENTIAL
+from qustream.client.settings import CREDENTIAL, now_ms
 from qustream.errors import fault
 from qustream.identity import carried, keystore
 from qustream.identity.consents import Binding

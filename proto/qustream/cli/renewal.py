@@ -9,7 +9,7 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.screen import moment
 from qustream.cli.wallet import asked_words, words_option
-from qustream.client.client import now_ms
+from qustream.client.settings import now_ms
 from qustream.errors import fault
 from qustream.identity.user import GENERATIONS_MAX, UserHome
 

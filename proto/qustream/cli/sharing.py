@@ -14,8 +14,7 @@ import click
 from qustream.cli.context import Here
 from qustream.cli.paying import Text
 from qustream.cli.screen import harmless
-from qustream.client.client import now_ms
-from qustream.client.settings import Network
+from qustream.client.settings import Network, now_ms
 from qustream.errors import fault
 from qustream.identity import carried
 from qustream.identity.user import UserHome

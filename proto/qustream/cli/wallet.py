@@ -29,8 +29,8 @@ from qustream.cli.paying import (
 )
 from qustream.cli.screen import harmless, moment
 from qustream.client.chain import ChainClient, units
-from qustream.client.client import now_ms
 from qustream.client.proven import open_prover
+from qustream.client.settings import now_ms
 from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.identity.wallet import Asked, Wallet

@@ -9,7 +9,6 @@ with qustream.Client.from_home("~/.qustream") as client:
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,22 +18,17 @@ from qustream.client.connections import Connections
 from qustream.client.driver import ThreadDriver
 from qustream.client.flows import Flows, Sink, Source
 from qustream.client.reports import Encrypted, Opened, Report, Revoked
-from qustream.client.settings import close_network, open_home
+from qustream.client.settings import close_network, now_ms, open_home
 from qustream.envelope import Progress
 from qustream.identity.user import UserHome
 from qustream.model.network import Grant
 from qustream.registry import Registry
 from qustream.wire.keys import Alert
 
-__all__ = ["TIMEOUT_MS", "Client", "Sink", "Source", "now_ms"]
+__all__ = ["TIMEOUT_MS", "Client", "Sink", "Source"]
 
 # A node answers in milliseconds; ten seconds cover one that is busy.
 TIMEOUT_MS = 10_000
-
-
-def now_ms() -> int:
-    """Unix time."""
-    return time.time_ns() // 1_000_000
 
 
 class Client:

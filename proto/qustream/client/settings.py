@@ -33,6 +33,7 @@ __all__ = [
     "close_network",
     "find_home_passphrase",
     "load_config",
+    "now_ms",
     "open_chain",
     "open_home",
     "open_network",
@@ -62,6 +63,11 @@ chain = {chain}
 checkpoint = {checkpoint}    # what the network is known by (qcp1...)
 nodes = {nodes}              # who is asked about the chain; none of them needs to be trusted
 """
+
+
+def now_ms() -> int:
+    """Unix time."""
+    return time.time_ns() // 1_000_000
 
 
 class HomeConfig(settings.Section, frozen=True):

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from qustream.errors import QuStreamError, fault
 from qustream.identity.signing import SEED_BYTES, SigningKey
 from qustream.model.ids import IdKind, from_text
 from qustream.transport.address import parse_address
-from qustream.transport.blocking import BlockingConnection, connect
-from qustream.transport.greeting import LocalHello
 from qustream.wire.hello import Role
 from qustream.wire.light import LIGHT_ANSWER_MAX_BYTES
+
+if TYPE_CHECKING:
+    from qustream.transport.blocking import BlockingConnection
 
 __all__ = ["AskedNode", "ChannelNodes", "node_from_text"]
 
@@ -49,7 +50,7 @@ class ChannelNodes:
     def __init__(self, nodes: Sequence[AskedNode], chain: str) -> None:
         self._nodes = tuple(nodes)
         self._key = SigningKey(os.urandom(SEED_BYTES))
-        self._hello = LocalHello(chain, (Role.DEVICE,))
+        self._chain = chain
         self._open: dict[int, BlockingConnection] = {}
 
     def __len__(self) -> int:
@@ -65,7 +66,12 @@ class ChannelNodes:
                 if error.code not in ("E-PEER-CLOSED", "E-PEER-UNREACHABLE"):
                     raise
         node = self._nodes[number]
-        fresh = connect(node.address, key=self._key, hello=self._hello, expect=node.id, timeout_ms=CONNECT_MS)
+        # A third of what a command loads, and most commands open no channel.
+        from qustream.transport.blocking import connect
+        from qustream.transport.greeting import LocalHello
+
+        hello = LocalHello(self._chain, (Role.DEVICE,))
+        fresh = connect(node.address, key=self._key, hello=hello, expect=node.id, timeout_ms=CONNECT_MS)
         return self._ask_on(number, fresh, body)
 
     def _ask_on(self, number: int, connection: BlockingConnection, body: bytes) -> bytes:

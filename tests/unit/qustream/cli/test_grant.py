@@ -11,7 +11,7 @@ import pytest
 from support.living_chain import BUYER, OPERATOR, PASSPHRASE, Holder, Town, living, peopled
 
 from qustream.cli import cli
-from qustream.client.client import now_ms
+from qustream.client.settings import now_ms
 from qustream.errors import QuStreamError
 from qustream.identity import consents
 from qustream.identity.user import UserHome

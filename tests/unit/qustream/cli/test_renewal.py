@@ -11,8 +11,7 @@ import pytest
 
 from qustream.cli import cli, identity, renewal
 from qustream.cli.renewal import renewal_warning
-from qustream.client.client import now_ms
-from qustream.client.settings import write_config
+from qustream.client.settings import now_ms, write_config
 from qustream.errors import QuStreamError
 from qustream.identity import keystore
 from qustream.identity.enrolment import CERTIFICATE_LIFETIME_MS
