@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,6 +70,17 @@ def pytest_configure_node(node: Any) -> None:
         node.workerinput["nice"] = NICE
 
 
+@cache
+def is_here(need: str) -> bool:
+    return NEEDS[need]()
+
+
+def pytest_collection_finish() -> None:
+    """What ten thousand tests are made of stays until the end: no collection of garbage has to look through it."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     listed = tomllib.loads(LIST.read_text())["test"] if LIST.exists() else {}
     found: set[str] = set()
@@ -79,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         found.add(name)
         if sorted(listed.get(name, {}).get("needs", [])) != sorted(wants):
             _disagree(config, f"{name} needs {wants}, but tests/conditional.toml does not say so")
-        missing = [w for w in wants if not NEEDS[w]()]
+        missing = [w for w in wants if not is_here(w)]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}: {listed[name]['reason']}"))
     whole = not config.getoption("keyword") and len(config.args) == 1 and Path(config.args[0]).name == "tests"
