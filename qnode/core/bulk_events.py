@@ -5,8 +5,10 @@ A holder is a node id; an ask is a number of the core's, never used twice in one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from qustream.wire.bulk import Manifest
 
@@ -18,22 +20,19 @@ __all__ = [
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class HolderFound:
+class HolderFound(Struct, frozen=True):
     """A peer that we are connected to says it has the object."""
 
     holder: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HolderLost:
+class HolderLost(Struct, frozen=True):
     """The connection to it is gone, and whatever was under way on it."""
 
     holder: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestTold:
+class ManifestTold(Struct, frozen=True):
     """A holder's answer to an ask for the manifest."""
 
     holder: bytes
@@ -41,8 +40,7 @@ class ManifestTold:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """An ask failed, for this reason. `retry_after_ms`: when to come again, 0 if that was not said."""
 
     holder: bytes
@@ -51,15 +49,13 @@ class Refused:
     retry_after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """The answer to `Begin`: these pieces are on the disk already, checked by their hashes."""
 
     pieces: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class PieceCame:
+class PieceCame(Struct, frozen=True):
     """A piece, as a holder sent it."""
 
     holder: bytes
@@ -67,15 +63,13 @@ class PieceCame:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The piece of a `Keep` is on the disk."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """Some time has passed; several times a second."""
 
 
@@ -84,23 +78,20 @@ Event: TypeAlias = HolderFound | HolderLost | ManifestTold | Refused | Held | Pi
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class AskManifest:
+class AskManifest(Struct, frozen=True):
     """Ask a holder for the manifest: `ManifestTold` or `Refused` follows, or nothing."""
 
     holder: bytes
     ask: int
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """The manifest is known: look what is on the disk, and say `Held`."""
 
     manifest: Manifest = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class AskPieces:
+class AskPieces(Struct, frozen=True):
     """Ask a holder for pieces: `PieceCame` follows for each, or `Refused`, or nothing."""
 
     holder: bytes
@@ -109,29 +100,25 @@ class AskPieces:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Put the piece on the disk, and say `Kept`."""
 
     index: int
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """This holder sent what is not true, and is asked no more."""
 
     holder: bytes
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """Every piece is on the disk. Nothing follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """It cannot be had now. Nothing follows; what is on the disk serves the next attempt."""
 
     code: str

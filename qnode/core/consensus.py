@@ -11,7 +11,8 @@ Signing is asked for after `Persist`, and what is signed is said when `Signed` c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from qnode.core import consensus_events as events
 from qnode.core import consensus_limits as limits

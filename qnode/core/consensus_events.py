@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from qnode.core.consensus_limits import DELTA_MS, IDLE_MS, INTERVAL_MS
 from qustream.wire.consensus import Certificate, ChainHeader, ConsensusMessage, Kind, Proposal, Statement, Vote
@@ -16,8 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class OwnVotes:
+class OwnVotes(Struct, frozen=True):
     """What a validator has signed in one view: digests, empty for nothing."""
 
     proposed: bytes = b""
@@ -26,8 +26,7 @@ class OwnVotes:
     finalised: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class SignState:
+class SignState(Struct, frozen=True):
     """Everything a validator must not forget, for one rotation: its votes above the last final view."""
 
     rotation: int = 0
@@ -35,8 +34,7 @@ class SignState:
     votes: Mapping[int, OwnVotes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(Struct, frozen=True):
     """The block a rotation stands on."""
 
     digest: bytes
@@ -48,8 +46,7 @@ class Base:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class RotationBegan:
+class RotationBegan(Struct, frozen=True):
     """The base is final. `weights`: of the validators, by number; `leads`: who leads views 1, 2, …, again and again; `edge_ms`: the first
     block not earlier than this ends the rotation; `me`: our number, None if we only look on; `had`: what we signed before a restart;
     `reached`: the last block of this rotation that is final already, None if it is the base; the rest are parameters of the chain."""
@@ -68,48 +65,42 @@ class RotationBegan:
     reached: Final | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """A peer said something; its form has been checked, nothing else. `peer`: whom to answer."""
 
     peer: bytes
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """The answer to a `Verify`."""
 
     message: Proposal | Vote | Certificate
     good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """The answer to a `Judge`, whenever it can be given."""
 
     digest: bytes
     valid: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BlockBuilt:
+class BlockBuilt(Struct, frozen=True):
     """The answer to a `Build`, when its time has come."""
 
     header: ChainHeader
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     """The answer to a `Sign`."""
 
     statement: Statement
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """A `Wake` is due. `draw`: 64 random bits."""
 
     draw: int
@@ -120,15 +111,13 @@ Event: TypeAlias = RotationBegan | Heard | Verified | Judged | BlockBuilt | Sign
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(Struct, frozen=True):
     """Check the signatures of a message under the vote keys of its rotation; the answer comes as `Verified`."""
 
     message: Proposal | Vote | Certificate
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(Struct, frozen=True):
     """Say whether a block is valid (§4, V3 to V7; the rest has been checked). No answer while that cannot be told yet."""
 
     digest: bytes
@@ -136,8 +125,7 @@ class Judge:
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(Struct, frozen=True):
     """Make the block of `view` on `parent`: with transactions from `from_ms` on, as soon as there are any; at `until_ms` in any case."""
 
     view: int
@@ -149,44 +137,38 @@ class Build:
     must_be_empty: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """On disk before anything that follows in this list, or comes of it, leaves this machine."""
 
     state: SignState
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(Struct, frozen=True):
     """Sign with the vote key; the answer comes as `Signed`."""
 
     statement: Statement
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast:
+class Broadcast(Struct, frozen=True):
     """Send to all other validators."""
 
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class SendTo:
+class SendTo(Struct, frozen=True):
     """Send to one: a validator by number, or a peer by its id."""
 
     to: int | bytes
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Put a certificate or a verified block on disk, to be sent to who misses it."""
 
     message: Certificate | Proposal
 
 
-@dataclass(frozen=True, slots=True)
-class SendKept:
+class SendKept(Struct, frozen=True):
     """Send a peer what was kept: a certificate by rotation, view and kind, or a block by its digest. Who performs this knows how
     large that is, and sends no more than 1 MiB of what one question has led to (§6)."""
 
@@ -197,16 +179,14 @@ class SendKept:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SendEnd:
+class SendEnd(Struct, frozen=True):
     """Send a peer the finalisation that ended an earlier rotation."""
 
     to: bytes
     rotation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
+class Final(Struct, frozen=True):
     """A final block."""
 
     digest: bytes
@@ -214,16 +194,14 @@ class Final:
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finalise:
+class Finalise(Struct, frozen=True):
     """These are final, in this order. `view`: of the finalisation that says so."""
 
     blocks: tuple[Final, ...]
     view: int
 
 
-@dataclass(frozen=True, slots=True)
-class RotationOver:
+class RotationOver(Struct, frozen=True):
     """The boundary block is final (it was the last of a `Finalise`); nothing more is done until `RotationBegan`. `view`, `digest`: of the
     finalisation that says so, which has to be kept for ever."""
 
@@ -232,8 +210,7 @@ class RotationOver:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Accuse:
+class Accuse(Struct, frozen=True):
     """Two statements of one validator that nobody signs who obeys the rules, with their signatures."""
 
     validator: int
@@ -241,8 +218,7 @@ class Accuse:
     second: tuple[Statement, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Struct, frozen=True):
     """Send a `Ticked` at `at_ms`."""
 
     at_ms: int

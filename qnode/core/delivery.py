@@ -9,10 +9,9 @@ and `Forget`; whoever asked performs the rest, and only after the store has comm
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from qustream.model.base import U63, Bytes32, Count32, Label, Noun, Signed
@@ -127,15 +126,13 @@ def ask_of(body: KeyBody, device: bytes, grant_end_ms: int) -> Ask:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRequested:
+class KeyRequested(Struct, frozen=True):
     """A device asked for the index and passed every check of spec §3."""
 
     ask: Ask
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerBuilt:
+class AnswerBuilt(Struct, frozen=True):
     """An answer stands ready and sealed. `issued_ms`: the time its receipt states; `slot`: a free one, None if there is none."""
 
     ask: Ask
@@ -143,15 +140,13 @@ class AnswerBuilt:
     slot: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(Struct, frozen=True):
     """A device of `user` asked for the held block."""
 
     user: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(Struct, frozen=True):
     """A device said that its copy is safe: as a recipient (`collected`) or as the one that asked."""
 
     user: bytes
@@ -159,8 +154,7 @@ class Acknowledged:
     collected: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(Struct, frozen=True):
     """A device of `user` wants the block erased. `erasure`: signed beforehand over `erased_ms`; None to learn what to sign."""
 
     user: bytes
@@ -168,8 +162,7 @@ class Revoked:
     erased_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DueReached:
+class DueReached(Struct, frozen=True):
     """Time has passed. `lost`: the slot was found empty (spec §5): the block is erased already, the mark does not say so yet."""
 
     lost: bool = False
@@ -181,59 +174,50 @@ Event = KeyRequested | AnswerBuilt | Collected | Acknowledged | Revoked | DueRea
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(Struct, frozen=True):
     """Take a unit, build and seal an answer, come back with `AnswerBuilt`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """Store `mark`; `fresh`: with the answer that was built and its slot key."""
 
     mark: Mark
     fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Erase:
+class Erase(Struct, frozen=True):
     """Overwrite the slot of the block, drop the sealed answer, store `mark`."""
 
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Drop the mark."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandOut:
+class HandOut(Struct, frozen=True):
     """Send the stored answer, byte for byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class TellAcknowledged:
+class TellAcknowledged(Struct, frozen=True):
     """Answer an acknowledgement."""
 
     erased: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SignErasure:
+class SignErasure(Struct, frozen=True):
     """Sign an `Erasure` with this time and come back with `Revoked`."""
 
     erased_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveErasure:
+class GiveErasure(Struct, frozen=True):
     """Send this stored erasure, byte for byte."""
 
     erasure: Signed
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """Refuse with a code of the error table and a detail that may be sent."""
 
     code: str

@@ -6,9 +6,10 @@ A link, or a connection that wants to become one, has a number of the shell's, n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from qustream.wire.peers import LinkReason
 
@@ -35,16 +36,14 @@ def prefix_of_unknown(node: bytes) -> str:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """A known node. `addresses`: the registry's, `host:port` each."""
 
     operator: str
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkChanged:
+class NetworkChanged(Struct, frozen=True):
     """The registry, or the epoch, is another; also the first event of all. `nodes`: the active nodes by id, ourselves among them if we are
     one. `seeds`: of the epochs before this, this and the next, by number. `meshed`: nodes that are all linked to each other.
     `records_from_ms`: address records issued before this count no more."""
@@ -56,8 +55,7 @@ class NetworkChanged:
     records_from_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AddressesLearnt:
+class AddressesLearnt(Struct, frozen=True):
     """A node's newest address record, checked."""
 
     node: bytes
@@ -65,8 +63,7 @@ class AddressesLearnt:
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkMade:
+class LinkMade(Struct, frozen=True):
     """A dial has led to a connection, and the peer has accepted the link (a feeler: it was reached). `prefix`: of the address reached.
     Answered by `Admit` or, of a feeler always, `HangUp` of this link."""
 
@@ -76,8 +73,7 @@ class LinkMade:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class DialFailed:
+class DialFailed(Struct, frozen=True):
     """It has not. `code`: why; `retry_after_ms`: what the peer says of when to come again, 0 if nothing."""
 
     peer: bytes
@@ -86,8 +82,7 @@ class DialFailed:
     retry_after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAsked:
+class LinkAsked(Struct, frozen=True):
     """A peer, whose id is proven, asks that its connection be a link. Answered by `Admit` or `Refuse` of this link. `reason` is its word,
     and nothing follows from it."""
 
@@ -97,32 +92,28 @@ class LinkAsked:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkLost:
+class LinkLost(Struct, frozen=True):
     """An admitted link is gone, whoever ended it."""
 
     link: int
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expelled:
+class Expelled(Struct, frozen=True):
     """Gossip will have nothing of this peer before `until_ms` (`E-PEER-LIMIT` is what the peer is told)."""
 
     peer: bytes
     until_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class DialBackTold:
+class DialBackTold(Struct, frozen=True):
     """What a peer said when it was asked to dial back. `reached`: at one address at least; None: it did not answer."""
 
     peer: bytes
     reached: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """A second has passed. `draw`: 64 random bits."""
 
     draw: int
@@ -133,8 +124,7 @@ Event: TypeAlias = NetworkChanged | AddressesLearnt | LinkMade | DialFailed | Li
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Connect to the peer at these addresses in turn, and for anything but a feeler ask for a link; `LinkMade` or `DialFailed` says what
     came of it, exactly once."""
 
@@ -143,8 +133,7 @@ class Dial:
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Struct, frozen=True):
     """The connection is a link from now on: gossip begins. For an inbound one, answer `LinkAccepted`."""
 
     link: int
@@ -154,8 +143,7 @@ class Admit:
     assigned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """Answer `LinkAsked` with this; the connection itself may stay for requests."""
 
     link: int
@@ -163,23 +151,20 @@ class Refuse:
     retry_after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(Struct, frozen=True):
     """End the connection, admitted or not, with this reason (none: in order). No `LinkLost` follows: it is gone when this is ordered."""
 
     link: int
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAnchors:
+class KeepAnchors(Struct, frozen=True):
     """Put these on disk, in place of what is there."""
 
     anchors: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskDialBack:
+class AskDialBack(Struct, frozen=True):
     """Ask this peer to dial back; `DialBackTold` is the answer."""
 
     peer: bytes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from qustream.rules.radix_plan import Chunk, Plan
 from qustream.wire.snapshot import ChunkAsk, ChunkTold, Offer, SnapshotAsk, SnapshotTold
@@ -26,29 +27,25 @@ class Verdict(Enum):
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Struct, frozen=True):
     """The state with this root is on its way, from before a restart."""
 
     root: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerFound:
+class PeerFound(Struct, frozen=True):
     """Somebody can be asked."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(Struct, frozen=True):
     """Nobody can be asked any more under this name; nothing more comes of what was."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PlanCame:
+class PlanCame(Struct, frozen=True):
     """The answer to an `Ask` of a `SnapshotAsk`; its form has been checked, nothing else."""
 
     peer: bytes
@@ -56,8 +53,7 @@ class PlanCame:
     told: SnapshotTold
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkCame:
+class ChunkCame(Struct, frozen=True):
     """The answer to an `Ask` of a `ChunkAsk`."""
 
     peer: bytes
@@ -65,8 +61,7 @@ class ChunkCame:
     told: ChunkTold
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """No answer: a refusal, or none in time. `is_lie`: what came was no message; `has_not`: it says that it has not that state; `after_ms`:
     when to ask again, as it says."""
 
@@ -77,30 +72,26 @@ class Refused:
     after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """The answer to a `Check`."""
 
     peer: bytes
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(Struct, frozen=True):
     """The answer to a `Begin`: the plan is on the disk, or could not be put there."""
 
     good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """The answer to a `Look`: the first prefixes of chunks that are not here; none: all are."""
 
     prefixes: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """The answer to a `Take`: the chunk is on the disk; it was not what the plan says; or (UNKNOWN) the disk did not take it."""
 
     peer: bytes
@@ -108,15 +99,13 @@ class Taken:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The answer to a `Finish`."""
 
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """Time has passed. `draw`: 64 random bits."""
 
     draw: int
@@ -127,8 +116,7 @@ Event: TypeAlias = Resumed | PeerFound | PeerLost | PlanCame | ChunkCame | Refus
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Send it; exactly one of `PlanCame` or `ChunkCame`, and `Refused` comes of it, at the latest at the end of `within_ms`."""
 
     peer: bytes
@@ -137,8 +125,7 @@ class Ask:
     within_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """Is the state with this root one that a quorum has, as the offer says? The answer comes as `Checked`."""
 
     peer: bytes
@@ -146,8 +133,7 @@ class Check:
     offer: Offer
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """Take this state in, in place of any other; the answer comes as `Began`."""
 
     root: bytes
@@ -155,15 +141,13 @@ class Begin:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """Which chunks are missing? The answer comes as `Missing`."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True):
     """Check a chunk and put it on the disk; the answer comes as `Taken`."""
 
     peer: bytes
@@ -171,13 +155,11 @@ class Take:
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """All chunks are here; the answer comes as `Finished`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """This peer has told what nobody tells who obeys the rules."""
 
     peer: bytes

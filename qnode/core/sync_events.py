@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from qnode.core.consensus_events import Final
 from qustream.wire.consensus import Certificate, ChainHeader
@@ -15,8 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """The last final block here. `rotation`: of the block that comes next, and `weights`: of its validators, by number; both follow from
     executed state. `is_validator`: consensus brings the blocks as long as it can."""
 
@@ -30,29 +30,25 @@ class Head:
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """The chain here is so far, whoever brought it there."""
 
     head: Head
 
 
-@dataclass(frozen=True, slots=True)
-class PeerFound:
+class PeerFound(Struct, frozen=True):
     """Somebody can be asked."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(Struct, frozen=True):
     """Nobody can be asked any more under this name; nothing more comes of what was."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BlocksTold:
+class BlocksTold(Struct, frozen=True):
     """The answer to an `AskBlocks`; its form has been checked, nothing else."""
 
     peer: bytes
@@ -60,8 +56,7 @@ class BlocksTold:
     answer: BlocksAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class BodyTold:
+class BodyTold(Struct, frozen=True):
     """The answer to an `AskBody`; `names`: the ids of its transactions as their bytes say."""
 
     peer: bytes
@@ -70,8 +65,7 @@ class BodyTold:
     names: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """No answer: a refusal, or none in time. `is_lie`: what came was no message. `after_ms`: when to ask again, as it says."""
 
     peer: bytes
@@ -80,37 +74,32 @@ class Refused:
     after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """The answer to a `Verify`."""
 
     run: int
     good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The answer to a `Look`: the numbers of the transactions that are not here."""
 
     height: int
     missing: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The answer to a `Keep`: these are on disk."""
 
     height: int
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NotFinalised:
+class NotFinalised(Struct, frozen=True):
     """A `Finalise` could not be performed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """Time has passed. `draw`: 64 random bits."""
 
     draw: int
@@ -121,8 +110,7 @@ Event: TypeAlias = Moved | PeerFound | PeerLost | BlocksTold | BodyTold | Refuse
 # --------------------------------------------------------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
-class AskBlocks:
+class AskBlocks(Struct, frozen=True):
     """Send a `BlocksAsk`; exactly one of `BlocksTold` and `Refused` comes of it, at the latest at the end of `within_ms`."""
 
     peer: bytes
@@ -133,8 +121,7 @@ class AskBlocks:
     within_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskBody:
+class AskBody(Struct, frozen=True):
     """Send a `BodyAsk`; exactly one of `BodyTold` and `Refused` comes of it."""
 
     peer: bytes
@@ -145,24 +132,21 @@ class AskBody:
     within_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(Struct, frozen=True):
     """Check the signatures of a certificate under the vote keys of its rotation; the answer comes as `Verified`."""
 
     run: int
     certificate: Certificate
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """Which of these transactions are not here? The answer comes as `Found`."""
 
     height: int
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Put these transactions on disk; the answer comes as `Kept`. `numbers`: their places in the block."""
 
     height: int
@@ -171,8 +155,7 @@ class Keep:
     transactions: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finalise:
+class Finalise(Struct, frozen=True):
     """These are final, in order, and all of their transactions are here. What comes of it is `Moved`, or `NotFinalised`. `tail`: what
     stands between the last of them and the block of the certificate, if they end a rotation: it proves the end to others."""
 
@@ -181,8 +164,7 @@ class Finalise:
     tail: tuple[ChainHeader, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """This peer has told what nobody tells who obeys the rules."""
 
     peer: bytes

@@ -146,7 +146,7 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 
 def _finals_of_any(core: Consensus) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from qustream.wire.consensus import Kind
 

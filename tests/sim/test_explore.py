@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from qnode.core.consensus import _HANDLERS, Consensus
 from qnode.core.consensus_events import RotationBegan, SignState
@@ -95,7 +96,7 @@ def _forgets(patch: pytest.MonkeyPatch) -> None:
     began = Consensus.rotation_began
 
     def began_anew(self: Consensus, event: RotationBegan, now_ms: int) -> None:
-        began(self, replace(event, had=SignState()), now_ms)
+        began(self, structs.replace(event, had=SignState()), now_ms)
 
     patch.setitem(_HANDLERS, RotationBegan, began_anew)
 
@@ -103,20 +104,20 @@ def _forgets(patch: pytest.MonkeyPatch) -> None:
 def _skips_after_final(core: Consensus, now_ms: int) -> None:
     view = core._view(core.view)
     if now_ms >= core._notarisation_due_ms and not view.own.skipped:
-        core._sign(view, replace(view.own, skipped=True), Kind.SKIP, NO_DIGEST)
+        core._sign(view, structs.replace(view.own, skipped=True), Kind.SKIP, NO_DIGEST)
 
 
 def _finals_after_skip(core: Consensus) -> None:
     for view in list(core.views.values()):
         if view.notarised and view.own.notarised == view.notarised and not view.own.finalised and view.number >= core.final_view:
-            core._sign(view, replace(view.own, finalised=view.notarised), Kind.FINAL, view.notarised)
+            core._sign(view, structs.replace(view.own, finalised=view.notarised), Kind.FINAL, view.notarised)
 
 
 def _notarises_twice(core: Consensus) -> None:
     view = core._view(core.view)
     for digest in view.proposals:
         if digest != view.own.notarised and not view.own.skipped and core.blocks.get(digest):
-            core._sign(view, replace(view.own, notarised=digest), Kind.NOTAR, digest)
+            core._sign(view, structs.replace(view.own, notarised=digest), Kind.NOTAR, digest)
 
 
 def _asks_for_no_skips(core: Consensus, header: ChainHeader) -> bool:

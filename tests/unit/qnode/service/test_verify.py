@@ -93,7 +93,7 @@ def test_whatever_comes_is_a_code_or_can_be_looked_into(change, which):
         change = raw[:place] + bytes([byte]) + raw[place + 1 :]
     opened = open_transaction(change, CHAIN)
     if isinstance(opened, str):
-        assert opened in ("E-LEDGER-FORM", "E-LEDGER-SIGNATURE")
+        assert opened in ("E-LEDGER-FORM", "E-LEDGER-KIND", "E-LEDGER-SIGNATURE")
     else:
         assert len(claims(opened.transaction, opened.body, ALICE.public)) == 1 + (which == 2)
 
