@@ -22,9 +22,14 @@ from support.debian import program
 from support.lan import namespace
 from support.schedule import NICE, WAITERS, Schedule
 
+from qustream.identity import keystore
+
 # No test asserts on time: how long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+# The cheapest keystores there are, in this process: what they cost is tested with them, and everywhere else it is only time.
+keystore.MEMORY_KIB, keystore.OPERATIONS = 8, 1
 
 LIST = Path(__file__).parent / "conditional.toml"
 

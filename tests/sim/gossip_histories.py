@@ -1,6 +1,6 @@
 """One random history of a gossip network, all of it from a seed: who is evil, what goes wrong with the lines, who crashes, who says what.
 
-PYTHONPATH=tests python -m sim.gossip_histories --seed 17        see one again
+PYTHONPATH=tests python -m sim.gossip_histories --seed 17        see one again; --below 25: as one of fewer than 25 nodes
 scripts/soak gossip --seeds 1000                                 many
 """
 
@@ -29,6 +29,7 @@ TOPICS = (
     (Topic.TRANSACTION, 400), (Topic.TRANSACTION, 3600), (Topic.BLOCK, 60_000), (Topic.BLOCK, 120_000), (Topic.EVIDENCE, 9_000),
     (Topic.ADDRESS, 4_500),
 )  # fmt: skip
+NODES_BELOW = 37
 SPEAKING_MS = 4_000
 # After the last word: three heartbeats of lazy repair, pulls that go from one silent teller to the next.
 AFTER_MS = 9_000
@@ -51,13 +52,14 @@ class History:
     copies: float = 0.0  # of a large message, a node
 
 
-def play(seed: int, *, to_the_end: bool = True) -> History:
-    """Raises `Breach` for what must never be; the rest is in the history. `to_the_end`: even if everybody has everything long before."""
+def play(seed: int, *, to_the_end: bool = True, below: int = NODES_BELOW) -> History:
+    """Raises `Breach` for what must never be; the rest is in the history. `to_the_end`: even if everybody has everything long before;
+    `below`: of so many nodes there are fewer."""
     chance = random.Random(seed)
-    nodes = chance.randrange(12, 37)
+    nodes = chance.randrange(12, below)
     evil = [chance.choice(EVIL) for _ in range(chance.randrange(nodes // 4 + 1))]
     world = GossipWorld(seed=seed, nodes=nodes, byzantine=evil, check_every=CHECK_EVERY)
-    world.replay = f"PYTHONPATH=tests python -m sim.gossip_histories --seed {seed}"
+    world.replay = f"PYTHONPATH=tests python -m sim.gossip_histories --seed {seed} --below {below}"
     history = History(seed, nodes, [each.__name__ for each in evil])
     world.run_ms(3_000)
     world.wires.faults = Faults(lost=chance.choice((0, 0, 20, 80)), doubled=chance.choice((0, 50)), reordered=chance.choice((0, 200)))
@@ -117,9 +119,11 @@ def _happens(world: GossipWorld, chance: random.Random, down: dict[int, int], sa
 
 
 def main() -> None:
-    arguments = seeds_parser(__doc__).parse_args()
+    parser = seeds_parser(__doc__)
+    parser.add_argument("--below", type=int, default=NODES_BELOW, help="with --seed: fewer nodes than these")
+    arguments = parser.parse_args()
     if arguments.seed is not None:
-        print(play(arguments.seed))
+        print(play(arguments.seed, below=arguments.below))
         return
     histories, bad, seconds = play_many(arguments, play, lambda history: history.missing or history.grey)
     events, copies = sum(history.events for history in histories), max((history.copies for history in histories), default=0.0)

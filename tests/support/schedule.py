@@ -19,7 +19,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 __all__ = ["LONG", "NICE", "TOGETHER", "WAITERS", "Schedule", "unit_of"]
 
-WAITERS = 4
+WAITERS = 6
 NICE = 3
 TESTS = Path(__file__).resolve().parents[1]
 

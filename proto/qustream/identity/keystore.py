@@ -74,17 +74,18 @@ def write(
     secret: bytes,
     passphrase: bytes,
     *,
-    memory_kib: int = MEMORY_KIB,
-    operations: int = OPERATIONS,
+    memory_kib: int | None = None,
+    operations: int | None = None,
 ) -> None:
-    """Seal `secret` (at most 8,192 bytes) into a new file of mode 0600 at `path`. `kind`: what it is, for example `node`.
+    """Seal `secret` (at most 8,192 bytes) into a new file of mode 0600 at `path`. `kind`: what it is, for example `node`;
+    `memory_kib` and `operations`: of Argon2id, `MEMORY_KIB` and `OPERATIONS` unless they are given.
 
     Errors: `E-KEYSTORE-EXISTS` (nothing is ever overwritten), `E-FILE`, `E-DISK-FULL`.
     """
     if os.path.lexists(path):
         raise fault("E-KEYSTORE-EXISTS", f"{path} exists")
     try:
-        files.create(path, _sealed(kind, secret, passphrase, memory_kib, operations))
+        files.create(path, _sealed(kind, secret, passphrase, memory_kib or MEMORY_KIB, operations or OPERATIONS))
     except FileExistsError:
         raise fault("E-KEYSTORE-EXISTS", f"{path} exists") from None
 

@@ -19,6 +19,9 @@ def span(number: int) -> Span:
     return Span(DEVICE, Measurement(windows=10 * number), Measurement(windows=10 * number + 10), 1000 * number, 1000 * number + 1000)
 
 
+WIPED = bytes(UNIT_BYTES)
+
+
 class World:
     """A stock, and the worker played by the test."""
 
@@ -189,6 +192,6 @@ def test_no_history_loses_a_slot_or_shows_a_byte_twice(history: list[str]) -> No
         held = set(world.given) | {unit.slot for unit in flying}
         assert len(held) == len(world.given) + len(flying)
         others = set(range(8)) - held
-        empty = [slot for slot in others if world.memory.unit(slot) == bytes(UNIT_BYTES)]
+        empty = [slot for slot in others if world.memory.unit(slot) == WIPED]
         assert len(empty) == len(others) - world.stock.units  # whatever nobody has is wiped
     assert seen == sorted(set(seen))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import click.testing
@@ -13,7 +12,6 @@ from qustream.cli import cli, identity, renewal
 from qustream.cli.renewal import renewal_warning
 from qustream.client.settings import now_ms, write_config
 from qustream.errors import QuStreamError
-from qustream.identity import keystore
 from qustream.identity.enrolment import CERTIFICATE_LIFETIME_MS
 from qustream.identity.signing import SigningKey
 from qustream.identity.user import UserHome
@@ -28,8 +26,6 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(keystore, "MEMORY_KIB", 8)
-    monkeypatch.setattr(keystore, "write", partial(keystore.write, memory_kib=8, operations=1))
     folder = tmp_path / "alice"
     user = UserHome.create(folder, WORDS, "laptop", PASSPHRASE, now_ms=NOW_MS)
     writer = NetworkFileWriter.create(

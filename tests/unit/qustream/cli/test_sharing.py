@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from qustream.cli import cli, sharing
 from qustream.client.settings import write_config
 from qustream.errors import QuStreamError
-from qustream.identity import keystore
 from qustream.identity.signing import SigningKey
 from qustream.identity.user import UserHome
 from qustream.model.ids import IdKind, to_text
@@ -67,10 +65,8 @@ class Device:
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first epoch; and keystores that cost nothing."""
+    """The first epoch."""
     at(monkeypatch, 0)
-    monkeypatch.setattr(keystore, "MEMORY_KIB", 8)
-    monkeypatch.setattr(keystore, "write", partial(keystore.write, memory_kib=8, operations=1))
 
 
 def at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:

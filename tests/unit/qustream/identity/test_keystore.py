@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qustream.errors import QuStreamError
 from qustream.identity import keystore
 from qustream.identity.keystore import find_passphrase
-from qustream.wire.codec import encode
+from qustream.wire.codec import decode, encode
 
 SECRET = b"thirty-two bytes of a secret now"
 PASSPHRASE = b"correct horse"
@@ -46,11 +46,19 @@ def changed(path, data):
     return other
 
 
-def test_the_default_cost_opens_again(tmp_path):
+def test_the_default_cost_opens_again(tmp_path, monkeypatch):
+    # As it is in a process of its own: this one's is changed for all other tests.
+    code = "from qustream.identity import keystore; print(keystore.MEMORY_KIB, keystore.OPERATIONS)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["65536", "2"]  # libsodium's INTERACTIVE
+    monkeypatch.setattr(keystore, "MEMORY_KIB", 65536)
+    monkeypatch.setattr(keystore, "OPERATIONS", 2)
     made = tmp_path / "node.keystore"
     keystore.write(made, "node", SECRET, PASSPHRASE)
     assert keystore.read(made, "node", PASSPHRASE) == SECRET
     assert SECRET not in made.read_bytes()
+    header = decode(decode(made.read_bytes(), keystore._File, max_bytes=9999).header, keystore._Header, max_bytes=999)
+    assert (header.memory_kib, header.operations) == (65536, 2)
 
 
 def test_a_keystore_is_for_its_owner_alone(path):

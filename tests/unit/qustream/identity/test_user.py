@@ -34,14 +34,6 @@ def refused(code, call, *arguments, **named):
     return caught.value.detail
 
 
-@pytest.fixture(autouse=True)
-def _cheap_keystores(monkeypatch):
-    """The cost of a keystore is tested with keystores; here it is only time."""
-    monkeypatch.setattr(keystore, "MEMORY_KIB", 8)
-    real = keystore.write
-    monkeypatch.setattr(keystore, "write", lambda *arguments: real(*arguments, memory_kib=8, operations=1))
-
-
 @pytest.fixture
 def home(tmp_path):
     return UserHome.create(tmp_path / "alice", WORDS, "laptop", PASSPHRASE, now_ms=NOW)
