@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +11,8 @@ from typing import TypeVar
 __all__ = ["Breach", "play_many", "seeds_parser"]
 
 _H = TypeVar("_H")
+# Seeds between two words of how far it is: whoever stops it knows what was played.
+TOLD_EVERY = 50
 
 
 class Breach(AssertionError):
@@ -29,6 +32,8 @@ def play_many(arguments: argparse.Namespace, play: Callable[[int], _H], is_bad: 
     """Play the seeds asked for and print what is bad. The histories that came to an end, how many were bad, and how long all took."""
     started, histories, bad = time.monotonic(), [], 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
+        if seed > arguments.first and (seed - arguments.first) % TOLD_EVERY == 0:
+            print(f"{seed - arguments.first} seeds so far, {bad} bad, {time.monotonic() - started:.0f} s", file=sys.stderr)
         try:
             history = play(seed)
         except Breach as breach:
