@@ -20,7 +20,7 @@ import pytest
 from hypothesis import settings
 from support.debian import program
 from support.lan import namespace
-from support.schedule import NICE, WAITERS, Schedule
+from support.schedule import Schedule
 
 from qustream.identity import keystore
 
@@ -61,18 +61,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever runs the suite in the background has SIGINT ignored, and all programs the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.nice(getattr(config, "workerinput", {}).get("nice", 0))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule | None:
     return Schedule(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    if node.config.getoption("dist") == "loadfile" and int(node.gateway.id.removeprefix("gw")) >= WAITERS:
-        node.workerinput["nice"] = NICE
 
 
 @cache

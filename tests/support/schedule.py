@@ -1,10 +1,9 @@
-"""How the tests are shared out among the processes of pytest-xdist (`--dist loadfile`).
+"""How the end-to-end tests are shared out among the processes of pytest-xdist (`--dist loadfile`).
 
-End-to-end tests wait most of the time: for processes that start, for time-outs, for blocks. All others keep a processor busy. So the first
-`WAITERS` processes begin with the ones and the others with the others, and whoever is through helps with what is left. Those who only
-compute are nice to the rest: a daemon does what it has to do when it has to, whatever else is tested.
+They wait most of the time: for processes that start, for time-outs, for blocks. So there are more processes than processors, and all other
+tests, which keep a processor busy, run by themselves.
 
-A process is given a unit at a time: a file, or each end-to-end test that shares nothing. What takes long comes first, for whoever begins
+A process is given a unit at a time: a file, or each test that shares nothing with others. What takes long comes first, for whoever begins
 with it last is waited for by all.
 """
 
@@ -17,10 +16,8 @@ from typing import Any
 
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-__all__ = ["LONG", "NICE", "TOGETHER", "WAITERS", "Schedule", "unit_of"]
+__all__ = ["LONG", "TOGETHER", "Schedule", "unit_of"]
 
-WAITERS = 6
-NICE = 3
 TESTS = Path(__file__).resolve().parents[1]
 
 # Tests that share what takes seconds to make, by how their names begin: one unit each.
@@ -59,22 +56,6 @@ LONG = {
     "tests/integration/test_qrngd_devices.py": 25,
     "tests/integration/test_qrngd_soak.py": 20,
     "tests/integration/test_run.py": 15,
-    # And of those that compute:
-    "tests/sim/test_peers.py": 110,
-    "tests/sim/test_gossip.py": 100,
-    "tests/sim/test_consensus.py": 60,
-    "tests/integration/client/test_command.py": 60,
-    "tests/unit/qnode/service/test_consensus.py": 50,
-    "tests/integration/test_leaf_log_kill.py": 40,
-    "tests/fuzz/test_decoders.py": 33,
-    "tests/integration/test_chain_store_kill.py": 30,
-    "tests/integration/test_delivery_kill.py": 30,
-    "tests/sim/test_explore.py": 30,
-    "tests/sim/test_snapshot.py": 30,
-    "tests/sim/test_sync.py": 30,
-    "tests/unit/qnode/cli/test_validator.py": 30,
-    "tests/unit/qrngd/leaflog/test_log_machine.py": 20,
-    "tests/unit/qustream/envelope/test_stream.py": 20,
 }
 
 
@@ -82,11 +63,6 @@ LONG = {
 def _text(file: str) -> str:
     path = TESTS.parent / file
     return path.read_text() if path.is_file() else ""
-
-
-def is_waiting(file: str) -> bool:
-    """Whether there are end-to-end tests among its tests."""
-    return "mark.e2e" in _text(file)
 
 
 @cache
@@ -106,10 +82,6 @@ def seconds_of(unit: str) -> int:
     return next((seconds for begins, seconds in LONG.items() if unit.startswith(begins)), 0)
 
 
-def _waits(unit: str) -> bool:
-    return unit in TOGETHER.values() or is_waiting(unit.partition("::")[0])
-
-
 class Schedule(LoadScopeScheduling):
     """As described above."""
 
@@ -117,9 +89,8 @@ class Schedule(LoadScopeScheduling):
         return unit_of(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
-        waits = int(node.gateway.id.removeprefix("gw")) < WAITERS
         units = self.workqueue
-        first = min(units, key=lambda unit: (_waits(unit) != waits, -seconds_of(unit)))
+        first = max(units, key=seconds_of)
         units.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
