@@ -91,7 +91,7 @@ MODULES = (
 )
 KEY, MAKER = SigningKey(bytes(range(32))), Maker()
 MAX_BYTES = 1 << 20
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FUZZ = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 LIGHT = settings(FUZZ, max_examples=12)
 
 

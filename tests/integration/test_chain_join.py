@@ -85,7 +85,7 @@ def test_a_new_node_joins_with_the_state_of_others_killed_in_the_middle(circle: 
     assert incoming is not None, "it was always through before it was killed"
     assert missing
     node.start()
-    until(lambda: joined(node), patience_s=PATIENCE_S)
+    circle.until(joined, [node])
     circle.until_height(max(peer.height for peer in circle.validators) + 2, [node])
     first = node.ledger.first
     assert first >= incoming.block.header.height > 1  # a newer one, if the others have let go of that meanwhile
@@ -130,7 +130,7 @@ def test_a_validator_that_lost_its_chain_joins_and_votes_again(circle: ChainCirc
     assert node.stop() == 0
     shutil.rmtree(node.data_dir / FOLDER)
     node.start()
-    until(lambda: joined(node), patience_s=PATIENCE_S)
+    circle.until(joined, [node])
     circle.until_height(max(peer.height for peer in circle.nodes[:3]) + 1, [node])
     assert node.ledger.first > 1
     circle.until(lambda node: node.ledger.voting is not None and node.ledger.voting.signed > 0, [node])

@@ -105,6 +105,13 @@ class ChainNodeProcess(DaemonProcess):
     def status(self) -> StatusSnapshot:
         return StatusSnapshot.from_json(self.page("/v1/status")[1])
 
+    def told(self) -> str:
+        """Its two pages, whole; for a test that has failed."""
+        try:
+            return "\n".join([f"node {self.number}:", *(self.page(f"/v1/{name}")[1].decode() for name in ("status", "peers"))])
+        except OSError as error:
+            return f"node {self.number}: {error}"
+
     @property
     def ledger(self) -> ChainStatus:
         ledger = self.status().ledger
@@ -189,7 +196,10 @@ class ChainCircle:
     def until(self, condition: Callable[[ChainNodeProcess], object], nodes: Iterable[ChainNodeProcess] | None = None) -> None:
         """Wait until it holds for all of these; all that run, if none are named."""
         wanted = list(nodes) if nodes is not None else self.up
-        until(lambda: all(condition(node) for node in wanted), patience_s=PATIENCE_S)
+        try:
+            until(lambda: all(condition(node) for node in wanted), patience_s=PATIENCE_S)
+        except AssertionError as error:  # what the nodes say of themselves is the only trace there is
+            raise AssertionError("\n".join([str(error), *(node.told() for node in self.up)])) from None
 
     def until_height(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> None:
         self.until(lambda node: node.height >= height, nodes)

@@ -211,7 +211,7 @@ def test_a_fault_begins_and_ends_between_two_samples(start: int) -> None:
     assert (raw.view("<u2")[:501] == 2748).sum() + (raw.view("<u2")[1001:] == 2748).sum() < 12
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(steps=st.lists(st.integers(1, 50), min_size=1, max_size=20), sample_bits=st.sampled_from([1, 5, 8, 12, 16]))
 def test_chances_fall_on_the_same_cells_however_reads_cut(steps: list[int], sample_bits: int) -> None:
     def hit(sizes: list[int]) -> set[int]:
