@@ -5,7 +5,6 @@ A holder is a node id; an ask is a number of the core's, never used twice in one
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -20,6 +19,14 @@ __all__ = [
 # ---------------------------------------------------------------------------------------------------------------- events
 
 
+class _Large(Struct, frozen=True):
+    """Shows itself without what is large."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in ("data", "manifest"))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
 class HolderFound(Struct, frozen=True):
     """A peer that we are connected to says it has the object."""
 
@@ -32,12 +39,12 @@ class HolderLost(Struct, frozen=True):
     holder: bytes
 
 
-class ManifestTold(Struct, frozen=True):
+class ManifestTold(_Large, frozen=True):
     """A holder's answer to an ask for the manifest."""
 
     holder: bytes
     ask: int
-    data: bytes = field(repr=False)
+    data: bytes
 
 
 class Refused(Struct, frozen=True):
@@ -55,12 +62,12 @@ class Held(Struct, frozen=True):
     pieces: frozenset[int]
 
 
-class PieceCame(Struct, frozen=True):
+class PieceCame(_Large, frozen=True):
     """A piece, as a holder sent it."""
 
     holder: bytes
     index: int
-    data: bytes = field(repr=False)
+    data: bytes
 
 
 class Kept(Struct, frozen=True):
@@ -85,10 +92,10 @@ class AskManifest(Struct, frozen=True):
     ask: int
 
 
-class Begin(Struct, frozen=True):
+class Begin(_Large, frozen=True):
     """The manifest is known: look what is on the disk, and say `Held`."""
 
-    manifest: Manifest = field(repr=False)
+    manifest: Manifest
 
 
 class AskPieces(Struct, frozen=True):
@@ -100,11 +107,11 @@ class AskPieces(Struct, frozen=True):
     count: int
 
 
-class Keep(Struct, frozen=True):
+class Keep(_Large, frozen=True):
     """Put the piece on the disk, and say `Kept`."""
 
     index: int
-    data: bytes = field(repr=False)
+    data: bytes
 
 
 class Charge(Struct, frozen=True):

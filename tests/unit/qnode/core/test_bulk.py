@@ -278,3 +278,9 @@ def test_without_anybody_it_ends_after_a_while_and_says_why() -> None:
     assert fetcher.waits(limits.STARVED_MS - 250) == []
     assert fetcher.waits(250) == [Failed("E-PEER-CLOSED")]
     assert fetcher.does(HolderFound(ALICE)) == []
+
+
+def test_pieces_are_not_shown() -> None:
+    assert repr(PieceCame(b"holder", 3, bytes(1 << 18))) == "PieceCame(holder=b'holder', index=3)"
+    with pytest.raises(TypeError):
+        PieceCame(b"holder", 3)  # type: ignore[call-arg]
