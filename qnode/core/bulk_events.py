@@ -5,7 +5,7 @@ A holder is a node id; an ask is a number of the core's, never used twice in one
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -22,9 +22,11 @@ __all__ = [
 class _Large(Struct, frozen=True):
     """Shows itself without what is large."""
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("data", "manifest")]
+
     def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in ("data", "manifest"))
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class HolderFound(Struct, frozen=True):

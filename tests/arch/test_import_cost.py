@@ -37,8 +37,11 @@ def test_the_block_blocks(blocked: str) -> None:
 
 def test_the_sdk_and_its_command_work_without_what_the_daemons_need() -> None:
     done = python(
-        f"{WITHOUT}\nimport qustream\nfor name in qustream.__all__: assert getattr(qustream, name) is not None\n"
-        "import qustream.cli\nimport qustream.client.client\n"
+        f"{WITHOUT}\nimport qustream.cli\n"
+        "assert not {'qustream.client.client', 'OpenSSL'} & sys.modules.keys(), 'what few commands need'\n"
+        "for name in qustream.cli.COMMANDS: assert qustream.cli.cli.get_command(None, name).name == name\n"
+        "for name in qustream.__all__: assert getattr(qustream, name) is not None\n"
+        "import qustream.client.client\nimport qustream.transport.blocking\n"
         f"loaded = [name for name in sys.modules if name.partition('.')[0] in {BLOCKED!r}]\nassert not loaded, loaded\nprint('good')"
     )
     assert (done.stdout, done.stderr) == ("good\n", "")
@@ -53,6 +56,15 @@ def test_a_command_of_the_qrng_server_loads_the_event_loop_only_if_it_waits() ->
         "import sys\nimport qrngd.cli\nprint([name for name in ('trio', 'h11', 'structlog', 'prometheus_client') if name in sys.modules])"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_logs_take_no_rich_along_and_hide_it_from_nobody() -> None:
+    """And whoever has no standard error can load them."""
+    code = "import os, sys\nos.close(2)\nsys.stderr = None\nimport qustream.aio.logs\nassert 'rich' not in sys.modules\n"
+    assert python(f"{code}import rich\nprint('good')").stdout == "good\n"
+    code = "import rich, sys\nimport qustream.aio.logs, structlog\nassert structlog.dev.rich is sys.modules['rich'] is rich\nprint('good')"
+    done = python(code)
+    assert (done.stdout, done.stderr) == ("good\n", "")
 
 
 def test_importing_loads_nothing_before_a_name_is_used() -> None:

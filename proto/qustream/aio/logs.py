@@ -14,16 +14,15 @@ from typing import Any
 
 from qustream.aio.journal import PRIORITIES, is_journal
 
-# structlog takes rich along wherever it is installed, for tracebacks on a terminal: a tenth of a second at every start.
-_rich = sys.modules.get("rich")
-if not sys.stderr.isatty():
-    sys.modules["rich"] = None  # type: ignore[assignment]  # what stands so cannot be imported
-import structlog  # noqa: E402
-
-if not sys.stderr.isatty():
-    del sys.modules["rich"]
-if _rich is not None:
-    sys.modules["rich"] = _rich
+# structlog takes rich along wherever it is installed, a tenth of a second at every start, for tracebacks that show what variables hold. We
+# want neither: the one is time, and the other would put secrets on a terminal. What stands so in `sys.modules` cannot be imported.
+_hidden = {"rich": None} if not {"rich", "structlog"} & sys.modules.keys() else {}
+sys.modules |= _hidden  # type: ignore[arg-type]
+try:
+    import structlog
+finally:
+    for _name in _hidden:
+        sys.modules.pop(_name, None)
 
 __all__ = ["configure_logs", "logger"]
 
@@ -41,7 +40,7 @@ class _StandardError:
 
 def configure_logs(level: str) -> None:
     """Once, before anything is logged. `level`: debug, info, warning or error."""
-    ending: list[Any] = [structlog.dev.ConsoleRenderer()] if sys.stderr.isatty() else [
+    ending: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)] if sys.stderr.isatty() else [
         structlog.processors.ExceptionRenderer(),
         _for_journal if is_journal() else _AS_JSON,
     ]  # fmt: skip

@@ -84,8 +84,10 @@ def write(
     """
     if os.path.lexists(path):
         raise fault("E-KEYSTORE-EXISTS", f"{path} exists")
+    memory_kib = MEMORY_KIB if memory_kib is None else memory_kib
+    operations = OPERATIONS if operations is None else operations
     try:
-        files.create(path, _sealed(kind, secret, passphrase, memory_kib or MEMORY_KIB, operations or OPERATIONS))
+        files.create(path, _sealed(kind, secret, passphrase, memory_kib, operations))
     except FileExistsError:
         raise fault("E-KEYSTORE-EXISTS", f"{path} exists") from None
 

@@ -66,7 +66,7 @@ class ChannelNodes:
                 if error.code not in ("E-PEER-CLOSED", "E-PEER-UNREACHABLE"):
                     raise
         node = self._nodes[number]
-        # A third of what a command loads, and most commands open no channel.
+        # As in `qustream.cli.context`: most commands open no channel.
         from qustream.transport.blocking import connect
         from qustream.transport.greeting import LocalHello
 

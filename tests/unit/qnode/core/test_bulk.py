@@ -282,5 +282,6 @@ def test_without_anybody_it_ends_after_a_while_and_says_why() -> None:
 
 def test_pieces_are_not_shown() -> None:
     assert repr(PieceCame(b"holder", 3, bytes(1 << 18))) == "PieceCame(holder=b'holder', index=3)"
+    assert dict(PieceCame(b"holder", 3, b"x").__rich_repr__()) == {"holder": b"holder", "index": 3}
     with pytest.raises(TypeError):
         PieceCame(b"holder", 3)  # type: ignore[call-arg]
