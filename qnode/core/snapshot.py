@@ -78,7 +78,7 @@ class Snapshot:
         self._window: list[bytes] = []  # missing, and asked of nobody
         self._keeping: set[bytes] = set()
         self._is_looking = self._is_all = False  # `_is_all`: no other chunks are missing than those that are asked for or kept
-        self._gave_ms = self._stopped_until_ms = 0
+        self._gave_ms = self._stopped_until_ms = self._now_ms = 0
         self._out: list[Effect] = []
 
     @property
@@ -232,6 +232,9 @@ class Snapshot:
 
     def advance(self, now_ms: int) -> None:
         """Everything that can be done now."""
+        passed_ms, self._now_ms = now_ms - self._now_ms, now_ms
+        if not any(peer.is_here for peer in self._peers.values()):
+            self._gave_ms = min(now_ms, self._gave_ms + passed_ms)  # it stands still while there is nobody to ask
         if now_ms < self._stopped_until_ms:
             return
         if self.stage is Stage.OFFERS:
@@ -284,9 +287,9 @@ class Snapshot:
         if not self._window and not self._is_looking and (is_idle or not self._is_all):
             self._is_looking = True
             self._out.append(events.Look(limits.WINDOW))
-        if not any(peer.is_here for peer in self._peers.values()):
-            self._gave_ms = now_ms
-        elif is_idle and self._window and now_ms - self._gave_ms > limits.GONE_MS:
+        here = [peer for peer in self._peers.values() if peer.is_here]
+        is_gone = bool(here) and all(peer.has_not == self.root for peer in here)
+        if here and is_idle and self._window and (is_gone or now_ms - self._gave_ms > limits.GONE_MS):
             self._start_over(now_ms)
             return
         room = limits.CHUNK_ASKS_MAX - len(chunks) - len(self._keeping)
@@ -336,8 +339,9 @@ class Snapshot:
 
     def _rest(self, name: bytes, now_ms: int, least_ms: int = 0) -> None:
         if (peer := self._peers.get(name)) is not None:
-            peer.rests_until_ms = now_ms + max(peer.rest_ms, least_ms)
-            peer.rest_ms = min(limits.REST_MAX_MS, 2 * peer.rest_ms)
+            is_resting = peer.rests_until_ms > now_ms  # several questions that end together are one failure
+            peer.rests_until_ms = max(peer.rests_until_ms, now_ms + max(0 if is_resting else peer.rest_ms, least_ms))
+            peer.rest_ms = peer.rest_ms if is_resting else min(limits.REST_MAX_MS, 2 * peer.rest_ms)
 
     def _lie(self, name: bytes, why: str, now_ms: int) -> None:
         if (peer := self._peers.get(name)) is not None:

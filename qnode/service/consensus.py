@@ -168,7 +168,9 @@ class ConsensusService:
         is_ours = self._key.id in nodes
         voters = nodes | {node for node in before if node is not None} if is_ours else frozenset()
         self._ballots.nodes = place.nodes
-        self._peers.mesh(nodes, frozenset(voters) - {self._key.id})
+        # Whoever has a vote key may be a validator by blocks that are not here yet: what others then send is no lie.
+        unsure = self.voter is not None and not is_ours
+        self._peers.mesh(nodes, self._peers.known if unsure else frozenset(voters) - {self._key.id})
 
     # -- a term -----------------------------------------------------------------------------------------------------------
 

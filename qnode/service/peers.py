@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -120,7 +120,7 @@ class PeerService:
         self.take_bulk: BulkTaker | None = None
         self.height_heard: Callable[[Session, int], None] | None = None
         self.take_consensus: ConsensusTaker | None = None
-        self._voters: frozenset[bytes] = frozenset()
+        self._voters: Container[bytes] = frozenset()
         self.ended: Counter[str] = Counter()
         self.seen: dict[bytes, str] = {}
         self.dialled_back: tuple[DialResult, ...] = ()
@@ -156,9 +156,9 @@ class PeerService:
             raise fault("E-PEER-UNREACHABLE", "no link to this node")
         return await link.call(body, deadline_ms, max_answer_bytes=max_answer_bytes)
 
-    def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes]) -> None:
+    def mesh(self, nodes: frozenset[bytes], voters: Container[bytes]) -> None:
         """`nodes` are the validators: all linked to each other, if this node is one of them. `voters`: who may use the consensus channel
-        here, those of a moment ago too; none if this node is no validator."""
+        here, those of a moment ago too; none if this node is no validator, all known ones while it cannot tell."""
         self.known.meshed, self._voters = nodes, voters
         for session in self.hub:
             self._join_consensus(session)

@@ -170,15 +170,17 @@ class Environment:
             reading = Reading(self)
             reading.lock.acquire()
             self._readings.add(reading)
+        good = False
         try:
             with reading.coded() as txn:
                 yield reading, txn
-        except BaseException:
-            reading.end()
-            self.forget(reading)
-            raise
+            good = True
         finally:
+            if not good:
+                reading.end()
             reading.lock.release()
+            if not good:  # now: who makes the map larger holds the other lock, and waits for this one
+                self.forget(reading)
 
 
 class Reading:

@@ -146,11 +146,38 @@ def test_what_nobody_has_any_more_is_given_up_for_a_newer(state: State) -> None:
     for _ in range(2):
         peer = next(peer for peer, asks in node.asks.items() if asks)
         node(events.Refused(peer, node.asked(peer).ask, has_not=True))
-    assert not any(node.asks.values())
-    node.tick(limits.GONE_MS + 1)
+    assert node.core.stage is Stage.OFFERS  # at once: there is nobody else to ask
     node.tick(limits.REST_MAX_MS)
-    assert node.core.stage is Stage.OFFERS
     assert {asks[0].message for asks in node.asks.values() if asks} == {SnapshotAsk(NEWEST, 0)}
+
+
+def test_what_nobody_gives_is_given_up_though_all_come_and_go(state: State) -> None:
+    """Links that stand for a second and are away for another: the time without them does not count, and takes nothing back."""
+    node = Node(A)
+    node.taking(state)
+    node(events.Missing((b"\1",)))
+    node(events.Refused(A, node.asked(A).ask))
+    lived_ms = 0
+    while node.core.stage is Stage.CHUNKS:
+        node.tick(1_000)
+        lived_ms += 1_000
+        if node.asks[A]:
+            node(events.Refused(A, node.asked(A).ask))
+        node(events.PeerLost(A))
+        node.tick(1_000)
+        node(events.PeerFound(A))
+        assert lived_ms <= 2 * limits.GONE_MS, "it is never given up"
+    assert lived_ms >= limits.GONE_MS
+
+
+def test_what_ends_together_is_one_refusal(state: State) -> None:
+    node = Node(A)
+    node.taking(state)
+    node(events.Missing((b"\1", b"\2")))
+    for ask in [node.asked(A), node.asked(A)]:
+        node(events.Refused(A, ask.ask))
+    node.tick(limits.REST_MS)
+    assert len(node.asks[A]) == 2
 
 
 def test_while_nobody_is_here_nothing_is_given_up(state: State) -> None:

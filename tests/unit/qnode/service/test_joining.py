@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from support.giving import BLOCKS, Lie, giving
 from support.peers_town import until
 
@@ -19,7 +20,7 @@ from qustream.errors import QuStreamError
 from qustream.rules import radix_plan
 from qustream.rules.radix_plan import PlanNode, StateEntry
 from qustream.wire.codec import encode
-from qustream.wire.consensus import header_digest
+from qustream.wire.consensus import NO_DIGEST, VOTE_SIGNATURE_BYTES, Kind, Vote, header_digest
 from qustream.wire.light import HandOversAsk, ProvenEntry, SetTold, VoteKeys
 from qustream.wire.snapshot import ChunkTold, SnapshotTold
 
@@ -43,6 +44,32 @@ def check(directory: Path, place: Any) -> None:
         assert store.final.digest == place.chain.blocks[height - 1].digest
         with store.state() as view:
             assert len(view.scan(b"", b"", WHOLE_STATE)) > 150
+
+
+async def test_who_is_taken_for_a_validator_is_cut_off_by_no_vote(tmp_path: Path) -> None:
+    """The others have it among them by what they have executed, and send it what they vote all the time."""
+    vote = encode(Vote(3, 7, Kind.SKIP, NO_DIGEST, 1, bytes(VOTE_SIGNATURE_BYTES)))
+    async with giving(tmp_path, 3) as place, trio.open_nursery() as nursery:
+        new, services = place.town.nodes[-1], [giver.node.service for giver in place.givers]
+        for service in services:
+            service.take_consensus = lambda _session, _messages: None
+            service.mesh(frozenset(), frozenset({new.id}))
+        sent = 0
+
+        async def vote_on() -> None:
+            nonlocal sent
+            while True:
+                links = [link for service in services if (link := service.hub.link_to(new.id)) is not None and link.is_validators]
+                sent += sum(link.vote(vote) for link in links)
+                await trio.sleep(0.02)
+
+        joining = await place.join()
+        nursery.start_soon(vote_on)
+        await until(joining.done.is_set)
+        assert sent
+        assert "E-PEER-UNLICENSED" not in new.service.ended
+        nursery.cancel_scope.cancel()
+        await place.leave()
 
 
 async def test_it_joins_with_what_several_give(tmp_path: Path) -> None:

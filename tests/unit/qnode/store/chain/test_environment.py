@@ -1,5 +1,6 @@
 """Reading beside the writer, across a map that grows; files that are not whole."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -194,8 +195,10 @@ def test_more_readers_than_there_are_places_for(environment):
         reading.close()
 
 
-def test_a_short_look_that_has_begun_is_not_interrupted(environment):
-    """The state goes on and the map grows just when somebody begins to look: he waits for nobody, and is refused nothing."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_short_look_that_has_begun_is_not_interrupted(environment, fails):
+    """The state goes on and the map grows just when somebody begins to look: he waits for nobody, and is refused nothing. One that fails
+    then does not hold up who waits for it, either."""
     at_height(environment, 1)
     begun, go_on, grown = threading.Event(), threading.Event(), threading.Event()
     seen = []
@@ -205,6 +208,8 @@ def test_a_short_look_that_has_begun_is_not_interrupted(environment):
             begun.set()
             assert go_on.wait(60)
             seen.append((reading.progress.height, txn.get(b"executed", db=environment.tables.meta) is not None))
+            if fails:
+                raise ZeroDivisionError
         reading.close()
 
     def grow():
@@ -212,13 +217,18 @@ def test_a_short_look_that_has_begun_is_not_interrupted(environment):
         environment.grow(2 * MIB)
         grown.set()
 
-    threads = [threading.Thread(target=look), threading.Thread(target=grow)]
+    def look_on():
+        with contextlib.suppress(ZeroDivisionError):
+            look()
+
+    threads = [threading.Thread(target=look_on, daemon=True), threading.Thread(target=grow, daemon=True)]
     threads[0].start()
     assert begun.wait(60)
     threads[1].start()
     assert not grown.wait(0.05)
     go_on.set()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive(), "they wait for each other"
     assert seen == [(1, True)]
     assert not environment._readings
