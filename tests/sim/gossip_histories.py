@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 
 from qustream.wire.gossip import Topic
 from sim.byzantine.flooder import Flooder
@@ -120,12 +121,12 @@ def _happens(world: GossipWorld, chance: random.Random, down: dict[int, int], sa
 
 def main() -> None:
     parser = seeds_parser(__doc__)
-    parser.add_argument("--below", type=int, default=NODES_BELOW, help="with --seed: fewer nodes than these")
+    parser.add_argument("--below", type=int, default=NODES_BELOW, help="fewer nodes than these; tests play with 25")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         print(play(arguments.seed, below=arguments.below))
         return
-    histories, bad, seconds = play_many(arguments, play, lambda history: history.missing or history.grey)
+    histories, bad, seconds = play_many(arguments, partial(play, below=arguments.below), lambda history: history.missing or history.grey)
     events, copies = sum(history.events for history in histories), max((history.copies for history in histories), default=0.0)
     print(
         f"{arguments.seeds} seeds, {bad} bad, {events} events, {events / seconds:.0f}/s, at most {copies} copies of a large message a node"

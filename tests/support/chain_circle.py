@@ -8,6 +8,7 @@ with ChainCircle(folder, 4) as circle:
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import time
 import urllib.error
@@ -109,8 +110,8 @@ class ChainNodeProcess(DaemonProcess):
         """Its two pages, whole; for a test that has failed."""
         try:
             return "\n".join([f"node {self.number}:", *(self.page(f"/v1/{name}")[1].decode() for name in ("status", "peers"))])
-        except OSError as error:
-            return f"node {self.number}: {error}"
+        except (OSError, http.client.HTTPException) as error:
+            return f"node {self.number}: {error!r}"
 
     @property
     def ledger(self) -> ChainStatus:
@@ -199,7 +200,7 @@ class ChainCircle:
         try:
             until(lambda: all(condition(node) for node in wanted), patience_s=PATIENCE_S)
         except AssertionError as error:  # what the nodes say of themselves is the only trace there is
-            raise AssertionError("\n".join([str(error), *(node.told() for node in self.up)])) from None
+            raise AssertionError("\n".join([str(error), *(node.told() for node in self.up)])) from error
 
     def until_height(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> None:
         self.until(lambda node: node.height >= height, nodes)
