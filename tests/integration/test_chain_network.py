@@ -120,8 +120,11 @@ def test_who_was_merged_goes_on_with_what_he_has_and_is_written_to_as_the_other(
     # Her device spends the grant she has, and collects what was written to her.
     opens(dave, sent(carol, dave, tmp_path, "hers"))
     opens(carol, early)
-    # What is written to her now is his.
-    late = sent(dave, carol, tmp_path, "late")
+    # What is written to her now is his, as soon as proofs stand on a block after that: an idle chain makes one a second.
+    for number in range(20):
+        late = sent(dave, carol, tmp_path, f"late{number}")
+        if carol("open", late, "-o", tmp_path / f"hers{number}").code:
+            break
     opens(dave, late)
     refused = carol("open", late, "-o", tmp_path / "none")
     assert refused.code == 1
