@@ -16,7 +16,7 @@ from qustream.model.base import Noun
 
 __all__ = [
     "BUCKET_MAX_ENTRIES", "DEPTH_MAX", "EMPTY_ROOT", "HASH_BYTES", "MAPS_BYTES", "PAIR_BYTES", "Child", "InnerBytes", "Pair", "Proof",
-    "bucket_hash", "child", "children", "inner_bytes", "inner_hash", "nibble", "path_of", "require", "value_hash", "verify",
+    "bucket_hash", "child", "children", "inner_bytes", "inner_hash", "is_lowest", "nibble", "path_of", "require", "value_hash", "verify",
 ]  # fmt: skip
 
 HASH_BYTES = 32  # SHA-256
@@ -104,6 +104,11 @@ def children(node: bytes) -> dict[int, Child]:
             found[number] = Child(node[at : at + HASH_BYTES], bool(deeper & bit))
             at += HASH_BYTES
     return found
+
+
+def is_lowest(node: bytes) -> bool:
+    """Whether all children of an inner node are buckets: what stands beneath it then says what it is."""
+    return node[2:MAPS_BYTES] == b"\0\0"
 
 
 def child(node: bytes, number: int) -> Child | None:

@@ -1,7 +1,8 @@
 """Changing the state's tree and reading proofs out of it (`proto/spec/state.md`), over whatever holds its nodes.
 
 Each touched node is read once, checked against the hash its parent has of it, and written once. The root depends on the entries alone: a
-bucket above 16 is split, an inner node with no more than 16 beneath it is a bucket again.
+bucket above 16 is split, an inner node with no more than 16 beneath it is a bucket again. Inner nodes whose children are all buckets, the
+lowest, are not held: nearly all that a block changes are such, and what stands beneath one says what it is.
 """
 
 from __future__ import annotations
@@ -30,21 +31,38 @@ from qustream.rules.radix import (
     path_of,
 )
 
-__all__ = ["Backing", "Change", "Known", "Subtree", "Updated", "build", "change", "check", "prefix_range", "prove", "update"]
+__all__ = [
+    "Backing",
+    "Change",
+    "Known",
+    "Subtree",
+    "Updated",
+    "Visited",
+    "build",
+    "change",
+    "check",
+    "inner",
+    "prefix_range",
+    "prove",
+    "update",
+]
 
 # A path and the hash of its new value, None if the entry goes.
 Change = tuple[bytes, bytes | None]
 _DIGITS = [bytes((number,)) for number in range(16)]
 _LAST = b"\xff" * HASH_BYTES
+# Beneath one of the lowest inner nodes: as many buckets as it can have.
+LOWEST_MAX_ENTRIES = 16 * BUCKET_MAX_ENTRIES
 # Of each kind: what some blocks touch, and all inner nodes of a state of 200,000 entries. A node has 0.6 KB, a bucket mostly less.
 KNOWN_MAX = 8192
 
 
 class Backing(Protocol):
-    """What holds a tree. A prefix is a string of nibbles, one a byte; entries are as they were before an `update`."""
+    """What holds a tree: its entries, and the inner nodes that have inner nodes beneath them. A prefix is a string of nibbles, one a byte;
+    entries are as they were before an `update`."""
 
     def node(self, prefix: bytes) -> bytes | None:
-        """The bytes of the inner node at `prefix`."""
+        """The bytes of the inner node at `prefix`, if one is held."""
         ...
 
     def put_node(self, prefix: bytes, node: bytes) -> None:
@@ -98,7 +116,7 @@ def change(backing: Backing, root: bytes, changes: Sequence[Change], known: Know
     if not changes:
         return Updated(root, [], [])
     made = _Changing(backing, known)
-    if root in known.nodes or backing.node(b"") is not None:
+    if root in known.nodes or _is_inner(backing, b""):
         after, _ = made.inner(b"", root, changes)
     else:
         after, _ = made.bucket(b"", root if root != EMPTY_ROOT else None, changes)
@@ -148,9 +166,13 @@ class _Changing:
         if len(self.went) > gone and not deeper_now:
             few = self._few(prefix, children(made) if made else {})
             if few is not None:
-                self._backing.drop_node(prefix)
+                if deeper:
+                    self._backing.drop_node(prefix)
                 return self._built(prefix, few)
-        self._put_node(prefix, made)
+        if deeper_now:
+            self._put_node(prefix, made)
+        elif deeper:
+            self._backing.drop_node(prefix)
         digest = hashlib.sha256(b"\x02" + made).digest()
         self._nodes[digest] = made
         return digest, True
@@ -184,10 +206,12 @@ class _Changing:
         bit = 0x8000 >> number
         if here & bit:
             at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count()
-            below = self._exchanged(prefix + _DIGITS[number], node[at : at + HASH_BYTES], change, (node[2] << 8 | node[3]) & bit)
+            deeper = node[2] << 8 | node[3]
+            below = self._exchanged(prefix + _DIGITS[number], node[at : at + HASH_BYTES], change, deeper & bit)
             if below is not None:
                 made = node[:at] + below + node[at + HASH_BYTES :]
-                self._put_node(prefix, made)
+                if deeper:
+                    self._put_node(prefix, made)
                 digest = hashlib.sha256(b"\x02" + made).digest()
                 self._nodes[digest] = made
                 return digest
@@ -238,7 +262,7 @@ def _moved(node: bytes, moved: dict[int, bytes | None], deeper: int) -> bytes:
 
 
 def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
-    """A subtree of these pairs alone (in order, all beneath `prefix`), its inner nodes put into `backing`."""
+    """A subtree of these pairs alone (in order, all beneath `prefix`), its inner nodes but the lowest put into `backing`."""
     if len(pairs) <= BUCKET_MAX_ENTRIES:
         return bucket_hash(b"".join(pairs)) if pairs else None, False
     present = {}
@@ -247,36 +271,72 @@ def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
         assert digest is not None
         present[number] = Child(digest, deeper)
     node = inner_bytes(present)
-    backing.put_node(prefix, node)
+    if any(each.deeper for each in present.values()):
+        backing.put_node(prefix, node)
     return inner_hash(node), True
+
+
+def inner(backing: Backing, prefix: bytes) -> bytes | None:
+    """The bytes of the inner node at `prefix`, held or made from what stands beneath it; None if there is none. It is not checked."""
+    node = backing.node(prefix)
+    return _lowest(backing.pairs(prefix, LOWEST_MAX_ENTRIES + 1), len(prefix)) if node is None else node
+
+
+def _lowest(pairs: list[Pair], depth: int) -> bytes | None:
+    """The inner node over these pairs, if it is one, and its children are all buckets."""
+    if not BUCKET_MAX_ENTRIES < len(pairs) <= LOWEST_MAX_ENTRIES:
+        return None
+    present = {}
+    for number, group in _groups([(pair, None) for pair in pairs], depth):
+        if len(group) > BUCKET_MAX_ENTRIES:
+            return None
+        present[number] = Child(bucket_hash(b"".join([pair for pair, _ in group])), False)
+    return inner_bytes(present)
+
+
+def _is_inner(backing: Backing, prefix: bytes) -> bool:
+    return backing.node(prefix) is not None or len(backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1)) > BUCKET_MAX_ENTRIES
 
 
 def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
     """A proof of what stands under `key`, or that nothing does. Errors: `E-DATA-CORRUPT`."""
     path = path_of(key)
-    inner: list[bytes] = []
-    at: Child | None = Child(root, backing.node(b"") is not None)
+    nodes: list[bytes] = []
+    at: Child | None = Child(root, _is_inner(backing, b""))
     prefix = b""
     while at is not None and at.deeper:
         node = _stored(backing, prefix, at.hash)
-        inner.append(node)
+        nodes.append(node)
         number = nibble(path, len(prefix))
         prefix, at = prefix + _DIGITS[number], child(node, number)
-    return Proof(tuple(inner), b"" if at is None else _bucket(backing, prefix, at.hash))
+    return Proof(tuple(nodes), b"" if at is None else _bucket(backing, prefix, at.hash))
 
 
-def check(backing: Backing, root: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Walk the whole tree and compare every node with its parent's hash of it; yields every prefix visited, and whether an inner node is
-    there. Errors: `E-DATA-CORRUPT`."""
-    waiting: list[tuple[bytes, Child]] = [(b"", Child(root, backing.node(b"") is not None))]
+class Visited(NamedTuple):
+    """A place of a tree that was looked at: whether an inner node is held there, and the entries that were compared there."""
+
+    prefix: bytes
+    is_held: bool
+    entries: int
+
+
+def check(backing: Backing, root: bytes) -> Iterator[Visited]:
+    """Walk the whole tree and compare every node with its parent's hash of it, and every entry once. Errors: `E-DATA-CORRUPT`."""
+    waiting: list[tuple[bytes, Child]] = [(b"", Child(root, _is_inner(backing, b"")))]
     while waiting:
         prefix, at = waiting.pop()
-        yield prefix, at.deeper
         if not at.deeper:
-            _bucket(backing, prefix, at.hash)
+            yield Visited(prefix, False, len(_bucket(backing, prefix, at.hash)) // PAIR_BYTES)
             continue
-        for number, each in children(_stored(backing, prefix, at.hash)).items():
+        node = backing.node(prefix)
+        if node is None:
+            pairs = backing.pairs(prefix, LOWEST_MAX_ENTRIES + 1)
+            _same_node(_lowest(pairs, len(prefix)), prefix, at.hash)
+            yield Visited(prefix, False, len(pairs))
+            continue
+        for number, each in children(_same_node(node, prefix, at.hash)).items():
             waiting.append((prefix + _DIGITS[number], each))
+        yield Visited(prefix, True, 0)
 
 
 def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
@@ -304,7 +364,10 @@ def _groups(changes: Sequence[Change], depth: int) -> list[tuple[int, Sequence[C
 
 
 def _stored(backing: Backing, prefix: bytes, digest: bytes) -> bytes:
-    node = backing.node(prefix)
+    return _same_node(inner(backing, prefix), prefix, digest)
+
+
+def _same_node(node: bytes | None, prefix: bytes, digest: bytes) -> bytes:
     if node is None or inner_hash(node) != digest:
         raise _corrupt("inner node", prefix)
     return node

@@ -166,14 +166,14 @@ class Inspector:
         if root is None:
             made.wrong(f"the root after block {executed.height} is not here")
             return
-        tree = state.StoredTree(txn, self._environment.tables)
-        inner = 0
-        for _, is_inner in check(tree, root):
+        inner = found = 0
+        for place in check(state.StoredTree(txn, self._environment.tables), root):
             made.count += 1
-            inner += is_inner
+            inner += place.is_held
+            found += place.entries
         entries, nodes = (txn.stat(db=table)["entries"] for table in (self._environment.tables.entries, self._environment.tables.nodes))
-        if tree.pairs_read != entries or inner != nodes:
-            made.wrong(f"{entries - tree.pairs_read} entries and {nodes - inner} nodes are no part of the tree")
+        if found != entries or inner != nodes:
+            made.wrong(f"{entries - found} entries and {nodes - inner} nodes are no part of the tree")
 
     def _each_block(self, txn: Any, made: Check, first: int, last: int) -> Iterator[tuple[int, KeptBlock]]:
         for height in range(max(1, first), last + 1):

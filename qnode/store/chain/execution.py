@@ -25,7 +25,9 @@ __all__ = ["ROOTS_KEPT", "Execution", "Left"]
 
 # ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
 ROOTS_KEPT = 256
-FORMAT, FORMAT_KEY, GENESIS_KEY = b"1", b"format", b"genesis"
+FORMAT, FORMAT_KEY, GENESIS_KEY = b"2", b"format", b"genesis"
+# The first held the lowest inner nodes of the state's tree, too.
+FIRST_FORMAT = b"1"
 PROGRESS_KEY = bytes([StateTable.PROGRESS])
 
 
@@ -58,11 +60,20 @@ class Execution:
         had, found, digest = self.meta(txn, FORMAT_KEY), self.meta(txn, GENESIS_KEY), genesis_digest(genesis)
         if had is None:
             return False
-        if had != FORMAT:
+        if had not in (FORMAT, FIRST_FORMAT):
             raise fault("E-DATA-CORRUPT", "the chain's database was written by another version of this program")
         if found != digest:
             raise fault("E-CHAIN-GENESIS", f"its genesis is {(found or b'').hex()[:16]}…, the document's {digest.hex()[:16]}…")
         return True
+
+    def is_older(self, txn: Any) -> bool:
+        """Whether the chain here was written by an earlier version, and `renew` has something to do. Errors: `E-DATA-CORRUPT`."""
+        return self.meta(txn, FORMAT_KEY) == FIRST_FORMAT
+
+    def renew(self, txn: Any) -> None:
+        """Bring what an earlier version has written into today's form."""
+        state.drop_lowest(txn, self._tables)
+        self._put_meta(txn, FORMAT_KEY, FORMAT)
 
     def begin(self, txn: Any, genesis: Genesis) -> None:
         """Start from genesis. Errors: `E-LEDGER-FORM`."""

@@ -20,7 +20,7 @@ from qustream.errors import fault
 from qustream.model.base import Bytes32, Noun
 from qustream.model.genesis import Genesis
 from qustream.model.state import Progress
-from qustream.rules.radix import HASH_BYTES
+from qustream.rules.radix import HASH_BYTES, is_lowest
 from qustream.rules.radix_plan import (
     CHUNK_MAX_BYTES,
     PLAN_MAX_NODES,
@@ -33,6 +33,7 @@ from qustream.rules.radix_plan import (
     divide,
     open_chunk,
 )
+from qustream.rules.radix_tree import inner
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import header_digest
 
@@ -59,8 +60,8 @@ def export_plan(environment: Environment, view: StateView) -> Plan:
         tables = environment.tables
         tree = state.StoredTree(txn, tables)
         sizes = ((path, len(key) + len(value)) for path, key, value in state.entries_beneath(txn, tables, b""))
-        prefixes, _ = divide(sizes, lambda prefix: tree.node(prefix) is not None)
-        plan = Plan(tuple(PlanNode(prefix, tree.node(prefix) or b"") for prefix in prefixes))
+        prefixes, _ = divide(sizes, lambda prefix: inner(tree, prefix) is not None)
+        plan = Plan(tuple(PlanNode(prefix, inner(tree, prefix) or b"") for prefix in prefixes))
     chunks_of(view.root, plan)  # nobody is given what would be refused
     return plan
 
@@ -159,7 +160,8 @@ class Taking:
             raise ValueError("a snapshot is not complete")
         tree = state.StoredTree(txn, self._tables)
         for each in incoming.plan.nodes:
-            tree.put_node(each.prefix, each.node)
+            if not is_lowest(each.node):
+                tree.put_node(each.prefix, each.node)
         tree.flush()
         raw = state.get(txn, self._tables, PROGRESS_KEY)
         progress = None if raw is None else decode(raw, Progress, max_bytes=INCOMING_MAX_BYTES)

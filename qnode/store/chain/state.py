@@ -1,7 +1,7 @@
 """The state on the disk: entries by path, keys in order, the tree's inner nodes (`proto/spec/state.md` §3).
 
-`entries`: path → value hash ‖ length of the key ‖ key ‖ value. Buckets are not stored: they are what stands beneath a prefix.
-`keys`: key → nothing. `nodes`: depth ‖ nibbles → inner node.
+`entries`: path → value hash ‖ length of the key ‖ key ‖ value. `keys`: key → nothing. `nodes`: depth ‖ nibbles → inner node. Buckets, and
+inner nodes that have buckets alone, are not stored: they are what stands beneath a prefix.
 """
 
 from __future__ import annotations
@@ -13,10 +13,22 @@ from typing import Any
 
 from qnode.store.chain.environment import Table
 from qustream.errors import QuStreamError, fault
-from qustream.rules.radix import DEPTH_MAX, HASH_BYTES, Pair, path_of, value_hash
+from qustream.rules.radix import DEPTH_MAX, HASH_BYTES, Pair, is_lowest, path_of, value_hash
 from qustream.rules.radix_tree import Change, Known, change, prefix_range
 
-__all__ = ["StoredTree", "all_entries", "apply", "clear", "clear_beneath", "entries_beneath", "get", "put_entries", "scan", "value_of"]
+__all__ = [
+    "StoredTree",
+    "all_entries",
+    "apply",
+    "clear",
+    "clear_beneath",
+    "drop_lowest",
+    "entries_beneath",
+    "get",
+    "put_entries",
+    "scan",
+    "value_of",
+]
 
 KEY_AT = HASH_BYTES + 1
 # What a node's key begins with. By depth first: the upper nodes, which every block changes, lie together.
@@ -31,7 +43,6 @@ class StoredTree:
         self._made: dict[bytes, bytes] = {}  # inner nodes that are not stored yet
         self.put_node: Callable[[bytes, bytes], None] = self._made.__setitem__  # called for every node of a block
         self._cursor = txn.cursor(db=tables.entries)
-        self.pairs_read = 0
 
     def node(self, prefix: bytes) -> bytes | None:
         return self._txn.get(_DEPTHS[len(prefix)] + prefix, db=self._nodes)  # type: ignore[no-any-return]  # LMDB has no types
@@ -55,7 +66,6 @@ class StoredTree:
                 found.append(path + stored[:HASH_BYTES])
                 if len(found) == limit:
                     break
-        self.pairs_read += len(found)
         return found
 
 
@@ -162,6 +172,15 @@ def clear_beneath(txn: Any, tables: Table, prefix: bytes) -> None:
             return  # nodes have parents
         while cursor.key().startswith(beneath):
             cursor.delete()
+
+
+def drop_lowest(txn: Any, tables: Table) -> None:
+    """Take out the inner nodes that are held no more, since all their children are buckets."""
+    cursor = txn.cursor(db=tables.nodes)
+    found = cursor.first()
+    while found:
+        # Taking one out leaves the cursor on the next; beyond the last it has no key.
+        found = cursor.delete() and bool(cursor.key()) if is_lowest(cursor.value()) else cursor.next()
 
 
 def value_of(key: bytes, stored: bytes) -> bytes:

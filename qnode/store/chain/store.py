@@ -95,6 +95,8 @@ class ChainStore:
         """Nothing is written where there is a chain: on a disk that is full it can still be read."""
         if not self._looked(lambda txn: self._execution.has_begun(txn, genesis)):
             self._writer.submit(lambda txn: self._execution.begin(txn, genesis)).result()
+        elif self._looked(self._execution.is_older):
+            self._writer.submit(self._execution.renew).result()
         self._load()
 
     def _load(self) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.ledger_world import LedgerWorld
 from support.node import QNode
 from support.stored_chain import StoredChain
 
@@ -22,8 +23,8 @@ def node(tmp_path: Path) -> QNode:
     return node
 
 
-def grown(node: QNode, blocks: int = 5, **settings: int) -> StoredChain:
-    chain = StoredChain(node.data_dir / "chain", **settings)
+def grown(node: QNode, blocks: int = 5, people: int = 6, **settings: int) -> StoredChain:
+    chain = StoredChain(node.data_dir / "chain", LedgerWorld(people=people), **settings)
     for number in range(blocks):
         chain.block(*[chain.transfer(person, (person + 1 + number % 5) % 6, 5) for person in range(6)])
     return chain
@@ -108,7 +109,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_what_is_damaged_is_named(node: QNode, name: str) -> None:
-    chain = grown(node)
+    chain = grown(node, people=400)  # enough that inner nodes are held
     chain.store.close()
     table, key_of = DAMAGE[name]
     environment = Environment.open(chain.directory, 1 << 30)

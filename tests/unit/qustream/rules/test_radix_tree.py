@@ -9,7 +9,7 @@ from support.radix_memory import MemoryTree, root_by_definition
 
 from qustream.errors import QuStreamError
 from qustream.rules.radix import EMPTY_ROOT, path_of, require, value_hash
-from qustream.rules.radix_tree import Known, build, check, prefix_range, update
+from qustream.rules.radix_tree import Known, build, check, inner, prefix_range, update
 
 # Few keys, so that they are changed and deleted again; more than a bucket and than two.
 KEYS = st.integers(0, 90).map(lambda number: b"key %d" % number)
@@ -93,7 +93,8 @@ def test_a_bucket_splits_at_seventeen_and_is_one_again_at_sixteen():
     assert tree.nodes == {}
     tree.apply({keys[16]: b"x"})
     # Seventeen paths that begin alike: an inner node with one child at each shared nibble.
-    assert {b"", b"\x0a", b"\x0a\x0b"} == set(tree.nodes)
+    assert {b"", b"\x0a"} == set(tree.nodes), "the lowest is not held"
+    assert inner(tree, b"\x0a\x0b") is not None
     tree.apply({keys[3]: None})
     assert tree.nodes == {}
     assert tree.root == root_by_definition(tree.entries)
@@ -112,7 +113,8 @@ def test_a_large_tree():
         assert tree.root == root_by_definition(tree.entries)
         for key in [*chance.sample(some, 20), chance.randbytes(20)]:
             require(tree.root, key, tree.entries.get(key), tree.prove(key))
-    assert set(tree.nodes) == {prefix for prefix, is_inner in check(tree, tree.root) if is_inner}
+    assert set(tree.nodes) == {place.prefix for place in check(tree, tree.root) if place.is_held}
+    assert sum(place.entries for place in check(tree, tree.root)) == len(tree.entries)
 
 
 def test_nothing_changed_is_the_same_root():
@@ -139,7 +141,8 @@ def damaged(tree: MemoryTree, place: str) -> None:
 @pytest.mark.parametrize("place", ["inner", "gone", "pair"])
 def test_damage_is_found_before_anything_is_built_on_it(place):
     tree = MemoryTree()
-    tree.apply({b"%d" % number: b"v" for number in range(400)})
+    tree.apply({b"%d" % number: b"v" for number in range(4000)})
+    assert len(tree.nodes) > 2
     damaged(tree, place)
     with pytest.raises(QuStreamError) as caught:
         list(check(tree, tree.root))
@@ -166,8 +169,9 @@ def test_the_range_of_a_prefix(prefix):
 def test_a_subtree_is_built_alone():
     """What a chunk of a snapshot is checked with."""
     tree = MemoryTree()
-    tree.apply({b"%d" % number: b"v" for number in range(500)})
+    tree.apply({b"%d" % number: b"v" for number in range(5000)})
     part = MemoryTree()
-    digest, _ = build(part, b"\x07", tree.pairs(b"\x07", 500))
+    digest, _ = build(part, b"\x07", tree.pairs(b"\x07", 5000))
     assert part.nodes == {prefix: node for prefix, node in tree.nodes.items() if prefix[:1] == b"\x07"}
+    assert part.nodes
     assert digest in tree.nodes[b""]

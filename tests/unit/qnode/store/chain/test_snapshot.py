@@ -203,7 +203,7 @@ def test_another_snapshot_in_place_of_one_that_is_half_here(tmp_path, source, sm
     # Nothing is left of the old one.
     with store._environment.reading() as txn, store.state() as view:
         tree = StoredTree(txn, store._environment.tables)
-        inner = sum(is_inner for _, is_inner in radix_tree.check(tree, view.root))
+        inner = sum(place.is_held for place in radix_tree.check(tree, view.root))
     held = store._environment.entries()
     assert (held["entries"], held["keys"], held["nodes"]) == (len(all_of(store)), len(all_of(store)), inner)
     store.close()

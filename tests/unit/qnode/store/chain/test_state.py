@@ -133,10 +133,10 @@ def test_a_flipped_bit_of_an_entry(environment, bit):
 
 @pytest.mark.parametrize("bit", [0, 16, 33, 500, 4000])
 def test_a_flipped_bit_of_an_inner_node(environment, bit):
-    root, entries = filled(environment, 600)
+    root, entries = filled(environment, 3000)
     with environment.reading() as txn:
         nodes = [bytes(key) for key in txn.cursor(db=environment.tables.nodes).iternext(values=False)]
-    assert len(nodes) > 16
+    assert len(nodes) > 8
     for node in (nodes[0], nodes[3], nodes[-1]):
         flipped(environment, "nodes", node, bit)
         assert {"walked", "proved", "built on"} <= found_damage(environment, root, list(entries))

@@ -12,8 +12,11 @@ from support.stored_chain import StoredChain, certificate, proposal_of, raw_of
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain import ChainStore
+from qnode.store.chain.environment import summed
+from qnode.store.chain.state import StoredTree
 from qustream.errors import QuStreamError
-from qustream.rules.radix import verify
+from qustream.rules.radix import children, is_lowest, verify
+from qustream.rules.radix_tree import inner
 from qustream.wire.chain import genesis_digest
 from qustream.wire.consensus import NO_DIGEST, Kind, header_digest
 
@@ -55,6 +58,35 @@ def test_another_genesis_is_refused(chain):
     assert code(ChainStore.open, chain.directory, other.genesis) == "E-CHAIN-GENESIS"
     chain.reopen()
     assert chain.store.final.height == 0
+
+
+def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
+    """The first form held the lowest inner nodes, too: what it left is taken out, once, and the chain goes on."""
+    chain = StoredChain(tmp_path / "chain", LedgerWorld(people=400))
+    busy(chain, 1)
+    environment, held = chain.store._environment, chain.store._environment.entries()["nodes"]
+    with environment.begin() as txn:
+        root, lowest, waiting = chain.store.root(1), 0, [b""]
+        tree = StoredTree(txn, environment.tables)
+        while waiting:
+            prefix = waiting.pop()
+            node = inner(tree, prefix)
+            lowest += is_lowest(node)
+            txn.put(bytes((len(prefix),)) + prefix, node, db=environment.tables.nodes)
+            waiting += [prefix + bytes((number,)) for number, each in children(node).items() if each.deeper]
+        txn.put(b"format", summed(b"format", b"1"), db=environment.tables.meta)
+    assert environment.entries()["nodes"] == held + lowest > held
+    chain.reopen()
+    assert chain.store._environment.entries()["nodes"] == held
+    assert chain.store.root(1) == root
+    for number in range(2, 5):
+        busy(chain, number)
+    chain.reopen()
+    chain.audit()
+    assert chain.store.root(4) == root_by_definition(chain.world.reader.entries)
+    with chain.store._environment.begin() as txn:
+        txn.put(b"format", summed(b"format", b"3"), db=chain.store._environment.tables.meta)
+    assert code(chain.reopen) == "E-DATA-CORRUPT"
 
 
 def test_one_process_has_it(chain):
