@@ -69,6 +69,7 @@ class Session:
         self._dropped_s = 0.0
         self._take: GossipTaker | None = None
         self._take_consensus: ConsensusTaker | None = None
+        self._ignores_consensus = False
         self._early: list[GossipMessage] | None = None
         self._early_bytes = 0
         connection.is_kept = False  # its place is its own once it is a link
@@ -111,17 +112,28 @@ class Session:
 
     def join_consensus(self, take: ConsensusTaker | None) -> None:
         """Both ends are validators: what its peer says as one goes to `take`. None: they are not any more."""
-        self._take_consensus = take
+        self._take_consensus, self._ignores_consensus = take, False
         self.connection.permit(NODE_CHANNELS if take is None else NODE_CHANNELS | {Channel.CONSENSUS})
         if take is None:
             self.connection.takers.pop(Channel.CONSENSUS, None)
         else:
             self.connection.takers[Channel.CONSENSUS] = self._hear_consensus
 
+    def ignore_consensus(self) -> None:
+        """This end is no validator, as far as it knows; its peer may know better. What it says as one is dropped unread."""
+        self._take_consensus, self._ignores_consensus = None, True
+        self.connection.permit(NODE_CHANNELS | {Channel.CONSENSUS})
+        self.connection.takers[Channel.CONSENSUS] = self._hear_consensus
+
     @property
     def is_validators(self) -> bool:
         """Whether both ends are validators."""
         return self._take_consensus is not None
+
+    @property
+    def hears_consensus(self) -> bool:
+        """Whether its peer may say something as a validator, taken or not."""
+        return self.is_validators or self._ignores_consensus
 
     def vote(self, body: bytes) -> bool:
         """Queue an encoded message of consensus without waiting. False: the connection is over; a peer that does not take it loses it."""
@@ -172,7 +184,7 @@ class Session:
         bulk = []
         for channel, body in batch:
             is_consensus = channel is Channel.CONSENSUS or tag_of(body) in CONSENSUS_TAGS
-            if is_consensus and self._take_consensus is not None:
+            if is_consensus and self.hears_consensus:
                 self._hear_consensus([body])
             elif channel is Channel.BULK:
                 bulk.append(body)

@@ -165,12 +165,10 @@ class ConsensusService:
         """Those of this rotation and the next are linked to each other; those of the last may still ask how it ended."""
         coming, before = set(self._nodes(place.rotation + 1)), set(self._nodes(place.rotation - 1))
         nodes = frozenset(node for node in coming | set(place.nodes) if node is not None)
-        is_ours = self._key.id in nodes
-        voters = nodes | {node for node in before if node is not None} if is_ours else frozenset()
+        voters = nodes | {node for node in before if node is not None}
         self._ballots.nodes = place.nodes
-        # Whoever has a vote key may be a validator by blocks that are not here yet: what others then send is no lie.
-        unsure = self.voter is not None and not is_ours
-        self._peers.mesh(nodes, self._peers.known if unsure else frozenset(voters) - {self._key.id})
+        # Who has no seat may have one by blocks that are not here yet: what others then send is no lie.
+        self._peers.mesh(nodes, voters - {self._key.id} if self._key.id in nodes else None)
 
     # -- a term -----------------------------------------------------------------------------------------------------------
 

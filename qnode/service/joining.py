@@ -101,8 +101,7 @@ class Joining:
         """Work with these peers from now on; `asked`: and whoever else can be asked. Nothing is answered."""
         self._asked = asked or Asked(peers)
         # Others may have this node among the validators, and be right. What they vote means nothing here yet, but it is no lie.
-        peers.take_consensus = lambda _session, _messages: None
-        peers.mesh(frozenset(), peers.known)
+        peers.mesh(frozenset(), None)
         self._following = Following(
             self._pinned, self.genesis.chain, ask=self._question, peers=lambda: tuple(self._known), charge=self._charge,
             clock_ms=self._clock_ms,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -120,7 +120,7 @@ class PeerService:
         self.take_bulk: BulkTaker | None = None
         self.height_heard: Callable[[Session, int], None] | None = None
         self.take_consensus: ConsensusTaker | None = None
-        self._voters: Container[bytes] = frozenset()
+        self._voters: frozenset[bytes] | None = frozenset()
         self.ended: Counter[str] = Counter()
         self.seen: dict[bytes, str] = {}
         self.dialled_back: tuple[DialResult, ...] = ()
@@ -141,7 +141,7 @@ class PeerService:
         """What a proven peer may use."""
         if peer.id not in self.known:
             return UNKNOWN_PEER_CHANNELS
-        return NODE_CHANNELS | {Channel.CONSENSUS} if peer.id in self._voters else NODE_CHANNELS
+        return NODE_CHANNELS | {Channel.CONSENSUS} if self._voters is None or peer.id in self._voters else NODE_CHANNELS
 
     async def talk(self, connection: Connection) -> None:
         """Serve an entered connection that a known node opened, until it is over."""
@@ -156,17 +156,20 @@ class PeerService:
             raise fault("E-PEER-UNREACHABLE", "no link to this node")
         return await link.call(body, deadline_ms, max_answer_bytes=max_answer_bytes)
 
-    def mesh(self, nodes: frozenset[bytes], voters: Container[bytes]) -> None:
+    def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes] | None) -> None:
         """`nodes` are the validators: all linked to each other, if this node is one of them. `voters`: who may use the consensus channel
-        here, those of a moment ago too; none if this node is no validator, all known ones while it cannot tell."""
+        here, those of a moment ago too; None if this node is no validator as far as it knows: what is said to it there is dropped."""
         self.known.meshed, self._voters = nodes, voters
         for session in self.hub:
             self._join_consensus(session)
         self.network_changed()
 
     def _join_consensus(self, session: Session) -> None:
+        if self._voters is None:
+            session.ignore_consensus()
+            return
         take = self.take_consensus if session.peer in self._voters else None
-        if take is not None or session.is_validators:
+        if take is not None or session.hears_consensus:
             session.join_consensus(take)
 
     def network_changed(self) -> None:

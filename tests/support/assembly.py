@@ -92,9 +92,9 @@ class _Peers:
     def __init__(self, seat: Seat) -> None:
         self.hub, self._town = _Hub(seat), seat.town
         self.take_consensus: Callable[[Any, Sequence[ConsensusMessage]], None] | None = None
-        self.meshed: list[tuple[frozenset[bytes], frozenset[bytes]]] = []
+        self.meshed: list[tuple[frozenset[bytes], frozenset[bytes] | None]] = []
 
-    def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes]) -> None:
+    def mesh(self, nodes: frozenset[bytes], voters: frozenset[bytes] | None) -> None:
         self.meshed.append((nodes, voters))
 
     def steady_ms(self) -> int:

@@ -275,6 +275,25 @@ async def test_who_is_no_validator_any_more_is_refused() -> None:
         assert (bob.codes, len(heard)) == (["E-PEER-UNLICENSED"], 1)
 
 
+async def test_who_is_no_validator_as_far_as_it_knows_drops_what_one_says_unread() -> None:
+    certificate = Certificate(3, 7, Kind.FINAL, bytes(32), b"\xff", (bytes(VOTE_SIGNATURE_BYTES),) * 8)
+    async with facing() as (alice, bob):
+        joined(alice, [])
+        bob.sessions[0].ignore_consensus()
+        assert not bob.sessions[0].is_validators
+        alice.sessions[0].vote(encode(VOTE))
+        alice.sessions[0].vote(b"\xc1 is no message at all")
+        await alice.sessions[0].connection.send(Channel.BULK, encode(certificate))
+        await alice.sessions[0].connection.send(Channel.BULK, b"something else")
+        await until(lambda: bob.bulk)
+        assert (bob.bulk, bob.codes) == ([b"something else"], [])
+        heard: list[object] = []
+        joined(bob, heard)
+        alice.sessions[0].vote(encode(VOTE))
+        await until(lambda: heard)
+        assert heard == [(ALICE.id, VOTE)]
+
+
 async def test_a_certificate_comes_in_bulk_and_other_bulk_goes_where_it_always_went() -> None:
     async with facing() as (alice, bob):
         heard: list[object] = []

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from support.assembly import Assembly, Seat, assembly
-from support.ledger_world import LedgerWorld, signed
+from support.ledger_world import LedgerWorld, key, signed
 from support.peers_town import until
 
 from qnode.core.consensus_catchup import words_of
 from qnode.service import consensus as module
 from qnode.service.chain import checked_of
+from qnode.service.consensus import ConsensusService
 from qnode.service.term import Term
 from qnode.service.voter import forgotten
 from qustream.errors import fault
@@ -55,6 +56,20 @@ async def test_rotations_follow_each_other(tmp_path: Path) -> None:
         nodes, voters = made.seats[0].peers.meshed[-1]
         assert nodes == {seat.node for seat in made.seats}
         assert voters == nodes - {made.seats[0].node}
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_who_has_no_seat_by_what_it_has_executed_refuses_nobody(tmp_path: Path, has_key: bool) -> None:
+    """The others may have it among them by blocks that it has not: with a vote key in its configuration or without."""
+    async with assembly(tmp_path, validators=1) as made:
+        await made.until_height(2)
+        seat, heard = made.seats[0], made.seats[0].peers.take_consensus
+        ConsensusService(
+            seat.chain, seat.mempool, seat.verifier, seat.peers, key=key("node", 77), voter=seat.voter if has_key else None,  # type: ignore[arg-type]
+            clock_ms=made.clock_ms,
+        )  # fmt: skip
+        assert seat.peers.meshed[-1] == (frozenset({seat.node}), None)
+        seat.peers.take_consensus = heard
 
 
 async def test_one_in_ten_messages_may_be_lost(tmp_path: Path) -> None:
