@@ -23,9 +23,10 @@ ACCUSATIONS_SHOWN_MAX = 4
 
 class VotingStatus(Struct, frozen=True):
     """This validator. `seat`: its number in the rotation, −1 without one; `silent`: why it does not vote, empty if it does; `missed` of the
-    last `led` views that it led; `suspended`: it leads nothing for now. By the executed state: `duty`, one of `DUTIES`; its `licence` and
-    `commission_bp`; `links`: reveals left in the hash chain; `suspended_until_ms`; `slashed`: its licence was removed, or its stake
-    is short; `top_up_by_ms`: 0, or when such a stake is taken off."""
+    last `led` views that it led; `suspended`: it shall lead nothing; `leads`: in the running rotation it does: a suspension takes effect
+    two rotations later, and somebody has to where more than a third are suspended. By the executed state: `duty`, one of `DUTIES`; its
+    `licence` and `commission_bp`; `links`: reveals left in the hash chain; `suspended_until_ms`; `slashed`: its licence was removed, or
+    its stake is short; `top_up_by_ms`: 0, or when such a stake is taken off."""
 
     seat: int
     silent: str
@@ -40,6 +41,7 @@ class VotingStatus(Struct, frozen=True):
     suspended_until_ms: int = 0
     slashed: bool = False
     top_up_by_ms: int = 0
+    leads: bool = True
 
 
 class MempoolStatus(Struct, frozen=True):
@@ -130,7 +132,9 @@ def _voting_text(voting: VotingStatus, status: ChainStatus) -> str:
         return f"no seat in this rotation: {_WITHOUT_SEAT.get(voting.duty, 'it has just got one')}"
     if voting.silent:
         return f"seat {voting.seat}, does not vote in this rotation: {voting.silent}"
-    suspended = ", leads nothing for now" if voting.suspended else ""
+    suspended = ""
+    if voting.suspended:
+        suspended = ", suspended and leads in this rotation all the same" if voting.leads else ", suspended and leads nothing"
     return f"seat {voting.seat}, view {status.view}; {voting.signed} signatures; missed {voting.missed} of {voting.led} views{suspended}"
 
 
@@ -164,7 +168,7 @@ def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:
         yield _gauge("validator_silent", "1 if it has a seat and does not vote", int(bool(voting.silent)))
         yield _counter("validator_signatures", "What it has signed since the start", voting.signed)
         yield _gauge("validator_missed_views", "Views without its block, of the last that it led", voting.missed)
-        yield _gauge("validator_suspended", "1 while it leads nothing", int(voting.suspended))
+        yield _gauge("validator_suspended", "1 while it is suspended, and leads nothing if others can", int(voting.suspended))
         yield _gauge("validator_reveals", "Reveals left in the hash chain that is registered", voting.links)
         yield _gauge("validator_commission_ratio", "Commission, of what delegators earn", voting.commission_bp / BASIS_POINTS)
         yield _gauge("validator_slashed", "1 if its licence was removed, or a part of its stake is gone", int(voting.slashed))

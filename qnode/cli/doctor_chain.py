@@ -186,7 +186,7 @@ class ChainSurvey:
             return None
         vote_key = self._vote_key().id
         with store.state() as view:
-            return duty_of(State(view), self._node_id, vote_key).status(vote_key, seat=-1, silent="", signed=0)
+            return duty_of(State(view), self._node_id, vote_key).status(vote_key, seat=-1, silent="", signed=0, leads=True)
 
     def _vote_key(self) -> VoteKey:
         votes = open_votes(self._config)

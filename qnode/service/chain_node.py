@@ -251,10 +251,12 @@ class ChainNode:
     def _voting(self, place: Place | None) -> VotingStatus | None:
         if self.voter is None or self._consensus is None:
             return None
-        seat = place.me if place is not None and place.me is not None else -1
+        seat, leads = -1, False
+        if place is not None and place.me is not None:
+            seat, leads = place.me, place.entry.seats[place.me].leads
         silent = self._consensus.silent if seat >= 0 else ""
         duty = duty_of(self.chain.state(), self.key.id, self.voter.key.id)
-        return duty.status(self.voter.key.id, seat=seat, silent=silent, signed=self.voter.signed)
+        return duty.status(self.voter.key.id, seat=seat, silent=silent, signed=self.voter.signed, leads=leads)
 
     def conditions(self, now_ms: int) -> list[Condition]:
         """What an operator should look at; none of it stops the node by itself."""

@@ -37,8 +37,8 @@ class Duty:
             return "leaves"
         return "votes" if seated else "waits"
 
-    def status(self, vote_key: bytes, *, seat: int, silent: str, signed: int) -> VotingStatus:
-        """For the status."""
+    def status(self, vote_key: bytes, *, seat: int, silent: str, signed: int, leads: bool) -> VotingStatus:
+        """For the status; `leads`: with that seat."""
         found, duty = self.validator, self.state(vote_key, seated=seat >= 0)
         if found is None:
             return VotingStatus(seat, silent, signed, 0, 0, False, duty)
@@ -46,7 +46,7 @@ class Duty:
         missed = (found.history & (1 << HISTORY_VIEWS) - 1).bit_count()
         return VotingStatus(
             seat, silent, signed, missed, found.led, found.suspended_until_ms > 0, duty, licence_text(self.name), found.commission_bp,
-            found.links, found.suspended_until_ms, slashed, self.licence.top_up_by_ms if self.licence is not None else 0,
+            found.links, found.suspended_until_ms, slashed, self.licence.top_up_by_ms if self.licence is not None else 0, leads,
         )  # fmt: skip
 
 

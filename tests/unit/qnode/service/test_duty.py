@@ -22,7 +22,7 @@ def world() -> LedgerWorld:
 
 def voting(world: LedgerWorld, *, seat: int = 0, number: int = 0, vote: int | None = None) -> VotingStatus:
     vote_key = voter(number if vote is None else vote).id
-    return duty_of(world.state(), key("node", number).id, vote_key).status(vote_key, seat=seat, silent="", signed=5)
+    return duty_of(world.state(), key("node", number).id, vote_key).status(vote_key, seat=seat, silent="", signed=5, leads=True)
 
 
 def codes(found: VotingStatus, now_ms: int = 0) -> list[str]:
@@ -61,7 +61,7 @@ def test_a_slashed_validator_is_told_though_its_node_is_gone(world: LedgerWorld,
     state = world.state()
     state.delete(Table.NODE, key("node", 0).id)
     vote_key = voter(0).id
-    found = duty_of(state, key("node", 0).id, vote_key).status(vote_key, seat=-1, silent="", signed=0)
+    found = duty_of(state, key("node", 0).id, vote_key).status(vote_key, seat=-1, silent="", signed=0, leads=False)
     assert found.slashed
     assert "E-SLASHED" in codes(found)
 
