@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import trio
 
 from qnode.core.ledger.block import Checked
@@ -39,8 +39,7 @@ UNTOLD = "E-DEADLINE"
 BEYOND = "E-LEDGER-KIND"
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A transaction of this chain that decodes; nobody has looked at its signatures."""
 
     id: bytes

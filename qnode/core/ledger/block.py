@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from qnode.core.ledger import epochs, leading, rewards, rotations, timed
 from qnode.core.ledger.actions import RULES
 from qnode.core.ledger.context import Context
@@ -18,8 +20,7 @@ from qustream.wire.transactions import Body
 __all__ = ["Checked", "Executed", "execute"]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """A well-formed transaction: of this chain, every signature holds. `size`: of its canonical bytes; `key`: if it came along."""
 
     id: bytes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from qustream.model.base import Noun
 from qustream.model.keys import PublicKey
@@ -31,8 +32,7 @@ __all__ = ["Claim", "claims"]
 VOTE_CONTEXT, VALIDATOR_CONTEXT = b"qustream/1/vote", b"qustream/1/validator"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A signature that must hold. `hybrid`: under the key `public`, with the short name of a purpose as `purpose`; `vote`: ML-DSA-44
     under the raw vote key `public`, with the whole context string as `purpose`."""
 
