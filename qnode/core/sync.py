@@ -149,7 +149,9 @@ class Sync:
             body.without.add(ask.peer)
             self._rest(ask.peer, now_ms, limits.REST_MS)
         else:
+            told = self._peers[ask.peer].told if event.after_ms else 0  # it is busy, and no less far
             self._rest(ask.peer, now_ms, event.after_ms)
+            self._peers[ask.peer].told = told
 
     def blocks_told(self, event: events.BlocksTold, now_ms: int) -> None:
         ask, head = self._forget(event.ask), self._head

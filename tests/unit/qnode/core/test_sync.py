@@ -297,6 +297,23 @@ def test_refusals_grow_and_limits_are_obeyed() -> None:
     assert one.asks(givers=True)[-1] is not giver
 
 
+def test_who_says_later_is_as_far_as_it_said_and_who_does_not_answer_is_not() -> None:
+    one = Follower(ALICE, BOB)
+    watch = one.asks(givers=False)[-1]
+    one.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(700, (), (), None)))
+    one.does(Ticked(0), limits.GIVER_MS)  # the first giver brings nothing
+    giver = one.asks(givers=True)[-1]
+    assert giver.peer == watch.peer
+    one.does(Refused(giver.peer, giver.ask, after_ms=5_000))
+    assert (one.sync.told, one.sync.spoken) == (700, 700)
+    one.does(Ticked(0), 5_000)
+    again = one.asks(givers=True)[-1]
+    assert again.peer == giver.peer
+    assert again is not giver
+    one.does(Refused(again.peer, again.ask))
+    assert one.sync.told == 0
+
+
 def test_peers_are_remembered_within_bounds() -> None:
     one = Follower(ALICE)
     for number in range(limits.PEERS_MAX + 50):

@@ -14,9 +14,11 @@ from support.signed_chain import SignedChain
 
 from qnode.core.sync_events import Head
 from qnode.core.sync_run import read
+from qnode.net.answers import Quota
 from qnode.net.strangers import LIMITS, Kind, Stranger, Strangers
 from qnode.service import sync_serve
 from qnode.service.sync_serve import SyncAnswers
+from qustream.aio.admission import Bucket
 from qustream.errors import QuStreamError
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import header_digest
@@ -164,6 +166,7 @@ async def test_nobody_waits_longer_than_he_said_or_than_the_node_runs(place: Pla
 
 async def test_so_many_answers_a_minute(place: Place, autojump_clock: trio.testing.MockClock) -> None:
     place.grow(1)
+    place.answers._more = Bucket(0, 0, 0.0)  # others have had it
     for _ in range(sync_serve.BLOCKS_MAX):
         await place.ask(BlocksAsk(0, 0, 0))
     for _ in range(sync_serve.BODIES_MAX):
@@ -175,6 +178,31 @@ async def test_so_many_answers_a_minute(place: Place, autojump_clock: trio.testi
         await place.ask(ask, peer=OTHER)
     await trio.sleep(60)
     await place.ask(BlocksAsk(0, 0, 0))
+
+
+async def test_who_needs_more_bodies_has_what_others_leave(place: Place, autojump_clock: trio.testing.MockClock) -> None:
+    place.grow(1)
+    place.answers._more = Bucket(6, 1, trio.current_time())
+    size = len(encode(await place.ask(BodyAsk(1, 0, 1))))
+    for _ in range(sync_serve.BODIES_MAX - 1 + 6 // (1 + size // sync_serve.MORE_BYTES)):
+        await place.ask(BodyAsk(1, 0, 1))
+    with pytest.raises(QuStreamError, match="E-PEER-LIMIT") as caught:
+        await place.ask(BodyAsk(1, 0, 1))
+    assert caught.value.retry_after_ms == sync_serve.MORE_AGAIN_MS
+    await place.ask(BodyAsk(1, 0, 1), peer=OTHER)  # its own is untouched
+    await trio.sleep(sync_serve.MORE_AGAIN_MS / 1000)
+    await place.ask(BodyAsk(1, 0, 1))
+
+
+async def test_large_bodies_beside_ones_own_count_by_their_bytes(place: Place, autojump_clock: trio.testing.MockClock) -> None:
+    place.grow(1, transactions=40)
+    place.answers._bodies = Quota(0, sync_serve.SPAN_MS)
+    place.answers._more = Bucket(2, 1, trio.current_time())
+    size = len(encode(await place.ask(BodyAsk(1, 0, 40))))
+    assert size > 10 * sync_serve.MORE_BYTES
+    await trio.sleep(5)
+    with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
+        await place.ask(BodyAsk(1, 0, 40))
 
 
 async def test_all_that_wait_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
