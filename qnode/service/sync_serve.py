@@ -30,8 +30,8 @@ BODY_TAG = 105
 # At one block a second a follower asks sixty times a minute; one that catches up gets 64 blocks each time.
 BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
 # Beside what each may have: bodies for whoever asks for more, as a new node that has one peer to ask. Of all together, an answer and each
-# 4 KiB of it counted: a tenth of a core, and 7 Mbit/s of the line.
-MORE_MAX, MORE_PER_S, MORE_BYTES = 12_000, 200, 4096
+# 16 KiB of it counted: a tenth of a core, and a quarter of a line of 100 Mbit/s.
+MORE_MAX, MORE_PER_S, MORE_BYTES = 12_000, 200, 16_384
 # When it makes sense to ask again if that is spent: a thousand are there then.
 MORE_AGAIN_MS = 5_000
 # Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.

@@ -199,7 +199,7 @@ async def test_large_bodies_beside_ones_own_count_by_their_bytes(place: Place, a
     place.answers._bodies = Quota(0, sync_serve.SPAN_MS)
     place.answers._more = Bucket(2, 1, trio.current_time())
     size = len(encode(await place.ask(BodyAsk(1, 0, 40))))
-    assert size > 10 * sync_serve.MORE_BYTES
+    assert size > 8 * sync_serve.MORE_BYTES
     await trio.sleep(5)
     with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
         await place.ask(BodyAsk(1, 0, 40))
