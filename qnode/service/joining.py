@@ -76,7 +76,7 @@ class Joining:
         self._nursery: trio.Nursery | None = None
         self._refused_s: float | None = None  # since when nobody has a state
         self._height = self._chunks = self._missing = 0
-        self._step: Stepping[Event, Effect] = Stepping(lambda event: step(self.core, event, self._steady_ms()), self._perform)
+        self._step: Stepping[Event, Effect] = Stepping(self._advance, self._perform)
         self._log = logger("snapshot")
 
     @classmethod
@@ -131,6 +131,12 @@ class Joining:
                 await self._replay_if_young()
                 await trio.sleep(TICK_S)
             self._nursery.cancel_scope.cancel()
+
+    def _advance(self, event: Event) -> list[Effect]:
+        was, effects = self.core.stage, step(self.core, event, self._steady_ms())
+        if was is Stage.CHUNKS and self.core.stage is Stage.OFFERS:
+            self._log.info("nobody gives this state any more; a newer one is looked for", height=self._height, missing=self._missing)
+        return effects
 
     def _steady_ms(self) -> int:
         return 0 if self._asked is None else self._asked.steady_ms
