@@ -82,6 +82,7 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     listed = tomllib.loads(LIST.read_text())["test"] if LIST.exists() else {}
     found: set[str] = set()
+    _require_found(config, items)
     for item in items:
         wants = [str(n) for mark in item.iter_markers("needs") for n in mark.args]
         if not wants:
@@ -97,6 +98,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gone = set(listed) - found
     if whole and gone:
         _disagree(config, f"tests/conditional.toml lists tests that are gone: {sorted(gone)}")
+
+
+def _require_found(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`scripts/test` collects only files with this text for its end-to-end part: one that is marked otherwise would never be run."""
+    text = "mark.e2e"
+    for path in {item.path for item in items if item.get_closest_marker("e2e")}:
+        if text not in path.read_text():
+            _disagree(config, f"{path.name} has end-to-end tests and nowhere the text {text}: scripts/test would not run them")
 
 
 def _disagree(config: pytest.Config, what: str) -> NoReturn:
