@@ -1,4 +1,4 @@
-"""A default of a msgspec struct is a value, or made by the `field` of msgspec: that of `dataclasses` would be the default itself, unseen."""
+"""A default of a msgspec struct is a value, or of the `field` of msgspec: that of `dataclasses` would be the default itself, unseen."""
 
 from __future__ import annotations
 
