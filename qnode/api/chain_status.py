@@ -135,6 +135,8 @@ def _voting_text(voting: VotingStatus, status: ChainStatus) -> str:
     suspended = ""
     if voting.suspended:
         suspended = ", suspended and leads in this rotation all the same" if voting.leads else ", suspended and leads nothing"
+    elif not voting.leads:
+        suspended = ", leads nothing in this rotation yet"
     return f"seat {voting.seat}, view {status.view}; {voting.signed} signatures; missed {voting.missed} of {voting.led} views{suspended}"
 
 
@@ -168,7 +170,7 @@ def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:
         yield _gauge("validator_silent", "1 if it has a seat and does not vote", int(bool(voting.silent)))
         yield _counter("validator_signatures", "What it has signed since the start", voting.signed)
         yield _gauge("validator_missed_views", "Views without its block, of the last that it led", voting.missed)
-        yield _gauge("validator_suspended", "1 while it is suspended, and leads nothing if others can", int(voting.suspended))
+        yield _gauge("validator_suspended", "1 while it is suspended: it leads nothing, if two thirds are not", int(voting.suspended))
         yield _gauge("validator_reveals", "Reveals left in the hash chain that is registered", voting.links)
         yield _gauge("validator_commission_ratio", "Commission, of what delegators earn", voting.commission_bp / BASIS_POINTS)
         yield _gauge("validator_slashed", "1 if its licence was removed, or a part of its stake is gone", int(voting.slashed))

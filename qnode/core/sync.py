@@ -29,13 +29,14 @@ __all__ = ["Sync", "step"]
 @dataclass(slots=True)
 class _Peer:
     """What a peer did. `told`: the height it spoke of last; `took_ms`: how long its last part of a body took; `rests_until_ms`: nothing is
-    asked of it before; `watched_ms`: when it was asked last how far it is."""
+    asked of it before; `watched_ms`: when it was asked last how far it is; `answered_ms`: when it last told."""
 
     told: int = 0
     took_ms: int = 0
     rests_until_ms: int = 0
     rest_ms: int = limits.REST_MS
     watched_ms: int = -limits.WATCH_REST_MS
+    answered_ms: int = 0
     is_here: bool = True
 
 
@@ -147,11 +148,11 @@ class Sync:
             self._lie(ask.peer, "an answer that is none", now_ms)
         elif ask.height and not event.after_ms and (body := self._body(ask.height)) is not None:
             body.without.add(ask.peer)
-            self._rest(ask.peer, now_ms, limits.REST_MS)
+            self._rest(ask.peer, now_ms)
+        elif event.after_ms:
+            self._later(ask.peer, now_ms, event.after_ms)
         else:
-            told = self._peers[ask.peer].told if event.after_ms else 0  # it is busy, and no less far
-            self._rest(ask.peer, now_ms, event.after_ms)
-            self._peers[ask.peer].told = told
+            self._rest(ask.peer, now_ms)
 
     def blocks_told(self, event: events.BlocksTold, now_ms: int) -> None:
         ask, head = self._forget(event.ask), self._head
@@ -159,7 +160,7 @@ class Sync:
             return
         answer, peer = event.answer, self._peers[event.peer]
         # Whoever counts down was restored from a backup, or lies: then it is found out by what it does not give.
-        peer.told = answer.height
+        peer.told, peer.answered_ms = answer.height, now_ms
         if not ask.most:
             return
         if not answer.headers:
@@ -348,11 +349,20 @@ class Sync:
     def _body(self, height: int) -> Body | None:
         return self._run.body(height) if self._run is not None else None
 
-    def _rest(self, name: bytes, now_ms: int, least_ms: int = 0) -> None:
+    def _rest(self, name: bytes, now_ms: int) -> None:
         peer = self._peers[name]
-        peer.rests_until_ms = now_ms + min(limits.REST_MAX_MS, max(peer.rest_ms, least_ms))
+        peer.rests_until_ms = now_ms + min(limits.REST_MAX_MS, peer.rest_ms)
         peer.rest_ms = min(limits.REST_MAX_MS, 2 * peer.rest_ms)
         peer.told = 0
+        if self._giver == name:
+            self._giver = b""
+
+    def _later(self, name: bytes, now_ms: int, after_ms: int) -> None:
+        """It has much to do, which is no failure; and it is as far as it said, unless it never says anything else."""
+        peer = self._peers[name]
+        peer.rests_until_ms = max(peer.rests_until_ms, now_ms + min(limits.REST_MAX_MS, max(limits.REST_MS, after_ms)))
+        if now_ms - peer.answered_ms > limits.TOLD_MS:
+            peer.told = 0
         if self._giver == name:
             self._giver = b""
 

@@ -32,6 +32,8 @@ BODY_ASKS_PEER_MAX = 2
 REST_MS, REST_MAX_MS = 1_000, 300_000
 # ... and who lied for longer. Its link goes, so this is for one that comes back.
 LIE_REST_MS = 600_000
+# The height that a peer told is believed so long of one that says nothing but "later" since: longer than any quota lasts.
+TOLD_MS = 300_000
 # Peers whose past is remembered: more than a node has links at a time.
 PEERS_MAX = 1024
 # When a final block could not be kept (a full disk), it is tried again.

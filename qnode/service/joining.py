@@ -134,8 +134,9 @@ class Joining:
 
     def _advance(self, event: Event) -> list[Effect]:
         was, effects = self.core.stage, step(self.core, event, self._steady_ms())
-        if was is Stage.CHUNKS and self.core.stage is Stage.OFFERS:
-            self._log.info("nobody gives this state any more; a newer one is looked for", height=self._height, missing=self._missing)
+        if self.core.stage is Stage.OFFERS and was in (Stage.CHUNKS, Stage.FINISHING):
+            why = "nobody gives this state any more" if was is Stage.CHUNKS else "this state is not that of its block"
+            self._log.info(f"{why}; another is looked for", height=self._height, missing=self._missing)
         return effects
 
     def _steady_ms(self) -> int:

@@ -29,9 +29,10 @@ SYNC_TAGS = range(103, 107)
 BODY_TAG = 105
 # At one block a second a follower asks sixty times a minute; one that catches up gets 64 blocks each time.
 BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
-# Beside what each may have: bodies for whoever asks for more, as a new node that has one peer to ask. Of all together, an answer and each
-# 16 KiB of it counted: a tenth of a core, and a quarter of a line of 100 Mbit/s.
-MORE_MAX, MORE_PER_S, MORE_BYTES = 12_000, 200, 16_384
+# Beside what each may have: bodies for whoever asks for more, as a new node with a licence that has one peer to ask. Of all together, an
+# answer and each 16 KiB of it counted: a tenth of a core, and a quarter of a line of 100 Mbit/s. So many are made at a time: what they
+# have is known when they are made, and 16 of the largest are 512 of these.
+MORE_MAX, MORE_PER_S, MORE_BYTES, MORE_AT_ONCE_MAX = 2_000, 200, 16_384, 16
 # When it makes sense to ask again if that is spent: a thousand are there then.
 MORE_AGAIN_MS = 5_000
 # Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.
@@ -52,7 +53,7 @@ class SyncAnswers:
     def __init__(self, chain: Chain, strangers: Strangers) -> None:
         self._chain, self._store, self._strangers = chain, chain.store, strangers
         self._blocks, self._bodies = Quota(BLOCKS_MAX, SPAN_MS), Quota(BODIES_MAX, SPAN_MS)
-        self._more = Bucket(MORE_MAX, MORE_PER_S, 0.0)
+        self._more, self._making = Bucket(MORE_MAX, MORE_PER_S, 0.0), 0
         self._waiting: Counter[bytes] = Counter()
         self._scopes: set[trio.CancelScope] = set()
         self._is_closed = False
@@ -72,25 +73,32 @@ class SyncAnswers:
         """Answer a known node. Errors: the refusal."""
         ask = decode(body, SyncAsk, max_bytes=SYNC_ASK_MAX_BYTES)
         if isinstance(ask, BodyAsk):
-            is_more = self._begin_body(session.peer)
-            said = await self._body(ask)
-            if is_more:
-                self._more.spend(len(said) // MORE_BYTES, trio.current_time())
-            return said
+            if self._is_more(session.peer):
+                return await self._one_more(ask)
+            return await self._body(ask)
         self._blocks.spend(session.peer)
         if self._must_wait(ask):
             await self._wait_known(session.peer, ask, deadline_ms)
         return await self._blocks_above(ask)
 
-    def _begin_body(self, peer: bytes) -> bool:
+    def _is_more(self, peer: bytes) -> bool:
         """Whether it is out of what all may have beside their own. Errors: `E-PEER-LIMIT`."""
         try:
             self._bodies.spend(peer)
         except QuStreamError as error:
-            if self._more.take(trio.current_time()):
+            if self._making < MORE_AT_ONCE_MAX and self._more.take(trio.current_time()):
                 return True
             raise fault(error.code, error.detail, retry_after_ms=min(error.retry_after_ms or 0, MORE_AGAIN_MS)) from None
         return False
+
+    async def _one_more(self, ask: BodyAsk) -> bytes:
+        self._making += 1
+        try:
+            said = await self._body(ask)
+        finally:
+            self._making -= 1
+        self._more.spend(len(said) // MORE_BYTES, trio.current_time())
+        return said
 
     async def answer_stranger(self, who: Stranger, body: bytes, deadline_ms: int) -> bytes:
         """Answer anybody else. Errors: the refusal."""

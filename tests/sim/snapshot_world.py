@@ -45,6 +45,7 @@ from qustream.model.state import Progress
 from qustream.rules import merkle, radix_plan
 from qustream.rules.radix import path_of
 from qustream.rules.radix_plan import Chunk, ChunkPlace, Plan, PlanNode, StateEntry, chunks_of, divide, open_chunk
+from qustream.rules.radix_tree import inner, is_inner
 from qustream.wire.codec import encode
 from qustream.wire.consensus import VOTE_SIGNATURE_BYTES, Certificate, ChainHeader, Kind, header_digest
 from qustream.wire.light import ProvenEntry
@@ -102,8 +103,8 @@ class State:
     def _plan(self) -> Plan:
         ordered = sorted((path_of(key), len(key) + len(value)) for key, value in self.tree.entries.items())
         with patch.object(radix_plan, "CHUNK_BYTES", CHUNK_BYTES):
-            prefixes, _ = divide(ordered, lambda prefix: self.tree.node(prefix) is not None)
-        return Plan(tuple(PlanNode(prefix, self.tree.nodes[prefix]) for prefix in prefixes))
+            prefixes, _ = divide(ordered, lambda prefix: is_inner(self.tree, prefix))
+        return Plan(tuple(PlanNode(prefix, inner(self.tree, prefix) or b"") for prefix in prefixes))
 
     def chunk(self, prefix: bytes) -> Chunk | None:
         """None for what is too much for one."""

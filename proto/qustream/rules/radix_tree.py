@@ -14,38 +14,14 @@ from typing import NamedTuple, Protocol
 
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import (
-    BUCKET_MAX_ENTRIES,
-    EMPTY_ROOT,
-    HASH_BYTES,
-    MAPS_BYTES,
-    PAIR_BYTES,
-    Child,
-    Pair,
-    Proof,
-    bucket_hash,
-    child,
-    children,
-    inner_bytes,
-    inner_hash,
-    nibble,
-    path_of,
-)
+    BUCKET_MAX_ENTRIES, EMPTY_ROOT, HASH_BYTES, MAPS_BYTES, PAIR_BYTES, Child, Pair, Proof, bucket_hash, child, children,
+    inner_bytes, inner_hash, is_lowest, nibble, path_of,
+)  # fmt: skip
 
 __all__ = [
-    "Backing",
-    "Change",
-    "Known",
-    "Subtree",
-    "Updated",
-    "Visited",
-    "build",
-    "change",
-    "check",
-    "inner",
-    "prefix_range",
-    "prove",
-    "update",
-]
+    "Backing", "Change", "Known", "Proven", "Subtree", "Updated", "Visited", "build", "change", "check", "inner",
+    "is_inner", "prefix_range", "prove", "update",
+]  # fmt: skip
 
 # A path and the hash of its new value, None if the entry goes.
 Change = tuple[bytes, bytes | None]
@@ -53,8 +29,11 @@ _DIGITS = [bytes((number,)) for number in range(16)]
 _LAST = b"\xff" * HASH_BYTES
 # Beneath one of the lowest inner nodes: as many buckets as it can have.
 LOWEST_MAX_ENTRIES = 16 * BUCKET_MAX_ENTRIES
-# Of each kind: what some blocks touch, and all inner nodes of a state of 200,000 entries. A node has 0.6 KB, a bucket mostly less.
-KNOWN_MAX = 8192
+# All inner nodes of a state of ten million entries: to make one of the lowest anew its entries have to be read, a hundred in so large a
+# state. A node has 0.6 KB: 40 MB then, and 5 MB in a state of 200,000.
+KNOWN_NODES_MAX = 65_536
+# What some blocks touch; a bucket has 0.5 KB mostly.
+KNOWN_BUCKETS_MAX = 8192
 
 
 class Backing(Protocol):
@@ -92,8 +71,8 @@ class Known:
 
     def trim(self) -> None:
         """Forget what was put in longest ago, if it is too many."""
-        for held in (self.nodes, self.buckets):
-            for digest in list(islice(held, max(0, len(held) - KNOWN_MAX))):
+        for held, most in ((self.nodes, KNOWN_NODES_MAX), (self.buckets, KNOWN_BUCKETS_MAX)):
+            for digest in list(islice(held, max(0, len(held) - most))):
                 del held[digest]
 
 
@@ -116,7 +95,7 @@ def change(backing: Backing, root: bytes, changes: Sequence[Change], known: Know
     if not changes:
         return Updated(root, [], [])
     made = _Changing(backing, known)
-    if root in known.nodes or _is_inner(backing, b""):
+    if root in known.nodes or is_inner(backing, b""):
         after, _ = made.inner(b"", root, changes)
     else:
         after, _ = made.bucket(b"", root if root != EMPTY_ROOT else None, changes)
@@ -278,8 +257,18 @@ def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
 
 def inner(backing: Backing, prefix: bytes) -> bytes | None:
     """The bytes of the inner node at `prefix`, held or made from what stands beneath it; None if there is none. It is not checked."""
+    return _held(backing, prefix) or _lowest(backing.pairs(prefix, LOWEST_MAX_ENTRIES + 1), len(prefix))
+
+
+def is_inner(backing: Backing, prefix: bytes) -> bool:
+    """Whether `inner` has one, for a tree that is whole: looked at no further than that takes."""
+    return _held(backing, prefix) is not None or len(backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1)) > BUCKET_MAX_ENTRIES
+
+
+def _held(backing: Backing, prefix: bytes) -> bytes | None:
+    """One of the lowest may have been left by an earlier version: what stands beneath it is the truth."""
     node = backing.node(prefix)
-    return _lowest(backing.pairs(prefix, LOWEST_MAX_ENTRIES + 1), len(prefix)) if node is None else node
+    return None if node is None or is_lowest(node) else node
 
 
 def _lowest(pairs: list[Pair], depth: int) -> bytes | None:
@@ -294,18 +283,31 @@ def _lowest(pairs: list[Pair], depth: int) -> bytes | None:
     return inner_bytes(present)
 
 
-def _is_inner(backing: Backing, prefix: bytes) -> bool:
-    return backing.node(prefix) is not None or len(backing.pairs(prefix, BUCKET_MAX_ENTRIES + 1)) > BUCKET_MAX_ENTRIES
+class Proven(Protocol):
+    """Lowest inner nodes by their hashes, as they were made for proofs and checked."""
+
+    def get(self, digest: bytes) -> bytes | None:
+        """What has this hash."""
+        ...
+
+    def put(self, digest: bytes, node: bytes) -> None:
+        """Keep it for a while."""
+        ...
 
 
-def prove(backing: Backing, root: bytes, key: bytes) -> Proof:
-    """A proof of what stands under `key`, or that nothing does. Errors: `E-DATA-CORRUPT`."""
-    path = path_of(key)
+def prove(backing: Backing, root: bytes, key: bytes, proven: Proven | None = None) -> Proof:
+    """A proof of what stands under `key`, or that nothing does. `proven`: from proofs before. Errors: `E-DATA-CORRUPT`."""
+    path, prefix = path_of(key), b""
     nodes: list[bytes] = []
-    at: Child | None = Child(root, _is_inner(backing, b""))
-    prefix = b""
+    at: Child | None = Child(root, is_inner(backing, b""))
     while at is not None and at.deeper:
-        node = _stored(backing, prefix, at.hash)
+        node = _held(backing, prefix)
+        if node is not None:
+            _same_node(node, prefix, at.hash)
+        elif (node := None if proven is None else proven.get(at.hash)) is None:
+            node = _stored(backing, prefix, at.hash)
+            if proven is not None:
+                proven.put(at.hash, node)
         nodes.append(node)
         number = nibble(path, len(prefix))
         prefix, at = prefix + _DIGITS[number], child(node, number)
@@ -322,13 +324,13 @@ class Visited(NamedTuple):
 
 def check(backing: Backing, root: bytes) -> Iterator[Visited]:
     """Walk the whole tree and compare every node with its parent's hash of it, and every entry once. Errors: `E-DATA-CORRUPT`."""
-    waiting: list[tuple[bytes, Child]] = [(b"", Child(root, _is_inner(backing, b"")))]
+    waiting: list[tuple[bytes, Child]] = [(b"", Child(root, is_inner(backing, b"")))]
     while waiting:
         prefix, at = waiting.pop()
         if not at.deeper:
             yield Visited(prefix, False, len(_bucket(backing, prefix, at.hash)) // PAIR_BYTES)
             continue
-        node = backing.node(prefix)
+        node = _held(backing, prefix)
         if node is None:
             pairs = backing.pairs(prefix, LOWEST_MAX_ENTRIES + 1)
             _same_node(_lowest(pairs, len(prefix)), prefix, at.hash)

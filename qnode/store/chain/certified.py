@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from qnode.store.chain.environment import Environment
-from qnode.store.chain.view import HeldState, StateView
+from qnode.store.chain.view import HeldState, ProvenNodes, StateView
 from qustream.wire.consensus import ChainHeader
 
 __all__ = ["Certified"]
@@ -25,8 +25,8 @@ NAMED_MAX = 16_384
 class Certified:
     """Fed by the writer's thread; looked at by any."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, environment: Environment, proven: ProvenNodes) -> None:
+        self._environment, self._proven = environment, proven
         self._lock = threading.Lock()
         self._pending: deque[HeldState] = deque()
         self._named: dict[int, bytes] = {}
@@ -39,7 +39,7 @@ class Certified:
 
     def executed(self, root: bytes) -> None:
         """There is a new state."""
-        held = HeldState(self._environment, self._environment.read(), root)
+        held = HeldState(self._environment, self._environment.read(), root, self._proven)
         with self._lock:
             if len(self._pending) >= PENDING_MAX:
                 self._pending.pop().release()

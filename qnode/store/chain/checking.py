@@ -171,7 +171,10 @@ class Inspector:
             made.count += 1
             inner += place.is_held
             found += place.entries
-        entries, nodes = (txn.stat(db=table)["entries"] for table in (self._environment.tables.entries, self._environment.tables.nodes))
+        tables, lowest = self._environment.tables, state.count_lowest(txn, self._environment.tables)
+        if lowest and not self._execution.is_older(txn):
+            made.wrong(f"{lowest} inner nodes are held beneath which there is no other")
+        entries, nodes = txn.stat(db=tables.entries)["entries"], txn.stat(db=tables.nodes)["entries"] - lowest
         if found != entries or inner != nodes:
             made.wrong(f"{entries - found} entries and {nodes - inner} nodes are no part of the tree")
 

@@ -11,6 +11,7 @@ from qnode.store.chain import state
 from qnode.store.chain.blocks import Blocks, Head
 from qnode.store.chain.environment import EXECUTED, PROGRESS_MAX_BYTES, Table, number_key, put_progress, summed, unsummed
 from qnode.store.chain.receipts import Receipts
+from qustream.aio.logs import logger
 from qustream.errors import fault
 from qustream.model.genesis import Genesis
 from qustream.model.receipt import Receipt
@@ -67,13 +68,16 @@ class Execution:
         return True
 
     def is_older(self, txn: Any) -> bool:
-        """Whether the chain here was written by an earlier version, and `renew` has something to do. Errors: `E-DATA-CORRUPT`."""
+        """Whether an earlier version has written the chain here, and this one nothing of the state yet. Errors: `E-DATA-CORRUPT`."""
         return self.meta(txn, FORMAT_KEY) == FIRST_FORMAT
 
     def renew(self, txn: Any) -> None:
-        """Bring what an earlier version has written into today's form."""
-        state.drop_lowest(txn, self._tables)
-        self._put_meta(txn, FORMAT_KEY, FORMAT)
+        """Before the state is changed: bring what an earlier version has written into today's form, which that one does not read. To look
+        at it changes nothing."""
+        if self.is_older(txn):
+            gone = state.drop_lowest(txn, self._tables)
+            self._put_meta(txn, FORMAT_KEY, FORMAT)
+            logger("chain").info("the chain's database has today's form now; an earlier version will not open it", left_out=gone)
 
     def begin(self, txn: Any, genesis: Genesis) -> None:
         """Start from genesis. Errors: `E-LEDGER-FORM`."""
@@ -101,6 +105,7 @@ class Execution:
             raise ValueError(f"height {progress.height} is not the final block to be executed next")
         if changes.get(PROGRESS_KEY) != encode(progress):
             raise ValueError("the state's own progress is another")
+        self.renew(txn)
         root = state.apply(txn, self._tables, self.root(txn, before.height) or b"", changes, self._known)
         if named is not None and named != root:
             raise fault("E-DATA-CORRUPT", f"the state after block {progress.height} is not the one that a quorum of validators has")

@@ -33,7 +33,7 @@ from qustream.rules.radix_plan import (
     divide,
     open_chunk,
 )
-from qustream.rules.radix_tree import inner
+from qustream.rules.radix_tree import inner, is_inner
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import header_digest
 
@@ -60,7 +60,7 @@ def export_plan(environment: Environment, view: StateView) -> Plan:
         tables = environment.tables
         tree = state.StoredTree(txn, tables)
         sizes = ((path, len(key) + len(value)) for path, key, value in state.entries_beneath(txn, tables, b""))
-        prefixes, _ = divide(sizes, lambda prefix: inner(tree, prefix) is not None)
+        prefixes, _ = divide(sizes, lambda prefix: is_inner(tree, prefix))
         plan = Plan(tuple(PlanNode(prefix, inner(tree, prefix) or b"") for prefix in prefixes))
     chunks_of(view.root, plan)  # nobody is given what would be refused
     return plan
@@ -94,6 +94,7 @@ class Taking:
             raise ValueError("a snapshot is taken in where there is no block yet")
         if header_digest(block.header) != block.digest or not block.header.height:
             raise fault("E-PROOF", "the block of the snapshot is not the one it is said to be")
+        self._execution.renew(txn)
         kept = self._keep(txn, places)
         txn.drop(self._tables.incoming, delete=False)
         txn.delete(EXECUTED, db=self._tables.meta)
@@ -145,6 +146,7 @@ class Taking:
         if raw is None:
             return
         value = unsummed(prefix, raw)
+        self._execution.renew(txn)
         entries, nodes = open_chunk(ChunkPlace(prefix, value[:HASH_BYTES], bool(value[HASH_BYTES])), chunk)
         state.put_entries(txn, self._tables, [(pair[:HASH_BYTES], pair[HASH_BYTES:], entry.key, entry.value) for pair, entry in entries])
         tree = state.StoredTree(txn, self._tables)

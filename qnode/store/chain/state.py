@@ -22,6 +22,7 @@ __all__ = [
     "apply",
     "clear",
     "clear_beneath",
+    "count_lowest",
     "drop_lowest",
     "entries_beneath",
     "get",
@@ -174,13 +175,22 @@ def clear_beneath(txn: Any, tables: Table, prefix: bytes) -> None:
             cursor.delete()
 
 
-def drop_lowest(txn: Any, tables: Table) -> None:
-    """Take out the inner nodes that are held no more, since all their children are buckets."""
-    cursor = txn.cursor(db=tables.nodes)
+def drop_lowest(txn: Any, tables: Table) -> int:
+    """Take out the inner nodes that are held no more, since all their children are buckets; how many there were."""
+    cursor, gone = txn.cursor(db=tables.nodes), 0
     found = cursor.first()
     while found:
-        # Taking one out leaves the cursor on the next; beyond the last it has no key.
-        found = cursor.delete() and bool(cursor.key()) if is_lowest(cursor.value()) else cursor.next()
+        if is_lowest(cursor.value()):
+            gone += 1
+            found = cursor.delete() and bool(cursor.key())  # it stands on the next; beyond the last it has no key
+        else:
+            found = cursor.next()
+    return gone
+
+
+def count_lowest(txn: Any, tables: Table) -> int:
+    """How many of the lowest inner nodes are held all the same."""
+    return sum(is_lowest(node) for node in txn.cursor(db=tables.nodes).iternext(keys=False))
 
 
 def value_of(key: bytes, stored: bytes) -> bytes:

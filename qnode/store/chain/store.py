@@ -17,7 +17,7 @@ from qnode.store.chain.environment import Environment
 from qnode.store.chain.execution import Execution, Left
 from qnode.store.chain.receipts import Receipts
 from qnode.store.chain.snapshot import Snapshots, Taking
-from qnode.store.chain.view import HeldState, StateView
+from qnode.store.chain.view import HeldState, ProvenNodes, StateView
 from qnode.store.chain.votes import Votes
 from qnode.store.chain.writer import ChainWriter
 from qnode.store.directory import DataDirectory
@@ -52,7 +52,8 @@ class ChainStore:
         self._votes, self._blocks = Votes(tables), Blocks(tables)
         self._receipts = Receipts(tables, self._blocks)
         self._execution = Execution(tables, self._blocks, self._receipts)
-        self._certified = Certified(environment)
+        self._proven = ProvenNodes()
+        self._certified = Certified(environment, self._proven)
         self._closed = False
         self._head = Head(0, NO_DIGEST, None)
         self._progress: Progress | None = None
@@ -95,8 +96,6 @@ class ChainStore:
         """Nothing is written where there is a chain: on a disk that is full it can still be read."""
         if not self._looked(lambda txn: self._execution.has_begun(txn, genesis)):
             self._writer.submit(lambda txn: self._execution.begin(txn, genesis)).result()
-        elif self._looked(self._execution.is_older):
-            self._writer.submit(self._execution.renew).result()
         self._load()
 
     def _load(self) -> None:
@@ -317,7 +316,7 @@ class ChainStore:
         """The newest state, to be closed. Errors: `E-NOT-HELD` while a snapshot is being taken in."""
         with self._environment.first_use() as (reading, txn):
             root = None if reading.progress is None else self._execution.root(txn, reading.progress.height)
-            held = HeldState(self._environment, reading, root or b"")
+            held = HeldState(self._environment, reading, root or b"", self._proven)
         view = held.view()
         held.release()
         return view

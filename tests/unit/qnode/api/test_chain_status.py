@@ -11,6 +11,7 @@ from qnode.api.chain_status import ChainStatus, MempoolStatus, VotingStatus, cha
     ("suspended", "leads", "said"),
     [
         (False, True, "missed 3 of 10 views"),
+        (False, False, "missed 3 of 10 views, leads nothing in this rotation yet"),  # it has come back from a suspension
         (True, False, "missed 3 of 10 views, suspended and leads nothing"),
         # Somebody has to, where more than a third are suspended; and a suspension takes effect in the rotation after next.
         (True, True, "missed 3 of 10 views, suspended and leads in this rotation all the same"),

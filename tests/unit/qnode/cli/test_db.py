@@ -144,8 +144,10 @@ def test_what_an_entry_is_missing_from(node: QNode) -> None:
     with environment.begin() as txn:
         txn.delete(b"\x02", db=environment.tables.keys)
         txn.put(b"\x05more", b"", db=environment.tables.keys)
-        txn.put(b"\x01\x0e", bytes(36), db=environment.tables.nodes)
+        txn.put(b"\x01\x0e", b"\x80\x00\x80\x00" + bytes(32), db=environment.tables.nodes)
+        txn.put(b"\x01\x0f", b"\x80\x00\x00\x00" + bytes(32), db=environment.tables.nodes)
     environment.close()
     found = checks(node)
     assert found["state entries"]["faults"] == ["entry 02 is not in the index of keys"]
-    assert "1 nodes are no part of the tree" in found["state tree"]["faults"][0]
+    assert "1 inner nodes are held beneath which" in found["state tree"]["faults"][0]
+    assert "1 nodes are no part of the tree" in found["state tree"]["faults"][1]

@@ -314,6 +314,23 @@ def test_who_says_later_is_as_far_as_it_said_and_who_does_not_answer_is_not() ->
     assert one.sync.told == 0
 
 
+def test_later_is_no_failure_and_no_word_of_a_height_for_ever() -> None:
+    one, waited = Follower(ALICE, BOB), 0
+    watch = one.asks(givers=False)[-1]
+    one.does(BlocksTold(watch.peer, watch.ask, BlocksAnswer(700, (), (), None)))
+    one.does(Ticked(0), limits.GIVER_MS)
+    while waited < limits.TOLD_MS:
+        giver = [ask for ask in one.asks(givers=True) if ask.peer == watch.peer][-1]
+        one.does(Refused(giver.peer, giver.ask, after_ms=5_000))
+        assert one.sync.told == 700
+        one.does(Ticked(0), 5_000)
+        again = [ask for ask in one.asks(givers=True) if ask.peer == watch.peer][-1]
+        assert again is not giver, "it is asked when it said, however often it says so"
+        waited += 5_000
+    one.does(Refused(again.peer, again.ask, after_ms=5_000))
+    assert one.sync.told == 0
+
+
 def test_peers_are_remembered_within_bounds() -> None:
     one = Follower(ALICE)
     for number in range(limits.PEERS_MAX + 50):

@@ -68,7 +68,8 @@ def test_what_is_known_is_not_read_again_and_is_bounded(monkeypatch):
     assert len(read) == 1
     tree.apply({b"17": b"x"}, known)
     assert len(read) == 1
-    monkeypatch.setattr("qustream.rules.radix_tree.KNOWN_MAX", 100)
+    monkeypatch.setattr("qustream.rules.radix_tree.KNOWN_NODES_MAX", 100)
+    monkeypatch.setattr("qustream.rules.radix_tree.KNOWN_BUCKETS_MAX", 100)
     for _ in range(5):
         tree.apply({b"%d" % number: b"y" for number in chance.sample(range(3000), 300)}, known)
         assert len(known.nodes) <= 100 >= len(known.buckets)

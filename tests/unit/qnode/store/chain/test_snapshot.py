@@ -7,7 +7,7 @@ from support.stored_chain import StoredChain, certificate
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain import ChainStore
-from qnode.store.chain.state import StoredTree
+from qnode.store.chain.state import StoredTree, count_lowest
 from qustream.errors import QuStreamError
 from qustream.rules import radix_plan, radix_tree
 from qustream.rules.radix_plan import Chunk
@@ -204,6 +204,7 @@ def test_another_snapshot_in_place_of_one_that_is_half_here(tmp_path, source, sm
     with store._environment.reading() as txn, store.state() as view:
         tree = StoredTree(txn, store._environment.tables)
         inner = sum(place.is_held for place in radix_tree.check(tree, view.root))
+        assert count_lowest(txn, store._environment.tables) == 0
     held = store._environment.entries()
     assert (held["entries"], held["keys"], held["nodes"]) == (len(all_of(store)), len(all_of(store)), inner)
     store.close()

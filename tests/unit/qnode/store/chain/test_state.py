@@ -55,6 +55,7 @@ def test_it_is_what_it_would_be_in_memory(shared, batches):
             assert found == memory.entries
             assert list(found) == sorted(found)
             assert txn.stat(db=shared.tables.nodes)["entries"] == len(memory.nodes)
+            assert state.count_lowest(txn, shared.tables) == 0
             assert dict(state.all_entries(txn, shared.tables)) == memory.entries
             for key in [*memory.entries, b"absent"]:
                 assert state.get(txn, shared.tables, key) == memory.entries.get(key)

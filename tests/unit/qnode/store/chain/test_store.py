@@ -61,7 +61,8 @@ def test_another_genesis_is_refused(chain):
 
 
 def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
-    """The first form held the lowest inner nodes, too: what it left is taken out, once, and the chain goes on."""
+    """The first form held the lowest inner nodes, too: nothing is done about them before the state is changed, as on a full disk it cannot
+    be; then they are taken out, once, and the chain goes on."""
     chain = StoredChain(tmp_path / "chain", LedgerWorld(people=400))
     busy(chain, 1)
     environment, held = chain.store._environment, chain.store._environment.entries()["nodes"]
@@ -76,11 +77,19 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
             waiting += [prefix + bytes((number,)) for number, each in children(node).items() if each.deeper]
         txn.put(b"format", summed(b"format", b"1"), db=environment.tables.meta)
     assert environment.entries()["nodes"] == held + lowest > held
+    chain.settings = {"reserve_bytes": 1 << 60}
     chain.reopen()
-    assert chain.store._environment.entries()["nodes"] == held
     assert chain.store.root(1) == root
+    assert chain.store._environment.entries()["nodes"] == held + lowest
+    with chain.store.state() as view:
+        for key, value in chain.world.reader.entries.items():
+            assert verify(root, key, value, view.prove(key))
+    chain.settings = {}
+    chain.reopen()
+    assert chain.store._environment.entries()["nodes"] == held + lowest
     for number in range(2, 5):
         busy(chain, number)
+        assert chain.store._environment.entries()["nodes"] == held
     chain.reopen()
     chain.audit()
     assert chain.store.root(4) == root_by_definition(chain.world.reader.entries)
