@@ -14,8 +14,22 @@ from typing import NamedTuple, Protocol
 
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import (
-    BUCKET_MAX_ENTRIES, EMPTY_ROOT, HASH_BYTES, MAPS_BYTES, PAIR_BYTES, Child, Pair, Proof, bucket_hash, child, children,
-    inner_bytes, inner_hash, is_lowest, nibble, path_of,
+    BUCKET_MAX_ENTRIES,
+    EMPTY_ROOT,
+    HASH_BYTES,
+    MAPS_BYTES,
+    PAIR_BYTES,
+    Child,
+    Pair,
+    Proof,
+    bucket_hash,
+    child,
+    children,
+    inner_bytes,
+    inner_hash,
+    is_lowest,
+    nibble,
+    path_of,
 )  # fmt: skip
 
 __all__ = [
