@@ -46,8 +46,7 @@ LOWEST_MAX_ENTRIES = 16 * BUCKET_MAX_ENTRIES
 # All inner nodes of a state of ten million entries: to make one of the lowest anew its entries have to be read, a hundred in so large a
 # state. A node has 0.6 KB: 40 MB then, and 5 MB in a state of 200,000.
 KNOWN_NODES_MAX = 65_536
-# What some blocks touch; a bucket has 0.5 KB mostly.
-KNOWN_BUCKETS_MAX = 8192
+KNOWN_BUCKETS_MAX = 8192  # what some blocks touch; a bucket has 0.5 KB mostly
 
 
 class Backing(Protocol):
