@@ -5,8 +5,6 @@ While a batch is on its way to the disk the next one collects. A waiter is relea
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +15,7 @@ import lmdb
 
 from qnode.store.batch import Batch, FreeSlots
 from qnode.store.directory import DataDirectory, is_out_of_space
+from qnode.store.jobs import JobThread
 from qnode.store.slots import SlotFile
 from qnode.store.tables import Tables
 from qustream.errors import QuStreamError, fault
@@ -24,10 +23,6 @@ from qustream.errors import QuStreamError, fault
 __all__ = ["Writer"]
 
 T = TypeVar("T")
-# Jobs that wait for the writer. Whoever serves requests admits far fewer at a time; sweeps and alerts are the rest.
-QUEUE_MAX_JOBS = 512
-# Jobs in one transaction: 64 answers are 17 MB of dirty pages; more gains nothing (a sync is ~0.2 ms, an answer's copy ~0.06 ms).
-BATCH_MAX_JOBS = 64
 # How often a store that cannot write tries again.
 TRIAL_INTERVAL_S = 1.0
 # What a trial writes: more than one answer needs.
@@ -51,62 +46,26 @@ class Writer:
     def __init__(self, directory: DataDirectory, tables: Tables, slots: SlotFile, free: FreeSlots, *, reserve_bytes: int) -> None:
         self._directory, self._tables, self._slots, self._free = directory, tables, slots, free
         self._reserve_bytes = reserve_bytes
-        self._queue: queue.Queue[Job[Any] | None] = queue.Queue(QUEUE_MAX_JOBS)
-        self._closed = False
         self._trial_after_s = 0.0
         self.trouble: QuStreamError | None = None  # why nothing new is stored, for the operator
         self._broken = False  # the state of the disk is unknown: nothing is stored until a restart
         self.erased = 0
         self.corrupt = 0
-        self._thread = threading.Thread(target=self._run, name="qnode-store", daemon=True)
-        self._thread.start()
+        self._thread: JobThread[Job[Any]] = JobThread("qnode-store", self._carry_out)
 
     def submit(self, decide: Callable[[Batch], T], *, needs_room: bool) -> Future[T]:
         """Hand in a decision; the future is done when it has been committed, refused, or has failed (`E-NODE-READONLY`).
 
         Never blocks. Errors: `E-PEER-LIMIT` when too much waits already, `E-NODE-READONLY` after `close`."""
         job = Job(decide, needs_room)
-        if self._closed:
-            raise fault("E-NODE-READONLY", "this node is shutting down")
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
-            raise fault("E-PEER-LIMIT", "too many requests wait for this node's disk", retry_after_ms=1000) from None
+        self._thread.submit(job)
         return job.future
 
     def close(self) -> None:
         """Carry out what has been handed in and end the thread."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+        self._thread.close()
 
     # -- the thread -----------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        going = True
-        while going:
-            jobs: list[Job[Any]] = []
-            job = self._queue.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= BATCH_MAX_JOBS:
-                    break
-                try:
-                    job = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            going = job is not None
-            if jobs:
-                self._carry_out([each for each in jobs if each.future.set_running_or_notify_cancel()])
-        self._drain()
-
-    def _drain(self) -> None:
-        """What was handed in while `close` was called."""
-        while not self._queue.empty():
-            job = self._queue.get_nowait()
-            if job is not None:
-                job.future.set_exception(fault("E-NODE-READONLY", "this node is shutting down"))
 
     def _carry_out(self, jobs: list[Job[Any]]) -> None:
         try:

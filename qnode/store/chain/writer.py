@@ -7,8 +7,6 @@ the rest is done again. What is to follow once it is on the disk is its `after`.
 from __future__ import annotations
 
 import errno
-import queue
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,15 +16,12 @@ import lmdb
 
 from qnode.store.chain.environment import Environment
 from qnode.store.directory import DataDirectory, is_out_of_space
+from qnode.store.jobs import JobThread
 from qustream.errors import QuStreamError, fault
 
 __all__ = ["ChainWriter"]
 
 T = TypeVar("T")
-# Jobs that wait: proposals, certificates and batches of transactions; certificates of a full set have 170 KB.
-QUEUE_MAX_JOBS = 512
-# Jobs in one transaction: the sync is shared, and the waiting of the first is bounded.
-BATCH_MAX_JOBS = 64
 # A map grows by half, and by at least this: growing interrupts everybody who reads.
 GROW_MIN_BYTES = 64 * 1024 * 1024
 
@@ -46,53 +41,22 @@ class ChainWriter:
 
     def __init__(self, directory: DataDirectory, environment: Environment, *, reserve_bytes: int) -> None:
         self._directory, self._environment, self._reserve_bytes = directory, environment, reserve_bytes
-        self._queue: queue.Queue[Job[Any] | None] = queue.Queue(QUEUE_MAX_JOBS)
-        self._closed = False
         self._broken = False  # what the disk holds is not known: nothing is written until a restart
         self.trouble: QuStreamError | None = None  # why the last attempt failed, for the operator
-        self._thread = threading.Thread(target=self._run, name="qnode-chain", daemon=True)
-        self._thread.start()
+        self._thread: JobThread[Job[Any]] = JobThread("qnode-chain", self._carry_out)
 
     def submit(self, decide: Callable[[Any], T], after: Callable[[T], None] | None = None) -> Future[T]:
         """Hand in a decision; the future is done when it is on the disk, or has failed and nothing of it is: `E-DISK-FULL`,
         `E-NODE-READONLY`, `E-DATA-CORRUPT`, or its own error. Never blocks. Errors: `E-PEER-LIMIT`, `E-NODE-READONLY`."""
         job = Job(decide, after)
-        if self._closed:
-            raise fault("E-NODE-READONLY", "this node is shutting down")
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
-            raise fault("E-PEER-LIMIT", "too much waits for this node's disk", retry_after_ms=1000) from None
+        self._thread.submit(job)
         return job.future
 
     def close(self) -> None:
         """Carry out what has been handed in and end the thread."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+        self._thread.close()
 
     # -- the thread -----------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        going = True
-        while going:
-            jobs: list[Job[Any]] = []
-            job = self._queue.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= BATCH_MAX_JOBS:
-                    break
-                try:
-                    job = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            going = job is not None
-            self._carry_out([each for each in jobs if each.future.set_running_or_notify_cancel()])
-        while not self._queue.empty():  # handed in while `close` was called
-            left = self._queue.get_nowait()
-            if left is not None:
-                left.future.set_exception(fault("E-NODE-READONLY", "this node is shutting down"))
 
     def _carry_out(self, jobs: list[Job[Any]]) -> None:
         try:

@@ -9,6 +9,7 @@ from qnode.store.chain import writer as writer_module
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.writer import ChainWriter
 from qnode.store.directory import DataDirectory
+from qnode.store.jobs import QUEUE_MAX_JOBS
 from qustream.errors import QuStreamError, fault
 
 MIB = 1 << 20
@@ -165,7 +166,7 @@ def test_what_the_disk_holds_is_unknown_after_a_panic_and_stays_so(room, monkeyp
 
 def test_too_much_that_waits_is_refused_at_once(room):
     first, go_on = room.held()
-    futures = [room.put(b"%d" % number) for number in range(writer_module.QUEUE_MAX_JOBS)]
+    futures = [room.put(b"%d" % number) for number in range(QUEUE_MAX_JOBS)]
     with pytest.raises(QuStreamError, match="E-PEER-LIMIT"):
         room.put(b"more")
     go_on.set()
