@@ -17,12 +17,16 @@ from qnode.core.consensus_events import Final
 from qnode.core.ledger.block import Checked, Executed, execute
 from qnode.core.ledger.state import State
 from qnode.store.chain import ChainStore
+from qnode.store.chain.environment import summed
+from qnode.store.chain.state import StoredTree
 from qustream.model.state import Progress, Table
+from qustream.rules.radix import children, is_lowest
+from qustream.rules.radix_tree import inner
 from qustream.wire.codec import encode
 from qustream.wire.consensus import Certificate, ChainHeader, Kind, Proposal, header_digest
 from qustream.wire.transactions import Transaction, Transfer
 
-__all__ = ["StoredChain", "certificate", "proposal_of", "raw_of"]
+__all__ = ["StoredChain", "certificate", "in_first_form", "proposal_of", "raw_of"]
 
 SIGNATURE = bytes(2420)
 
@@ -41,6 +45,22 @@ def proposal_of(block: Final) -> Proposal:
 def raw_of(checked: Checked) -> bytes:
     """The bytes of a transaction that `LedgerWorld.checked` made."""
     return encode(Transaction(encode(checked.body), checked.key, bytes(3373)))
+
+
+def in_first_form(store: ChainStore) -> int:
+    """As the first version left a database: the lowest inner nodes are held, too; how many they are."""
+    environment, lowest, waiting = store._environment, 0, [b""]
+    with environment.begin() as txn:
+        tree = StoredTree(txn, environment.tables)
+        while waiting:
+            prefix = waiting.pop()
+            node = inner(tree, prefix)
+            assert node is not None
+            lowest += is_lowest(node)
+            txn.put(bytes((len(prefix),)) + prefix, node, db=environment.tables.nodes)
+            waiting += [prefix + bytes((number,)) for number, each in children(node).items() if each.deeper]
+        txn.put(b"format", summed(b"format", b"1"), db=environment.tables.meta)
+    return lowest
 
 
 class StoredChain:

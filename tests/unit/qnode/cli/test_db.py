@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.ledger_world import LedgerWorld
 from support.node import QNode
-from support.stored_chain import StoredChain
+from support.stored_chain import StoredChain, in_first_form
 
 from qnode.store.chain import ChainStore
 from qnode.store.chain.environment import Environment, number_key
@@ -94,6 +94,21 @@ def test_compacting(node: QNode) -> None:
     chain.block()
     chain.store.close()
     assert not any(each["faults"] for each in checks(node).values())
+
+
+def test_a_database_as_an_earlier_version_left_it_is_whole_and_so_is_its_backup(node: QNode, tmp_path: Path) -> None:
+    chain = grown(node, people=400)
+    root = chain.store.root(5)
+    assert in_first_form(chain.store) > 5
+    chain.store.close()
+    assert not any(each["faults"] for each in checks(node).values())
+    assert node.command("db", "backup", str(tmp_path / "copy")).code == 0
+    chain.reopen()
+    chain.block(*[chain.transfer(person, person + 1, 5) for person in range(6)])
+    assert not any(each["faults"] for each in checks(node).values())
+    chain.store.close()
+    with ChainStore.open(tmp_path / "copy", chain.world.genesis) as copy:
+        assert copy.root(5) == root
 
 
 DAMAGE = {

@@ -19,6 +19,7 @@ from qustream.identity.signing import SigningKey
 from qustream.transport.greeting import LocalHello
 from qustream.transport.limits import Channel
 from qustream.wire.codec import Message, decode, encode
+from qustream.wire.consensus import NO_DIGEST, VOTE_SIGNATURE_BYTES, Kind, Vote
 from qustream.wire.gossip import GossipGraft, GossipPush, Topic
 from qustream.wire.hello import Role
 from qustream.wire.peers import (
@@ -137,6 +138,37 @@ async def test_who_is_struck_off_is_hung_up_and_refused(tmp_path: Path) -> None:
         async with await dial(t.nodes[0], gone.key) as connection:
             assert await refusal(connection, chosen()) == "E-PEER-UNLICENSED"
         assert t.nodes[1].id in t.nodes[0].links
+
+
+async def test_a_vote_is_dropped_taken_or_refused_as_the_chain_has_this_node_at_the_moment(tmp_path: Path) -> None:
+    vote = Vote(3, 7, Kind.SKIP, NO_DIGEST, 1, bytes(VOTE_SIGNATURE_BYTES))
+    async with town(tmp_path, 2) as t:
+        await t.start()
+        await t.linked()
+        (one, two), heard = t.nodes, list[object]()
+        one.service.take_consensus = lambda _session, _messages: None
+        two.service.take_consensus = lambda _session, messages: heard.extend(messages)
+        one.service.mesh(frozenset({one.id, two.id}), frozenset({two.id}))
+        link = one.service.hub.link_to(two.id)
+        assert link is not None
+        two.service.mesh(frozenset(), None)  # no validator, as far as it knows: beside what is asked, nothing comes of it
+        for _ in range(3):
+            assert link.vote(encode(vote))
+            await link.call(encode(HeightTold(1)), 10_000, max_answer_bytes=64)
+        assert heard == []
+        two.service.mesh(frozenset({one.id, two.id}), frozenset({one.id}))
+        assert link.vote(encode(vote))
+        await until(lambda: heard == [vote])
+        two.service.mesh(frozenset(), None)
+        assert link.vote(encode(vote))
+        await link.call(encode(HeightTold(1)), 10_000, max_answer_bytes=64)
+        assert heard == [vote]
+        assert not two.service.ended
+        two.service.mesh(frozenset({two.id}), frozenset())  # a validator, and the other none
+        assert link.vote(encode(vote))
+        await until(lambda: two.service.ended)
+        assert set(two.service.ended) == {"E-PEER-UNLICENSED"}
+        assert heard == [vote]
 
 
 async def test_strangers_are_answered_as_devices_and_refused_as_nodes(tmp_path: Path) -> None:

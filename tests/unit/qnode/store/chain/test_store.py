@@ -8,15 +8,13 @@ import msgspec
 import pytest
 from support.ledger_world import LedgerWorld
 from support.radix_memory import root_by_definition
-from support.stored_chain import StoredChain, certificate, proposal_of, raw_of
+from support.stored_chain import StoredChain, certificate, in_first_form, proposal_of, raw_of
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain import ChainStore
 from qnode.store.chain.environment import summed
-from qnode.store.chain.state import StoredTree
 from qustream.errors import QuStreamError
-from qustream.rules.radix import children, is_lowest, verify
-from qustream.rules.radix_tree import inner
+from qustream.rules.radix import verify
 from qustream.wire.chain import genesis_digest
 from qustream.wire.consensus import NO_DIGEST, Kind, header_digest
 
@@ -65,18 +63,9 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
     be; then they are taken out, once, and the chain goes on."""
     chain = StoredChain(tmp_path / "chain", LedgerWorld(people=400))
     busy(chain, 1)
-    environment, held = chain.store._environment, chain.store._environment.entries()["nodes"]
-    with environment.begin() as txn:
-        root, lowest, waiting = chain.store.root(1), 0, [b""]
-        tree = StoredTree(txn, environment.tables)
-        while waiting:
-            prefix = waiting.pop()
-            node = inner(tree, prefix)
-            lowest += is_lowest(node)
-            txn.put(bytes((len(prefix),)) + prefix, node, db=environment.tables.nodes)
-            waiting += [prefix + bytes((number,)) for number, each in children(node).items() if each.deeper]
-        txn.put(b"format", summed(b"format", b"1"), db=environment.tables.meta)
-    assert environment.entries()["nodes"] == held + lowest > held
+    held, root = chain.store._environment.entries()["nodes"], chain.store.root(1)
+    lowest = in_first_form(chain.store)
+    assert chain.store._environment.entries()["nodes"] == held + lowest > held
     chain.settings = {"reserve_bytes": 1 << 60}
     chain.reopen()
     assert chain.store.root(1) == root
