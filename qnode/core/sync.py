@@ -150,7 +150,7 @@ class Sync:
             body.without.add(ask.peer)
             self._rest(ask.peer, now_ms)
         elif event.after_ms:
-            self._later(ask.peer, now_ms, event.after_ms)
+            self._later(ask, now_ms, event.after_ms)
         else:
             self._rest(ask.peer, now_ms)
 
@@ -357,14 +357,13 @@ class Sync:
         if self._giver == name:
             self._giver = b""
 
-    def _later(self, name: bytes, now_ms: int, after_ms: int) -> None:
-        """It has much to do, which is no failure; and it is as far as it said, unless it never says anything else."""
-        peer = self._peers[name]
-        peer.rests_until_ms = max(peer.rests_until_ms, now_ms + min(limits.REST_MAX_MS, max(limits.REST_MS, after_ms)))
-        if now_ms - peer.answered_ms > limits.TOLD_MS:
-            peer.told = 0
-        if self._giver == name:
-            self._giver = b""
+    def _later(self, ask: _Ask, now_ms: int, after_ms: int) -> None:
+        """No failure, nor does it make up for one; and it is as far as it said, unless it never says anything else."""
+        peer = self._peers[ask.peer]
+        peer.rests_until_ms = max(peer.rests_until_ms, now_ms + min(limits.REST_MAX_MS, max(peer.rest_ms, after_ms)))
+        peer.took_ms = now_ms - ask.asked_ms if ask.height else peer.took_ms  # as slow as if it had given a part
+        peer.told = 0 if now_ms - peer.answered_ms > limits.TOLD_MS else peer.told
+        self._giver = b"" if self._giver == ask.peer else self._giver
 
     def _lie(self, name: bytes, why: str, now_ms: int) -> None:
         peer = self._peers[name]

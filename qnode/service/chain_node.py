@@ -36,6 +36,7 @@ from qnode.service.verify import Verifier
 from qnode.service.voter import Voter
 from qnode.store.chain import ChainStore
 from qustream.aio.http import Folder
+from qustream.aio.logs import logger
 from qustream.errors import QuStreamError, fault
 from qustream.identity import files
 from qustream.identity.signing import SigningKey
@@ -118,6 +119,8 @@ class ChainNode:
             store = opened.enter_context(ChainStore.open(directory / FOLDER, genesis))
             if store.snapshots.incoming() is not None:  # begun with a checkpoint that the configuration names no more
                 store.snapshots.abandon(genesis)
+            if store.is_older:
+                logger("chain").info("an earlier version has written this chain; with the next block only this one will open it")
             node = cls(store, genesis, key, voter, clock_ms=clock_ms)
             opened.pop_all()
         return node

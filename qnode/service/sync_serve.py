@@ -34,7 +34,7 @@ BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
 # have is known when they are made, and 16 of the largest are 512 of these.
 MORE_MAX, MORE_PER_S, MORE_BYTES, MORE_AT_ONCE_MAX = 2_000, 200, 16_384, 16
 # When it makes sense to ask again if that is spent: a thousand are there then.
-MORE_AGAIN_MS = 5_000
+MORE_AGAIN_MS, PLACE_AGAIN_MS = 5_000, 1_000
 # Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.
 WAITS_PEER_MAX, WAITS_MAX = 2, 512
 # An answer leaves so long before its asker gives up.
@@ -86,9 +86,11 @@ class SyncAnswers:
         try:
             self._bodies.spend(peer)
         except QuStreamError as error:
-            if self._making < MORE_AT_ONCE_MAX and self._more.take(trio.current_time()):
+            is_place = self._making < MORE_AT_ONCE_MAX  # there is one again within milliseconds
+            if is_place and self._more.take(trio.current_time()):
                 return True
-            raise fault(error.code, error.detail, retry_after_ms=min(error.retry_after_ms or 0, MORE_AGAIN_MS)) from None
+            again_ms = MORE_AGAIN_MS if is_place else PLACE_AGAIN_MS
+            raise fault(error.code, error.detail, retry_after_ms=min(error.retry_after_ms or 0, again_ms)) from None
         return False
 
     async def _one_more(self, ask: BodyAsk) -> bytes:

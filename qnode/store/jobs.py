@@ -57,22 +57,26 @@ class JobThread(Generic[J]):
             self._queue.put(None)
             self._thread.join()
 
+    def _next_batch(self) -> bool:
+        """Wait for one, and carry it out; False for the last. By itself, so that nothing of it is held while the next is waited for:
+        answers are large, and secret."""
+        jobs: list[J] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) >= BATCH_MAX_JOBS:
+                break
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        if wanted := [each for each in jobs if each.future.set_running_or_notify_cancel()]:
+            self._carry_out(wanted)
+        return job is not None
+
     def _run(self) -> None:
-        going = True
-        while going:
-            jobs: list[J] = []
-            job = self._queue.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= BATCH_MAX_JOBS:
-                    break
-                try:
-                    job = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            going = job is not None
-            if wanted := [each for each in jobs if each.future.set_running_or_notify_cancel()]:
-                self._carry_out(wanted)
+        while self._next_batch():
+            pass
         while not self._queue.empty():  # handed in while `close` was called
             left = self._queue.get_nowait()
             if left is not None:

@@ -47,9 +47,9 @@ def raw_of(checked: Checked) -> bytes:
     return encode(Transaction(encode(checked.body), checked.key, bytes(3373)))
 
 
-def in_first_form(store: ChainStore) -> int:
-    """As the first version left a database: the lowest inner nodes are held, too; how many they are."""
-    environment, lowest, waiting = store._environment, 0, [b""]
+def in_first_form(store: ChainStore, beneath: Sequence[bytes] = (b"",)) -> int:
+    """As the first version left a database: the lowest inner nodes beneath these prefixes are held, too; how many they are."""
+    environment, lowest, waiting = store._environment, 0, list(beneath)
     with environment.begin() as txn:
         tree = StoredTree(txn, environment.tables)
         while waiting:

@@ -43,8 +43,8 @@ _DIGITS = [bytes((number,)) for number in range(16)]
 _LAST = b"\xff" * HASH_BYTES
 # Beneath one of the lowest inner nodes: as many buckets as it can have.
 LOWEST_MAX_ENTRIES = 16 * BUCKET_MAX_ENTRIES
-# All inner nodes of a state of ten million entries: to make one of the lowest anew its entries have to be read, a hundred in so large a
-# state. A node has 0.6 KB: 40 MB then, and 5 MB in a state of 200,000.
+# All inner nodes of a state of 1.5 million entries, three quarters of one of ten: to make one of the lowest anew its entries have to be
+# read, up to a hundred. A node has 0.7 KB: 46 MB then, and 6 MB in a state of 200,000.
 KNOWN_NODES_MAX = 65_536
 KNOWN_BUCKETS_MAX = 8192  # what some blocks touch; a bucket has 0.5 KB mostly
 

@@ -11,7 +11,6 @@ from qnode.store.chain import state
 from qnode.store.chain.blocks import Blocks, Head
 from qnode.store.chain.environment import EXECUTED, PROGRESS_MAX_BYTES, Table, number_key, put_progress, summed, unsummed
 from qnode.store.chain.receipts import Receipts
-from qustream.aio.logs import logger
 from qustream.errors import fault
 from qustream.model.genesis import Genesis
 from qustream.model.receipt import Receipt
@@ -75,19 +74,18 @@ class Execution:
         """Before the state is changed: bring what an earlier version has written into today's form, which that one does not read. To look
         at it changes nothing."""
         if self.is_older(txn):
-            gone = state.drop_lowest(txn, self._tables)
+            state.drop_lowest(txn, self._tables)
             self._put_meta(txn, FORMAT_KEY, FORMAT)
-            logger("chain").info("the chain's database has today's form now; an earlier version will not open it", left_out=gone)
 
     def begin(self, txn: Any, genesis: Genesis) -> None:
         """Start from genesis. Errors: `E-LEDGER-FORM`."""
         self.start(txn, genesis)
         self._put_meta(txn, GENESIS_KEY, genesis_digest(genesis))
-        self._put_meta(txn, FORMAT_KEY, FORMAT)
 
     def start(self, txn: Any, genesis: Genesis) -> None:
         """The state of height 0, in place of any other."""
         state.clear(txn, self._tables)
+        self._put_meta(txn, FORMAT_KEY, FORMAT)
         first = State(_Nothing())
         digest = begin(first, genesis)
         changes = first.changes()

@@ -160,6 +160,7 @@ class Taking:
         incoming = self.incoming(txn)
         if incoming is None or self.missing(txn, 1):
             raise ValueError("a snapshot is not complete")
+        self._execution.renew(txn)
         tree = state.StoredTree(txn, self._tables)
         for each in incoming.plan.nodes:
             if not is_lowest(each.node):

@@ -98,6 +98,11 @@ class ChainStore:
             self._writer.submit(lambda txn: self._execution.begin(txn, genesis)).result()
         self._load()
 
+    @property
+    def is_older(self) -> bool:
+        """Whether it has the form of an earlier version, until the state is changed next (state.md §3)."""
+        return self._looked(self._execution.is_older)
+
     def _load(self) -> None:
         """Take up what is on the disk."""
         with self._environment.reading() as txn:

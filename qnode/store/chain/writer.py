@@ -68,7 +68,8 @@ class ChainWriter:
         except QuStreamError as trouble:
             self.trouble = trouble
             for job in jobs:
-                job.future.set_exception(trouble)
+                if not job.future.done():  # what is on the disk is told, whoever hears of it fails
+                    job.future.set_exception(trouble)
         except BaseException as bug:  # our own mistake: nobody may wait for ever, and whoever waits shall see it
             for job in jobs:
                 if not job.future.done():

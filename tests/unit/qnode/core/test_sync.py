@@ -331,6 +331,20 @@ def test_later_is_no_failure_and_no_word_of_a_height_for_ever() -> None:
     assert one.sync.told == 0
 
 
+def test_later_makes_up_for_no_failure() -> None:
+    """Or who refuses all and says so late would be asked first, again and again."""
+    one = Follower(ALICE)
+    for rest_ms in (1_000, 2_000, 4_000, 8_000):
+        one.does(Refused(ALICE, one.asks(givers=True)[-1].ask))
+        one.does(Ticked(0), rest_ms)
+    giver = one.asks(givers=True)[-1]
+    one.does(Refused(ALICE, giver.ask, after_ms=1))
+    one.does(Ticked(0), 15_900)
+    assert one.asks(givers=True)[-1] is giver
+    one.does(Ticked(0), 100)
+    assert one.asks(givers=True)[-1] is not giver
+
+
 def test_peers_are_remembered_within_bounds() -> None:
     one = Follower(ALICE)
     for number in range(limits.PEERS_MAX + 50):

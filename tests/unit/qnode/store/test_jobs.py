@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -73,6 +75,18 @@ def test_what_was_cancelled_is_not_carried_out_and_a_batch_of_nothing_neither(pl
     assert first.result(30) == 0
     assert place.submit(3).result(30) == 3
     assert place.carried == [[0], [3]]
+
+
+def test_nothing_of_a_batch_is_held_while_the_next_is_waited_for(place: Place) -> None:
+    job = Job(7)
+    gone = weakref.ref(job)
+    place.thread.submit(job)
+    assert job.future.result(30) == 7
+    del job
+    until = time.monotonic() + 30
+    while gone() is not None and time.monotonic() < until:  # its thread is on the way to the next
+        threading.Event().wait(0.001)
+    assert gone() is None
 
 
 def test_too_much_that_waits_is_refused_and_nothing_after_the_end(place: Place) -> None:

@@ -68,6 +68,7 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
     assert chain.store._environment.entries()["nodes"] == held + lowest > held
     chain.settings = {"reserve_bytes": 1 << 60}
     chain.reopen()
+    assert chain.store.is_older
     assert chain.store.root(1) == root
     assert chain.store._environment.entries()["nodes"] == held + lowest
     with chain.store.state() as view:
@@ -79,6 +80,7 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
     for number in range(2, 5):
         busy(chain, number)
         assert chain.store._environment.entries()["nodes"] == held
+        assert not chain.store.is_older
     chain.reopen()
     chain.audit()
     assert chain.store.root(4) == root_by_definition(chain.world.reader.entries)
