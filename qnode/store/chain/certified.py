@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.view import HeldState, ProvenNodes, StateView
+from qustream.errors import QuStreamError
 from qustream.wire.consensus import ChainHeader
 
 __all__ = ["Certified"]
@@ -38,8 +39,11 @@ class Certified:
             return self._named.get(height)
 
     def executed(self, root: bytes) -> None:
-        """There is a new state."""
-        held = HeldState(self._environment, self._environment.read(), root, self._proven)
+        """There is a new state. If too many look at the chain for one more to do so, nothing is proved from this one: the next follows."""
+        try:
+            held = HeldState(self._environment, self._environment.read(), root, self._proven)
+        except QuStreamError:  # it is on the disk, so this must not fail what was asked for
+            return
         with self._lock:
             if len(self._pending) >= PENDING_MAX:
                 self._pending.pop().release()

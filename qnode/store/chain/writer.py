@@ -68,7 +68,7 @@ class ChainWriter:
         except QuStreamError as trouble:
             self.trouble = trouble
             for job in jobs:
-                if not job.future.done():  # what is on the disk is told, whoever hears of it fails
+                if not job.future.done():  # some are, if it was the `after` of another that failed
                     job.future.set_exception(trouble)
         except BaseException as bug:  # our own mistake: nobody may wait for ever, and whoever waits shall see it
             for job in jobs:

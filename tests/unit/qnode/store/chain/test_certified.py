@@ -6,6 +6,7 @@ from support.stored_chain import StoredChain, certificate
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain import certified
+from qustream.errors import fault
 from qustream.wire.consensus import header_digest
 
 
@@ -26,6 +27,22 @@ def test_no_more_states_are_held_than_wait_to_be_named(chain):
     # Heights 9 (certified), 10, 11, 12: a header names what is three below.
     assert chain.store.certified().height == 9
     assert readings(chain) == 4
+
+
+def test_a_block_is_executed_though_nobody_more_can_look_at_the_chain(chain, monkeypatch):
+    def full():
+        raise fault("E-PEER-LIMIT", "too many look at the chain just now")
+
+    for _ in range(5):
+        chain.block()
+    with monkeypatch.context() as patched:
+        patched.setattr(chain.store._environment, "read", full)
+        chain.block()
+    assert chain.store.executed.height == 6
+    for _ in range(6):
+        chain.block()
+    assert chain.store.certified().height == 9
+    chain.audit()
 
 
 def test_a_view_outlasts_the_state_s_time(chain):
