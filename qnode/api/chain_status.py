@@ -132,12 +132,12 @@ def _voting_text(voting: VotingStatus, status: ChainStatus) -> str:
         return f"no seat in this rotation: {_WITHOUT_SEAT.get(voting.duty, 'it has just got one')}"
     if voting.silent:
         return f"seat {voting.seat}, does not vote in this rotation: {voting.silent}"
-    suspended = ""
+    leading = ""
     if voting.suspended:
-        suspended = ", suspended and leads in this rotation all the same" if voting.leads else ", suspended and leads nothing"
+        leading = ", suspended and leads in this rotation all the same" if voting.leads else ", suspended and leads nothing"
     elif not voting.leads:
-        suspended = ", leads nothing in this rotation yet"
-    return f"seat {voting.seat}, view {status.view}; {voting.signed} signatures; missed {voting.missed} of {voting.led} views{suspended}"
+        leading = ", leads nothing in this rotation yet"
+    return f"seat {voting.seat}, view {status.view}; {voting.signed} signatures; missed {voting.missed} of {voting.led} views{leading}"
 
 
 def chain_metrics(status: ChainStatus, now_ms: int) -> Iterator[Metric]:

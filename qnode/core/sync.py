@@ -28,8 +28,8 @@ __all__ = ["Sync", "step"]
 
 @dataclass(slots=True)
 class _Peer:
-    """What a peer did. `told`: the height it spoke of last; `took_ms`: how long its last part of a body took; `rests_until_ms`: nothing is
-    asked of it before; `watched_ms`: when it was asked last how far it is; `answered_ms`: when it last told."""
+    """What a peer did. `told`: the height it spoke of last, `answered_ms`: when it did; `took_ms`: how long its last part of a body took
+    or "later" instead; `rests_until_ms`: nothing is asked of it before; `watched_ms`: when it was asked last how far it is."""
 
     told: int = 0
     took_ms: int = 0

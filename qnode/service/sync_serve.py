@@ -33,7 +33,7 @@ BLOCKS_MAX, BODIES_MAX, SPAN_MS = 480, 1_200, 60_000
 # answer and each 16 KiB of it counted: a tenth of a core, and a quarter of a line of 100 Mbit/s. So many are made at a time: what they
 # have is known when they are made, and 16 of the largest are 512 of these.
 MORE_MAX, MORE_PER_S, MORE_BYTES, MORE_AT_ONCE_MAX = 2_000, 200, 16_384, 16
-# When it makes sense to ask again if that is spent: a thousand are there then.
+# When it makes sense to ask again: if that is spent (a thousand are there then), and if only so many are being made.
 MORE_AGAIN_MS, PLACE_AGAIN_MS = 5_000, 1_000
 # Questions that wait: of a peer, and in all; each is a task and a place among the eight that a connection has.
 WAITS_PEER_MAX, WAITS_MAX = 2, 512
