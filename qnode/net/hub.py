@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from qnode.net.session import WORK_BURST, WORK_RATE_PER_S, GossipTaker, Session
 from qustream.aio.admission import Bucket
@@ -49,6 +49,10 @@ class Hub:
     def link_to(self, peer: bytes) -> Session | None:
         """The link to this peer, if there is one."""
         return self._links.get(peer)
+
+    def sessions_with(self, peer: bytes) -> Sequence[Session]:
+        """All with this peer: its link, and what may be the next one."""
+        return tuple(self._of_peer.get(peer, ()))
 
     def join(self, session: Session) -> None:
         """A new one. If its peer has too many, the oldest that is no link has to go."""

@@ -84,13 +84,14 @@ class Asked:
         return await self._peers.call(node, body, deadline_ms, max_answer_bytes=max_answer_bytes)
 
     def charge(self, node: bytes, what: str) -> None:
-        """It has told what nobody tells who obeys the rules: its link, or its connection, goes."""
+        """It has told what nobody tells who obeys the rules: all connections with it go. Not its link alone, in whose place another one may
+        be just about to come, when both have dialled."""
         if self.outside is not None:
             self.outside.drop(node)
-        link = self._peers.hub.link_to(node)
-        if link is not None:
+        if self._peers.hub.link_to(node) is not None:
             self._peers.gossip.misled(node)
-            link.connection.close_soon("E-ANSWER-INVALID", what)
+        for session in self._peers.hub.sessions_with(node):
+            session.connection.close_soon("E-ANSWER-INVALID", what)
 
     # -- when strangers' ways are taken -------------------------------------------------------------------------------------------
 

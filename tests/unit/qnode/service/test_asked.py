@@ -19,16 +19,24 @@ class Peers:
     def __init__(self) -> None:
         self.links: dict[bytes, Any] = {}
         self.known = SimpleNamespace(own=None)
-        self.hub = SimpleNamespace(link_to=self.links.get)
+        self.beside: dict[bytes, list[Any]] = {}
+        self.hub = SimpleNamespace(link_to=self.links.get, sessions_with=self._sessions_with)
         self.misled: list[bytes] = []
         self.gossip = SimpleNamespace(misled=self.misled.append)
 
+    def _sessions_with(self, peer: bytes) -> list[Any]:
+        return [*([self.links[peer]] if peer in self.links else []), *self.beside.get(peer, [])]
+
     def link(self, peer: bytes) -> None:
-        closed: list[str] = []
-        self.links[peer] = SimpleNamespace(
-            peer=peer, connection=SimpleNamespace(close_soon=lambda code, _: closed.append(code)), closed=closed
-        )
+        self.links[peer] = self._session(peer)
         self.hub.links = self.links.values()
+
+    def another(self, peer: bytes) -> None:
+        self.beside.setdefault(peer, []).append(self._session(peer))
+
+    def _session(self, peer: bytes) -> Any:
+        closed: list[str] = []
+        return SimpleNamespace(peer=peer, connection=SimpleNamespace(close_soon=lambda code, _: closed.append(code)), closed=closed)
 
     async def call(self, _peer: bytes, body: bytes, _deadline_ms: int, *, max_answer_bytes: int) -> bytes:
         return b"link: " + body[:max_answer_bytes]
@@ -74,6 +82,19 @@ async def test_who_lied_loses_what_there_is_between_us() -> None:
     assert outside.dropped == [b"a", b"b"]
     assert peers.misled == [b"b"]
     assert peers.links[b"b"].closed == ["E-ANSWER-INVALID"]
+
+
+async def test_who_lied_while_another_link_was_about_to_come_loses_both() -> None:
+    """Both had dialled; the old link is given up in a moment, and the new one is not accepted yet."""
+    asked, peers, _ = made()
+    peers.link(b"b")
+    peers.another(b"b")
+    peers.another(b"c")
+    asked.charge(b"b", "not true")
+    assert [each.closed for each in (peers.links[b"b"], *peers.beside[b"b"])] == [["E-ANSWER-INVALID"]] * 2
+    asked.charge(b"c", "not true")
+    assert peers.beside[b"c"][0].closed == ["E-ANSWER-INVALID"]
+    assert peers.misled == [b"b"]
 
 
 async def test_strangers_ways_are_taken_while_there_is_no_licence_and_when_links_are_gone(autojump_clock: trio.testing.MockClock) -> None:
