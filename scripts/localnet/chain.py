@@ -6,13 +6,13 @@ import json
 import os
 import secrets
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 from localnet import network
 from localnet.layout import Layout
 from localnet.processes import BIN, Failed
+from localnet.together import together
 from qnode.cli.genesis_file import read_genesis
 from qnode.service.light import first_checkpoint
 from qnode.store.sign_state import SignStateFile
@@ -43,7 +43,7 @@ def create(layout: Layout) -> None:
     """Make every key, configuration and the genesis document of a new network in `layout.directory`."""
     layout.directory.mkdir(parents=True, exist_ok=True)
     layout.logs.mkdir(exist_ok=True)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with together(AT_ONCE) as pool:
         server = pool.submit(network.init, layout, "qrngd", "qrngd.pub", ["--chain", layout.chain, "--device", "emulator"])
         keys = list(pool.map(lambda name: network.init(layout, name, "node.pub", ["--chain", layout.chain]), layout.node_names))
         list(pool.map(lambda name: _vote_keys(layout, name), layout.validator_names))

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -78,9 +79,7 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
     started = said = time.monotonic()
     left = list(names)
     while left:
-        for name in dict.fromkeys(("qrngd", *left)):
-            if processes.pid(layout, name) is None:
-                raise Failed(f"{name} has stopped. Its last words:\n{processes.last_words(layout, name)}")
+        require_running(layout, dict.fromkeys(("qrngd", *left)))
         left = [n for n in left if processes.probe(layout, n)[0] != 200]
         now = time.monotonic()
         if left and now - started > patience:
@@ -95,16 +94,27 @@ def wait_ready(layout: Layout, names: list[str], *, quiet: bool = False) -> None
             time.sleep(processes.POLL_SECONDS if now - started < 10 else 10 * processes.POLL_SECONDS)
 
 
+def require_running(layout: Layout, names: Iterable[str]) -> None:
+    """Raises `Failed` with the last words of the first of these daemons that has stopped: nobody waits for that one."""
+    for name in names:
+        if processes.pid(layout, name) is None:
+            raise Failed(f"{name} has stopped. Its last words:\n{processes.last_words(layout, name)}")
+
+
 def height_of(layout: Layout, name: str) -> int:
     """The version of the network file, or the block, that a node answers from; 0 if it does not answer."""
     return int(str(processes.probe(layout, name, "/v1/status")[1].get("height", 0)))
 
 
 def wait_seen(layout: Layout, height: int, *, patience: float = SEEN_SECONDS) -> None:
-    """Wait until every running node has this version of the network file, or this block, so that the next command finds it in force."""
+    """Wait until every running node has this version of the network file, or this block, so that the next command finds it in force.
+
+    Raises `Failed` when one of them stops meanwhile, or when it takes longer than `patience`, in seconds.
+    """
     deadline = time.monotonic() + patience
     left = [name for name in layout.node_names if processes.pid(layout, name) is not None]
     while left := [name for name in left if height_of(layout, name) < height]:
+        require_running(layout, left)
         if time.monotonic() > deadline:
             what = f"version {height} of the network file" if layout.by_file else f"block {height}"
             raise Failed(f"{', '.join(left)} do not have {what} after {patience:.0f} s; see their logs in {layout.logs}")

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from localnet import chain, devices, processes
 from localnet.commands import PROVED_BLOCKS, bring_up, enrol_user, grant_user, take_down, wait_seen
 from localnet.layout import QRNGD_HOST, Layout
 from localnet.processes import BIN, Failed
+from localnet.together import INTERRUPTS, together
 from qustream.errors import QuStreamError
 from qustream.identity.wallet import Wallet
 from qustream.identity.words import new_words
@@ -135,7 +135,7 @@ def stop_on_signal(number: int, _frame: object) -> None:
 
 def clean_up(layout: Layout, *, keep: bool) -> None:
     """Stop every daemon and remove what the run has made; a second Ctrl-C does not interrupt that."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     take_down(layout)
     shutil.rmtree(layout.credentials, ignore_errors=True)
@@ -183,7 +183,7 @@ def job(layout: Layout, file: Path | None, device: str) -> None:
             click.echo(f"{name:6} {kind:11} {layout.listen(name):18} pid {processes.pid(layout, name)}")
     how = "give alice a grant of" if layout.by_file else "let alice buy a grant of"
     with steps.step(f"Enrol two users, {how} 1,024 requests"):
-        with ThreadPoolExecutor(2) as pool:
+        with together(2) as pool:
             list(pool.map(User.init, (alice, bob)))
         click.echo(f"alice {alice.id}\nbob   {bob.id}\ngrant {alice.get_grant(1024)}")
     source = file or sample(work)
