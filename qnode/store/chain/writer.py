@@ -35,6 +35,16 @@ class Job(Generic[T]):
     future: Future[T] = field(default_factory=Future)
     outcome: Any = None
 
+    def tell(self) -> None:
+        """It is on the disk. What goes wrong from here on is this job's own: nobody else is told that his was not written."""
+        try:
+            if self.after is not None:
+                self.after(self.outcome)
+        except BaseException as error:  # as in `_carry_out`: the thread goes on
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(self.outcome)
+
 
 class ChainWriter:
     """Carries out jobs on a thread of its own until `close`."""
@@ -68,8 +78,7 @@ class ChainWriter:
         except QuStreamError as trouble:
             self.trouble = trouble
             for job in jobs:
-                if not job.future.done():  # some are, if it was the `after` of another that failed
-                    job.future.set_exception(trouble)
+                job.future.set_exception(trouble)
         except BaseException as bug:  # our own mistake: nobody may wait for ever, and whoever waits shall see it
             for job in jobs:
                 if not job.future.done():
@@ -92,9 +101,7 @@ class ChainWriter:
         if failed is None:
             self.trouble = None
             for job in jobs:
-                if job.after is not None:
-                    job.after(job.outcome)
-                job.future.set_result(job.outcome)
+                job.tell()
         return failed
 
     def _commit(self, jobs: list[Job[Any]]) -> Job[Any] | None:

@@ -86,6 +86,22 @@ def test_one_s_own_error_takes_nobody_along(room):
     first.result(10)
 
 
+@pytest.mark.parametrize("error", [fault("E-PEER-LIMIT", "no reader is free"), OSError("a bug")], ids=["coded", "bug"])
+def test_what_fails_once_it_is_on_the_disk_is_its_own_error_too(room, error):
+    first, go_on = room.held()
+
+    def fail(_):
+        raise error
+
+    bad, other = room.put(b"bad", after=fail), room.put(b"other")
+    go_on.set()
+    assert bad.exception(10) is error
+    assert other.result(10) is True
+    assert room.has(b"bad")
+    assert room.writer.trouble is None
+    first.result(10)
+
+
 def test_what_does_not_follow_is_its_own_error_too(room):
     _, go_on = room.held()
 
