@@ -80,7 +80,7 @@ def backup(target: Path, config_path: Path, as_json: bool) -> None:
     """
     with _inspector(config_path) as inspector:
         inspector.backup(target)
-    size = (target / "data.mdb").stat().st_size
+    size = sum(path.stat().st_size for path in target.rglob("data.mdb"))
     click.echo(json.dumps({"target": str(target), "bytes": size}) if as_json else f"{target}: {size / MIB:.1f} MiB")
 
 

@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Mapping
 
 from qustream.rules.radix import EMPTY_ROOT, Pair, Proof, path_of, value_hash
-from qustream.rules.radix_tree import Known, change, prefix_range, prove
+from qustream.rules.radix_prefix import prefix_range
+from qustream.rules.radix_tree import Known, change, prove
 
 __all__ = ["MemoryTree", "root_by_definition"]
 

@@ -48,7 +48,8 @@ def raw_of(checked: Checked) -> bytes:
 
 
 def in_first_form(store: ChainStore, beneath: Sequence[bytes] = (b"",)) -> int:
-    """As the first version left a database: the lowest inner nodes beneath these prefixes are held, too; how many they are."""
+    """As the first version left a database: the lowest inner nodes beneath these prefixes are held, too (how many they are), and
+    transactions lie beside the state."""
     environment, lowest, waiting = store._environment, 0, list(beneath)
     with environment.begin() as txn:
         tree = StoredTree(txn, environment.tables)
@@ -60,6 +61,13 @@ def in_first_form(store: ChainStore, beneath: Sequence[bytes] = (b"",)) -> int:
             txn.put(bytes((len(prefix),)) + prefix, node, db=environment.tables.nodes)
             waiting += [prefix + bytes((number,)) for number, each in children(node).items() if each.deeper]
         txn.put(b"format", summed(b"format", b"1"), db=environment.tables.meta)
+        bodies = store._bodies._environment
+        assert bodies is not None
+        with bodies.begin() as apart:
+            for name in ("transactions", "loose"):
+                for key, value in apart.cursor(db=getattr(bodies.tables, name)):
+                    txn.put(key, value, db=getattr(environment.tables, name))
+                apart.drop(getattr(bodies.tables, name), delete=False)
     return lowest
 
 

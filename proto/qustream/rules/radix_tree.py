@@ -8,6 +8,7 @@ lowest, are not held: nearly all that a block changes are such, and what stands 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -31,16 +32,15 @@ from qustream.rules.radix import (
     nibble,
     path_of,
 )  # fmt: skip
+from qustream.rules.radix_prefix import DIGITS, groups, prefix_of
 
 __all__ = [
     "Backing", "Change", "Known", "Proven", "Subtree", "Updated", "Visited", "build", "change", "check", "inner",
-    "is_inner", "prefix_range", "prove", "update",
+    "is_inner", "prove", "update",
 ]  # fmt: skip
 
 # A path and the hash of its new value, None if the entry goes.
 Change = tuple[bytes, bytes | None]
-_DIGITS = [bytes((number,)) for number in range(16)]
-_LAST = b"\xff" * HASH_BYTES
 # Beneath one of the lowest inner nodes: as many buckets as it can have.
 LOWEST_MAX_ENTRIES = 16 * BUCKET_MAX_ENTRIES
 # All inner nodes of a state of 1.5 million entries, three quarters of one of ten: to make one of the lowest anew its entries have to be
@@ -109,9 +109,9 @@ def change(backing: Backing, root: bytes, changes: Sequence[Change], known: Know
         return Updated(root, [], [])
     made = _Changing(backing, known)
     if root in known.nodes or is_inner(backing, b""):
-        after, _ = made.inner(b"", root, changes)
+        after, _ = made.inner(0, root, changes)
     else:
-        after, _ = made.bucket(b"", root if root != EMPTY_ROOT else None, changes)
+        after, _ = made.bucket(0, root if root != EMPTY_ROOT else None, changes)
     known.trim()
     return Updated(after or EMPTY_ROOT, made.came, made.went)
 
@@ -126,57 +126,63 @@ class _Changing:
         self.came: list[bytes] = []
         self.went: list[bytes] = []
 
-    def inner(self, prefix: bytes, before: bytes, changes: Sequence[Change]) -> Subtree:
+    def inner(self, depth: int, before: bytes, changes: Sequence[Change]) -> Subtree:
         """The subtree of an inner node after its changes."""
         # It is taken out: from now on nothing has this hash, mostly.
-        node = made = self._nodes.pop(before, None) or _stored(self._backing, prefix, before)
+        node = made = self._nodes.pop(before, None) or _stored(self._backing, prefix_of(changes[0][0], depth), before)
         here, deeper = node[0] << 8 | node[1], node[2] << 8 | node[3]
         deeper_now, gone = deeper, len(self.went)
         moved: dict[int, bytes | None] = {}  # children that came, or went
-        for number, group in _groups(changes, len(prefix)):
-            bit = 0x8000 >> number
-            beneath, at = prefix + _DIGITS[number], 0
+        where, shift, size, low = depth >> 1, 0 if depth & 1 else 4, len(changes), 0
+        numbers = [change[0][where] >> shift & 15 for change in changes]
+        while low < size:
+            number = numbers[low]
+            high = bisect_right(numbers, number, low)  # they rise
+            bit, at = 0x8000 >> number, 0
             digest: bytes | None = None
             if here & bit:
                 at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count()
-                if len(group) == 1:
-                    digest = self._exchanged(beneath, node[at : at + HASH_BYTES], group[0], deeper & bit)
+                if high - low == 1:
+                    path, value = changes[low]
+                    if value is not None:
+                        digest = self._exchanged(depth + 1, node[at : at + HASH_BYTES], path, value, deeper & bit)
             if digest is None:
+                group = changes[low:high]
                 if deeper & bit:
-                    digest, is_inner = self.inner(beneath, node[at : at + HASH_BYTES], group)
+                    digest, is_inner = self.inner(depth + 1, node[at : at + HASH_BYTES], group)
                 else:
-                    digest, is_inner = self.bucket(beneath, node[at : at + HASH_BYTES] if at else None, group)
+                    digest, is_inner = self.bucket(depth + 1, node[at : at + HASH_BYTES] if at else None, group)
                 deeper_now = deeper_now | bit if is_inner else deeper_now & ~bit
             if at and digest is not None:
                 made = made[:at] + digest + made[at + HASH_BYTES :]
             elif at or digest is not None:
                 moved[number] = digest
+            low = high
         if deeper_now != deeper:
             made = made[:2] + deeper_now.to_bytes(2, "big") + made[MAPS_BYTES:]
         if moved:
             made = _moved(made, moved, deeper_now)
-        if len(self.went) > gone and not deeper_now:
-            few = self._few(prefix, children(made) if made else {})
-            if few is not None:
-                if deeper:
-                    self._backing.drop_node(prefix)
-                return self._built(prefix, few)
-        if deeper_now:
-            self._put_node(prefix, made)
-        elif deeper:
-            self._backing.drop_node(prefix)
+        if deeper or deeper_now or len(self.went) > gone:
+            prefix = prefix_of(changes[0][0], depth)
+            if len(self.went) > gone and not deeper_now:
+                few = self._few(prefix, children(made) if made else {})
+                if few is not None:
+                    if deeper:
+                        self._backing.drop_node(prefix)
+                    return self._built(prefix, few)
+            if deeper_now:
+                self._put_node(prefix, made)
+            elif deeper:
+                self._backing.drop_node(prefix)
         digest = hashlib.sha256(b"\x02" + made).digest()
         self._nodes[digest] = made
         return digest, True
 
-    def _exchanged(self, prefix: bytes, before: bytes, change: Change, is_inner: int) -> bytes | None:
+    def _exchanged(self, depth: int, before: bytes, path: bytes, value: bytes, is_inner: int) -> bytes | None:
         """By far the most frequent: another value for one entry, or one more in a bucket that has room. The hash of the subtree; None, and
         nothing is done, if it becomes one of another form."""
-        path, value = change
-        if value is None:
-            return None
         if not is_inner:
-            held = self._buckets.pop(before, None) or _bucket(self._backing, prefix, before)
+            held = self._buckets.pop(before, None) or _bucket(self._backing, prefix_of(path, depth), before)
             at = held.find(path)
             if at >= 0 and not at % PAIR_BYTES:
                 made = held[: at + HASH_BYTES] + value + held[at + PAIR_BYTES :]
@@ -192,26 +198,27 @@ class _Changing:
             digest = hashlib.sha256(b"\x01" + made).digest()
             self._buckets[digest] = made
             return digest
-        node = self._nodes.pop(before, None) or _stored(self._backing, prefix, before)
-        depth, here = len(prefix), node[0] << 8 | node[1]
+        node = self._nodes.pop(before, None) or _stored(self._backing, prefix_of(path, depth), before)
+        here = node[0] << 8 | node[1]
         number = path[depth >> 1] & 15 if depth & 1 else path[depth >> 1] >> 4
         bit = 0x8000 >> number
         if here & bit:
             at = MAPS_BYTES + HASH_BYTES * (here >> (16 - number)).bit_count()
             deeper = node[2] << 8 | node[3]
-            below = self._exchanged(prefix + _DIGITS[number], node[at : at + HASH_BYTES], change, deeper & bit)
+            below = self._exchanged(depth + 1, node[at : at + HASH_BYTES], path, value, deeper & bit)
             if below is not None:
                 made = node[:at] + below + node[at + HASH_BYTES :]
                 if deeper:
-                    self._put_node(prefix, made)
+                    self._put_node(prefix_of(path, depth), made)
                 digest = hashlib.sha256(b"\x02" + made).digest()
                 self._nodes[digest] = made
                 return digest
         self._nodes[before] = node
         return None
 
-    def bucket(self, prefix: bytes, before: bytes | None, changes: Sequence[Change]) -> Subtree:
+    def bucket(self, depth: int, before: bytes | None, changes: Sequence[Change]) -> Subtree:
         """The subtree of a bucket, or of none, after its changes."""
+        prefix = prefix_of(changes[0][0], depth)
         known = None if before is None else self._buckets.pop(before, None)
         held = known or (b"" if before is None else _bucket(self._backing, prefix, before))
         pairs = {held[at : at + HASH_BYTES]: held[at : at + PAIR_BYTES] for at in range(0, len(held), PAIR_BYTES)}
@@ -235,7 +242,7 @@ class _Changing:
         found = b""
         for number, each in kept.items():
             # What this update has made is known, and nowhere else yet.
-            found += self._buckets.get(each.hash) or _bucket(self._backing, prefix + _DIGITS[number], each.hash)
+            found += self._buckets.get(each.hash) or _bucket(self._backing, prefix + DIGITS[number], each.hash)
             if len(found) > BUCKET_MAX_ENTRIES * PAIR_BYTES:
                 return None
         return [found[at : at + PAIR_BYTES] for at in range(0, len(found), PAIR_BYTES)]
@@ -258,8 +265,8 @@ def build(backing: Backing, prefix: bytes, pairs: list[Pair]) -> Subtree:
     if len(pairs) <= BUCKET_MAX_ENTRIES:
         return bucket_hash(b"".join(pairs)) if pairs else None, False
     present = {}
-    for number, group in _groups([(pair, None) for pair in pairs], len(prefix)):
-        digest, deeper = build(backing, prefix + _DIGITS[number], [pair for pair, _ in group])
+    for number, group in groups(pairs, len(prefix)):
+        digest, deeper = build(backing, prefix + DIGITS[number], group)
         assert digest is not None
         present[number] = Child(digest, deeper)
     node = inner_bytes(present)
@@ -289,10 +296,10 @@ def _lowest(pairs: list[Pair], depth: int) -> bytes | None:
     if not BUCKET_MAX_ENTRIES < len(pairs) <= LOWEST_MAX_ENTRIES:
         return None
     present = {}
-    for number, group in _groups([(pair, None) for pair in pairs], depth):
+    for number, group in groups(pairs, depth):
         if len(group) > BUCKET_MAX_ENTRIES:
             return None
-        present[number] = Child(bucket_hash(b"".join([pair for pair, _ in group])), False)
+        present[number] = Child(bucket_hash(b"".join(group)), False)
     return inner_bytes(present)
 
 
@@ -323,7 +330,7 @@ def prove(backing: Backing, root: bytes, key: bytes, proven: Proven | None = Non
                 proven.put(at.hash, node)
         nodes.append(node)
         number = nibble(path, len(prefix))
-        prefix, at = prefix + _DIGITS[number], child(node, number)
+        prefix, at = prefix + DIGITS[number], child(node, number)
     return Proof(tuple(nodes), b"" if at is None else _bucket(backing, prefix, at.hash))
 
 
@@ -350,32 +357,8 @@ def check(backing: Backing, root: bytes) -> Iterator[Visited]:
             yield Visited(prefix, False, len(pairs))
             continue
         for number, each in children(_same_node(node, prefix, at.hash)).items():
-            waiting.append((prefix + _DIGITS[number], each))
+            waiting.append((prefix + DIGITS[number], each))
         yield Visited(prefix, True, 0)
-
-
-def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
-    """Below the least path beneath a prefix there is nothing of it (the first), nor above the greatest (the second)."""
-    digits = prefix.hex()[1::2]
-    if len(digits) & 1:
-        return bytes.fromhex(digits + "0"), (bytes.fromhex(digits + "f") + _LAST)[:HASH_BYTES]
-    low = bytes.fromhex(digits)
-    return low, (low + _LAST)[:HASH_BYTES]
-
-
-def _groups(changes: Sequence[Change], depth: int) -> list[tuple[int, Sequence[Change]]]:
-    """The changes of each child, by the nibble at `depth`."""
-    at, shift = depth >> 1, 0 if depth & 1 else 4
-    if len(changes) == 1:
-        return [(changes[0][0][at] >> shift & 15, changes)]
-    groups, low = [], 0
-    numbers = [change[0][at] >> shift & 15 for change in changes]
-    while low < len(numbers):
-        number = numbers[low]
-        high = low + numbers.count(number)  # they rise
-        groups.append((number, changes[low:high]))
-        low = high
-    return groups
 
 
 def _stored(backing: Backing, prefix: bytes, digest: bytes) -> bytes:

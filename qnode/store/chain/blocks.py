@@ -1,8 +1,6 @@
-"""Final blocks and their transactions on the disk (`proto/spec/state.md` §3).
+"""Final blocks on the disk (`proto/spec/state.md` §3); their transactions' bytes are with `bodies`.
 
-`blocks`: height → digest, header, ids. `transactions`: id → bytes. `loose`: final height when it came ‖ id → nothing, for those that are
-in no final block yet; `AGAIN` ‖ id → final height when it came again, if it did. `locations`: id → height ‖ place; a block's digest →
-height ‖ number of ids.
+`blocks`: height → digest, header, ids. `locations`: id → height ‖ place; a block's digest → height ‖ number of ids.
 """
 
 from __future__ import annotations
@@ -13,23 +11,18 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from qnode.core.consensus_events import Final
+from qnode.store.chain.bodies import AGAIN, Bodies, sound
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
 from qustream.errors import fault
 from qustream.model.base import Bytes32, Noun
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import BLOCK_TRANSACTIONS_MAX, ChainHeader
-from qustream.wire.transactions import transaction_id
 
 __all__ = ["Blocks", "Head", "KeptBlock"]
 
 # A header of 300 bytes and 1,200 ids of 34.
 BLOCK_MAX_BYTES = 64 * 1024
-# Transactions that no final block took are kept so many blocks: longer than any proposal with them is of use.
-LOOSE_BLOCKS = 1024
-# What one call takes away at most: more than come in a block.
-PRUNED_AT_ONCE_MAX = 2048
 PLACE_BYTES = 4  # big endian, so that the order of keys is that of places
-AGAIN = b"\xff"  # behind all heights
 FINAL = b"final"
 
 
@@ -52,8 +45,8 @@ class KeptBlock(Noun, frozen=True):
 class Blocks:
     """Access to the tables inside a transaction that somebody else began."""
 
-    def __init__(self, tables: Table) -> None:
-        self._tables = tables
+    def __init__(self, tables: Table, bodies: Bodies) -> None:
+        self._tables, self._bodies = tables, bodies
 
     # -- keeping --------------------------------------------------------------------------------------------------------
 
@@ -69,7 +62,6 @@ class Blocks:
             self.append(txn, block)
             head = Head(block.header.height, block.digest, block.header)
         self.set_head(txn, head)
-        self._drop_loose(txn, head.height - LOOSE_BLOCKS)
         return head
 
     def _require_same(self, txn: Any, block: Final) -> None:
@@ -92,30 +84,30 @@ class Blocks:
         txn.put(FINAL, summed(FINAL, encode(head)), db=self._tables.meta)
 
     def keep_transactions(self, txn: Any, transactions: Sequence[tuple[bytes, bytes]], height: int) -> None:
-        """Store them; `height`: of the last final block. What comes again is kept as long as what comes now: or who proposes it a second
-        time at the right moment would have it go from all disks while its block becomes final."""
-        came, loose = number_key(height), self._tables.loose
-        for name, raw in transactions:
-            if txn.put(name, raw, db=self._tables.transactions, overwrite=False):
-                txn.put(came + name, b"", db=loose)
-            elif txn.get(came + name, db=loose) is None and txn.get(name, db=self._tables.locations) is None:
-                txn.put(came + name, b"", db=loose)
-                txn.put(AGAIN + name, came, db=loose)
+        """Store them; `height`: of the last final block. They go when no final block has taken them for long."""
+        self._bodies.keep(transactions, height, lambda name: txn.get(name, db=self._tables.locations) is not None)
 
-    def _drop_loose(self, txn: Any, below: int) -> None:
-        cursor = txn.cursor(db=self._tables.loose)
-        cursor.first()
-        for _ in range(PRUNED_AT_ONCE_MAX):
-            key = bytes(cursor.key())  # empty at the end
-            if not key or key >= number_key(max(0, below)):
-                break
-            again = txn.get(AGAIN + key[8:], db=self._tables.loose)
-            if again is None or bytes(again) <= key[:8]:
-                if txn.get(key[8:], db=self._tables.locations) is None:
-                    txn.delete(key[8:], db=self._tables.transactions)
-                if again is not None:
-                    txn.delete(AGAIN + key[8:], db=self._tables.loose)
-            cursor.delete()  # and goes to the next
+    def drop_bodies(self, txn: Any, floor: int, limit: int) -> None:
+        """Take away the transactions of at most `limit` heights below `floor`, which is on the disk already."""
+
+        def ids_at(height: int) -> Sequence[bytes]:
+            block = self.block(txn, height)
+            return () if block is None else block.ids
+
+        self._bodies.drop(floor, limit, ids_at)
+
+    def move_loose(self, txn: Any, height: int) -> None:
+        """What an earlier version kept here and no final block has taken goes where it would be put today."""
+        tables, found = self._tables, []
+        for key in txn.cursor(db=tables.loose).iternext(values=False):
+            name = key[8:] if key[:1] != AGAIN else key[1:]
+            raw = None if txn.get(name, db=tables.locations) is not None else txn.get(name, db=tables.transactions)
+            if raw is not None:
+                found.append((name, raw))
+        self.keep_transactions(txn, found, height)
+        for name, _ in found:
+            txn.delete(name, db=tables.transactions)
+        txn.drop(tables.loose, delete=False)
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
@@ -135,12 +127,22 @@ class Blocks:
         cursor = txn.cursor(db=self._tables.blocks)
         return int.from_bytes(cursor.key(), "big") if cursor.first() else 0
 
-    def transaction(self, txn: Any, name: bytes) -> bytes | None:
-        """Errors: `E-DATA-CORRUPT`."""
+    def transactions(self, txn: Any, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those that are here, by id. Errors: `E-DATA-CORRUPT`."""
+        found = self._bodies.get(names)
+        for name in names if len(found) < len(names) else ():
+            if name not in found and (raw := self._left(txn, name)) is not None:
+                found[name] = raw
+        return found
+
+    def written(self, txn: Any, name: bytes) -> bytes | None:
+        """For who writes: one transaction, also one that is not on the disk yet. Errors: `E-DATA-CORRUPT`."""
+        return self._bodies.written(name) or self._left(txn, name)
+
+    def _left(self, txn: Any, name: bytes) -> bytes | None:
+        """As an earlier version left it."""
         raw = txn.get(name, db=self._tables.transactions)
-        if raw is not None and transaction_id(raw) != name:
-            raise fault("E-DATA-CORRUPT", f"the stored transaction {name.hex()} is not what was written")
-        return None if raw is None else bytes(raw)
+        return None if raw is None else sound(name, raw)
 
     def location(self, txn: Any, name: bytes) -> tuple[int, int] | None:
         """Height and place of a transaction, or by its digest of a block's own receipt, in the final chain. Errors: `E-DATA-CORRUPT`."""

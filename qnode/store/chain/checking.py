@@ -6,7 +6,9 @@ Opened to be read alone, so that the node it belongs to may go on meanwhile: wha
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ import lmdb
 
 from qnode.store.chain import state
 from qnode.store.chain.blocks import Blocks, KeptBlock
+from qnode.store.chain.bodies import FOLDER, Bodies
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.execution import GENESIS_KEY, PROGRESS_KEY, Execution
 from qnode.store.chain.receipts import Receipts
@@ -77,19 +80,24 @@ class Inspector:
         self._directory = directory
         if not (directory / "data.mdb").exists():
             raise fault("E-FILE", f"{directory}: there is no chain here")
-        try:
-            self._environment = Environment.open(directory, 0, readonly=True)
-        except OSError as error:
-            raise file_fault(directory, error) from None
-        except lmdb.Error as error:
-            raise fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
+        with ExitStack() as unless_opened:
+            try:
+                self._environment = Environment.open(directory, 0, readonly=True)
+                unless_opened.callback(self._environment.close)
+                self._bodies = Bodies.look_at(directory)
+            except OSError as error:
+                raise file_fault(directory, error) from None
+            except lmdb.Error as error:
+                raise fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
+            unless_opened.pop_all()
         tables = self._environment.tables
-        self._blocks, self._votes = Blocks(tables), Votes(tables)
+        self._blocks, self._votes = Blocks(tables, self._bodies), Votes(tables)
         self._receipts = Receipts(tables, self._blocks)
         self._execution = Execution(tables, self._blocks, self._receipts)
 
     def close(self) -> None:
         self._environment.close()
+        self._bodies.close()
 
     def __enter__(self) -> Inspector:
         return self
@@ -102,10 +110,15 @@ class Inspector:
         if target.exists() and any(target.iterdir()):
             raise fault("E-FILE-EXISTS", f"{target} is not empty")
         self._environment.backup(target)
+        self._bodies.backup(target)  # after what names them
 
     def facts(self) -> Facts:
         """Errors: `E-DATA-CORRUPT`."""
-        tables = self._environment.entries()
+        tables, sizes = self._environment.entries(), self._bodies.info()
+        for name, count in self._bodies.entries().items():
+            tables[name] += count if name != "meta" else 0
+        for name, size in self._environment.info().items():
+            sizes[name] += size
         with self._environment.reading() as txn:
             head, executed = self._blocks.head(txn), self._execution.executed(txn)
             incoming = txn.get(b"\xff", db=self._environment.tables.incoming)
@@ -113,9 +126,13 @@ class Inspector:
                 genesis=self._execution.meta(txn, GENESIS_KEY) or b"", final_height=head.height if head else 0,
                 final_digest=head.digest if head else b"", executed=executed,
                 root=self._execution.root(txn, executed.height) if executed else None, first_height=self._first(txn),
-                bodies_from=max(self._first(txn), self._receipts.pruned_below(txn)), taking_in=bytes(incoming[:32]) if incoming else None,
-                file_bytes=os.stat(self._directory / "data.mdb").st_size, tables=tables, **self._environment.info(),
+                bodies_from=max(self._first(txn), self._bodies_from(txn)), taking_in=bytes(incoming[:32]) if incoming else None,
+                file_bytes=sum(each.stat().st_size for each in _files(self._directory)), tables=tables, **sizes,
             )  # fmt: skip
+
+    def _bodies_from(self, txn: Any) -> int:
+        """Bodies go when it is on the disk that they may, so those of a copy, which is made after the chain's, may be gone further."""
+        return max(self._receipts.pruned_below(txn), self._bodies.dropped_below())
 
     def _first(self, txn: Any) -> int:
         cursor = txn.cursor(db=self._environment.tables.blocks)
@@ -192,7 +209,7 @@ class Inspector:
         """Those whose transactions and receipts should be here; what is wrong with the blocks themselves, another check says."""
         first = self._first(txn)
         # A snapshot's own block was executed elsewhere.
-        return self._each_block(txn, Check("blocks"), max(first + (first > 1), self._receipts.pruned_below(txn)), last)
+        return self._each_block(txn, Check("blocks"), max(first + (first > 1), self._bodies_from(txn)), last)
 
     def _check_blocks(self, txn: Any, made: Check) -> None:
         head, first = self._blocks.head(txn), self._first(txn)
@@ -221,7 +238,9 @@ class Inspector:
 
     def _check_transaction(self, txn: Any, made: Check, name: bytes, at: tuple[int, int]) -> None:
         executed = self._execution.executed(txn)
-        if self._blocks.transaction(txn, name) is None and executed is not None and at[0] <= executed.height:
+        # The node may be running, and its bodies may have gone since.
+        gone = not self._blocks.transactions(txn, [name]) and at[0] >= self._bodies.dropped_below()
+        if gone and executed is not None and at[0] <= executed.height:
             made.wrong(f"transaction {name.hex()} of block {at[0]} is not here")
         if self._blocks.location(txn, name) != at:
             made.wrong(f"transaction {name.hex()} is said to be elsewhere")
@@ -252,23 +271,32 @@ def _guarded(made: Check, look: Callable[..., T], *arguments: Any) -> T | None:
         return None
 
 
+def _files(directory: Path) -> list[Path]:
+    """Those of a chain's databases."""
+    return [path for path in (directory / "data.mdb", directory / FOLDER / "data.mdb") if path.exists()]
+
+
 def compact(directory: Path) -> tuple[int, int]:
-    """Write the database anew, without the pages that are free; bytes before and after. The node must not run. Errors: `E-DATA-LOCKED`,
-    `E-FILE`, `E-DISK-FULL`; then the old one is there."""
-    data, new = directory / "data.mdb", directory / "compact"
-    if not data.exists():
+    """Write the databases anew, without the pages that are free; bytes before and after. The node must not run. Errors: `E-DATA-LOCKED`,
+    `E-FILE`, `E-DISK-FULL`; then each is there, as it was or anew."""
+    new = directory / "compact"
+    if not (directory / "data.mdb").exists():
         raise fault("E-FILE", f"{directory}: there is no chain here")
     held = DataDirectory(directory)
     try:
-        before = data.stat().st_size
-        (new / "data.mdb").unlink(missing_ok=True)
+        before = sum(each.stat().st_size for each in _files(directory))
+        if new.exists():
+            shutil.rmtree(new)  # one that was interrupted
         with Inspector(directory) as inspector:
             inspector.backup(new)
-        os.replace(new / "data.mdb", data)
-        (directory / "lock.mdb").unlink(missing_ok=True)
-        new.rmdir()
+        for made in _files(new):
+            data = directory / made.relative_to(new)
+            os.replace(made, data)
+            (data.parent / "lock.mdb").unlink(missing_ok=True)
+            sync_directory(data.parent)
+        shutil.rmtree(new)
         sync_directory(directory)
-        return before, data.stat().st_size
+        return before, sum(each.stat().st_size for each in _files(directory))
     except OSError as error:
         raise file_fault(directory, error) from None
     finally:

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,50 +22,67 @@ from qustream.identity.files import file_fault, sync_directory
 from qustream.model.state import Progress
 from qustream.wire.codec import decode, encode
 
-__all__ = ["Environment", "Reading", "Table", "number_key", "put_progress", "summed", "unsummed"]
+__all__ = ["BODY_TABLES", "TABLES", "Environment", "Reading", "Table", "number_key", "put_progress", "summed", "unsummed"]
 
 # Threads and views that read at once: the last unexecuted heights (64), snapshots on their way, and requests.
 READERS_MAX = 512
 LOCK_BYTES = 128 + 64 * READERS_MAX  # LMDB's table of them: a head, and a cache line each
 SUM_BYTES = 8  # of BLAKE2b: damage is found, nobody is kept out
 PROGRESS_MAX_BYTES = 512  # a Progress has 110
+# `transactions` and `loose` as an earlier version left them: read and taken away, and nothing put there.
 TABLES = (
     "meta", "blocks", "proposals", "votes", "finals", "ends", "transactions", "loose", "locations", "receipts", "history", "roots",
     "entries", "keys", "nodes", "incoming",
 )  # fmt: skip
+# Of the bodies' own environment.
+BODY_TABLES = ("meta", "transactions", "loose")
 EXECUTED: Final = b"executed"
 
 
 class Table:
-    """The tables' handles by name."""
+    """The tables' handles by name: those that an environment has."""
 
-    def __init__(self, env: lmdb.Environment, *, create: bool) -> None:
-        names = {name: env.open_db(name.encode(), create=create) for name in TABLES}
-        self.meta, self.blocks, self.proposals, self.votes = (names[name] for name in TABLES[:4])
-        self.finals, self.ends, self.transactions, self.loose = (names[name] for name in TABLES[4:8])
-        self.locations, self.receipts, self.history, self.roots = (names[name] for name in TABLES[8:12])
-        self.entries, self.keys, self.nodes, self.incoming = (names[name] for name in TABLES[12:])
+    meta: Any
+    blocks: Any
+    proposals: Any
+    votes: Any
+    finals: Any
+    ends: Any
+    transactions: Any
+    loose: Any
+    locations: Any
+    receipts: Any
+    history: Any
+    roots: Any
+    entries: Any
+    keys: Any
+    nodes: Any
+    incoming: Any
+
+    def __init__(self, env: lmdb.Environment, names: Sequence[str], *, create: bool) -> None:
+        for name in names:
+            setattr(self, name, env.open_db(name.encode(), create=create))
 
 
 class Environment:
     """One directory. One thread writes (`begin`), any may read."""
 
-    def __init__(self, path: Path, env: lmdb.Environment, *, create: bool) -> None:
+    def __init__(self, path: Path, env: lmdb.Environment, names: Sequence[str], *, create: bool) -> None:
         """Use `Environment.open`."""
-        self.path, self._env = path, env
-        self.tables = Table(env, create=create)
+        self.path, self._env, self._names = path, env, names
+        self.tables = Table(env, names, create=create)
         self._lock = threading.Lock()
         self._readings: set[Reading] = set()
 
     @classmethod
-    def open(cls, path: Path, map_bytes: int, *, readonly: bool = False) -> Environment:
-        """Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
+    def open(cls, path: Path, map_bytes: int, *, readonly: bool = False, names: Sequence[str] = TABLES) -> Environment:
+        """`names`: of its tables. Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
         data = path / "data.mdb"
         was_there = data.exists()
         if not readonly:
             _fill(path / "lock.mdb")
         env = lmdb.open(
-            str(path), map_size=0 if readonly else map_bytes, max_dbs=len(TABLES), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
+            str(path), map_size=0 if readonly else map_bytes, max_dbs=len(names), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
             create=not readonly,
         )  # fmt: skip
         try:
@@ -75,7 +92,7 @@ class Environment:
                 raise fault("E-DATA-CORRUPT", f"{data} is too short: a part of it is missing")
             if not readonly:
                 env.reader_check()  # those of processes that were killed
-            return cls(path, env, create=not readonly)
+            return cls(path, env, names, create=not readonly)
         except BaseException:
             env.close()
             raise
@@ -110,7 +127,7 @@ class Environment:
     def entries(self) -> dict[str, int]:
         """How many entries each table has."""
         with self.reading() as txn:
-            return {name: txn.stat(db=getattr(self.tables, name))["entries"] for name in TABLES}
+            return {name: txn.stat(db=getattr(self.tables, name))["entries"] for name in self._names}
 
     def backup(self, target: Path) -> None:
         """A consistent, compact copy in the empty directory `target`, while others go on writing; on the disk when this returns. Errors:

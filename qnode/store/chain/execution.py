@@ -26,7 +26,7 @@ __all__ = ["ROOTS_KEPT", "Execution", "Left"]
 # ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
 ROOTS_KEPT = 256
 FORMAT, FORMAT_KEY, GENESIS_KEY = b"2", b"format", b"genesis"
-# The first held the lowest inner nodes of the state's tree, too.
+# The first held the lowest inner nodes of the state's tree, too, and transactions in this environment.
 FIRST_FORMAT = b"1"
 PROGRESS_KEY = bytes([StateTable.PROGRESS])
 
@@ -75,6 +75,8 @@ class Execution:
         at it changes nothing."""
         if self.is_older(txn):
             state.drop_lowest(txn, self._tables)
+            head = self._blocks.head(txn)
+            self._blocks.move_loose(txn, head.height if head else 0)
             self._put_meta(txn, FORMAT_KEY, FORMAT)
 
     def begin(self, txn: Any, genesis: Genesis) -> None:

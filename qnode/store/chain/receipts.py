@@ -51,12 +51,12 @@ class Receipts:
         put_all(txn, self._tables.history, sorted(named))
 
     def _sender(self, txn: Any, receipt: Receipt) -> bytes | None:
-        raw = txn.get(receipt.id, db=self._tables.transactions)
+        raw = self._blocks.written(txn, receipt.id)
         # It has been checked when it came.
         return None if raw is None else _BODY.decode(_TRANSACTION.decode(raw).body).sender
 
     def prune(self, txn: Any, below: int, limit: int) -> int:
-        """Take away receipts and bodies of at most `limit` heights below `below`; how many heights it were."""
+        """Take away receipts of at most `limit` heights below `below`; how many heights it were. Their bodies may go from then on."""
         start = int.from_bytes(unsummed(PRUNED, raw), "big") if (raw := txn.get(PRUNED, db=self._tables.meta)) else 1
         heights = range(start, max(start, min(below, start + limit)))
         for height in heights:

@@ -14,7 +14,8 @@ from typing import Any
 from qnode.store.chain.environment import Table
 from qustream.errors import QuStreamError, fault
 from qustream.rules.radix import DEPTH_MAX, HASH_BYTES, Pair, is_lowest, path_of, value_hash
-from qustream.rules.radix_tree import Change, Known, change, prefix_range
+from qustream.rules.radix_prefix import prefix_range
+from qustream.rules.radix_tree import Change, Known, change
 
 __all__ = [
     "StoredTree",
@@ -72,28 +73,27 @@ class StoredTree:
 
 def apply(txn: Any, tables: Table, root: bytes, changes: Mapping[bytes, bytes | None], known: Known | None = None) -> bytes:
     """Change the entries and the tree; the root that follows. `known`: from the updates before. Errors: `E-DATA-CORRUPT`."""
-    sha256, names = hashlib.sha256, {}
+    sha256 = hashlib.sha256
+    keys = dict(zip(map(path_of, changes), changes, strict=True))
     entries: list[tuple[bytes, bytes]] = []
     moves: list[Change] = []
-    for key, value in changes.items():
-        path = path_of(key)
-        names[path] = key
+    for path in sorted(keys):
+        key = keys[path]
+        value = changes[key]
         if value is None:
             moves.append((path, None))
         else:
             digest = sha256(b"\x00" + value).digest()
             moves.append((path, digest))
             entries.append((path, b"%b%c%b%b" % (digest, len(key), key, value)))
-    moves.sort()
-    entries.sort()
     tree = StoredTree(txn, tables)
     made = change(tree, root, moves, Known() if known is None else known)
     for path in made.went:
         txn.delete(path, db=tables.entries)
-        txn.delete(names[path], db=tables.keys)
+        txn.delete(keys[path], db=tables.keys)
     tree.flush()
     put_all(txn, tables.entries, entries)
-    put_all(txn, tables.keys, sorted((names[path], b"") for path in made.came))
+    put_all(txn, tables.keys, sorted((keys[path], b"") for path in made.came))
     return made.root
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import lmdb
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain.blocks import Blocks, Head, KeptBlock
+from qnode.store.chain.bodies import Bodies
 from qnode.store.chain.certified import Certified
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.execution import Execution, Left
@@ -44,12 +46,12 @@ class ChainStore:
     """One directory, opened by one process. Any thread may read. What changes something returns a `Future` that is done when the change is
     on the disk; it fails with `E-DISK-FULL`, `E-NODE-READONLY` or `E-DATA-CORRUPT`, and then nothing was changed."""
 
-    def __init__(self, directory: DataDirectory, environment: Environment, **settings: int | None) -> None:
+    def __init__(self, directory: DataDirectory, environment: Environment, bodies: Bodies, **settings: int | None) -> None:
         """Use `ChainStore.open`."""
-        self._directory, self._environment = directory, environment
+        self._directory, self._environment, self._bodies = directory, environment, bodies
         self._keep_blocks = settings["keep_blocks"]
         tables = environment.tables
-        self._votes, self._blocks = Votes(tables), Blocks(tables)
+        self._votes, self._blocks = Votes(tables), Blocks(tables, bodies)
         self._receipts = Receipts(tables, self._blocks)
         self._execution = Execution(tables, self._blocks, self._receipts)
         self._proven = ProvenNodes()
@@ -57,7 +59,8 @@ class ChainStore:
         self._closed = False
         self._head = Head(0, NO_DIGEST, None)
         self._progress: Progress | None = None
-        self._writer = ChainWriter(directory, environment, reserve_bytes=settings["reserve_bytes"] or 0)
+        self._pruned_below = 1  # as the disk says
+        self._writer = ChainWriter(directory, environment, bodies, reserve_bytes=settings["reserve_bytes"] or 0)
         taking = Taking(environment, self._execution, self._blocks)
         self.snapshots = Snapshots(environment, self._writer, taking, self._load)
 
@@ -73,23 +76,24 @@ class ChainStore:
     ) -> ChainStore:
         """Open the chain in `directory`, or begin it from `genesis`. `keep_blocks`: of how many blocks bodies and receipts are kept; None:
         of all. Errors: `E-DATA-LOCKED`, `E-CHAIN-GENESIS`, `E-LEDGER-FORM`, `E-DATA-CORRUPT`, `E-DISK-FULL`, `E-FILE`."""
-        held = DataDirectory(directory)
-        store = None
-        try:
-            environment = Environment.open(directory, map_bytes)
-            store = cls(held, environment, reserve_bytes=reserve_bytes, keep_blocks=keep_blocks)
-            store._begin(genesis)
-        except BaseException as error:
-            if store is not None:
-                store.close()
-            else:
-                held.close()
-            if isinstance(error, lmdb.Error):
+        with ExitStack() as unless_opened:
+            held = DataDirectory(directory)
+            unless_opened.callback(held.close)
+            try:
+                environment = Environment.open(directory, map_bytes)
+                unless_opened.callback(environment.close)
+                bodies = Bodies.open(directory, map_bytes)
+                unless_opened.callback(bodies.close)
+                store = cls(held, environment, bodies, reserve_bytes=reserve_bytes, keep_blocks=keep_blocks)
+                unless_opened.pop_all()
+                unless_opened.callback(store.close)  # and all of these with it
+                store._begin(genesis)
+            except lmdb.Error as error:
                 number = getattr(error, "code", 0)  # LMDB's own numbers are negative, the system's are not
                 raise held.fault(OSError(number, "")) if number > 0 else fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
-            if isinstance(error, OSError):
+            except OSError as error:
                 raise held.fault(error) from None
-            raise
+            unless_opened.pop_all()
         return store
 
     def _begin(self, genesis: Genesis) -> None:
@@ -111,6 +115,7 @@ class ChainStore:
             first = max(1, self._head.height - NAMED_ON_OPENING)
             blocks = [self._blocks.block(txn, height) for height in range(first, self._head.height + 1)]
             root = None if self._progress is None else self._execution.root(txn, self._progress.height)
+            self._pruned_below = self._receipts.pruned_below(txn)
         self._certified.forget()
         self._certified.finalised([block.header for block in blocks if block is not None])
         if root is not None:
@@ -123,6 +128,7 @@ class ChainStore:
             self._writer.close()
             self._certified.forget()
             self._environment.close()
+            self._bodies.close()
             self._directory.close()
 
     def __enter__(self) -> ChainStore:
@@ -154,7 +160,13 @@ class ChainStore:
 
     def keep_transactions(self, transactions: Sequence[tuple[bytes, bytes]]) -> Future[None]:
         """Store (id, bytes); one that is in no final block goes after a thousand blocks."""
-        return self._writer.submit(lambda txn: self._blocks.keep_transactions(txn, transactions, self._head.height))
+
+        def decide(txn: Any) -> None:
+            self._blocks.keep_transactions(txn, transactions, self._head.height)
+            if self._keep_blocks is not None:
+                self._blocks.drop_bodies(txn, self._pruned_below, PRUNED_AT_ONCE)
+
+        return self._writer.submit(decide)
 
     def flush(self) -> Future[None]:
         """Done when all that was handed in before is on the disk."""
@@ -191,17 +203,17 @@ class ChainStore:
         transactions, in order, from who has them at hand. Errors: `E-DISK-FULL`, `E-NODE-READONLY`; `E-DATA-CORRUPT`, also if a quorum has
         another root; `ValueError` for another block."""
 
-        def decide(txn: Any) -> bytes:
+        def decide(txn: Any) -> tuple[bytes, int]:
             root = self._execution.execute(txn, changes, progress, Left(receipts, senders), self._certified.named(progress.height))
             if self._keep_blocks is not None:
                 self._receipts.prune(txn, progress.height - self._keep_blocks + 1, PRUNED_AT_ONCE)
-            return root
+            return root, self._receipts.pruned_below(txn)
 
-        def after(root: bytes) -> None:
-            self._progress = progress
-            self._certified.executed(root)
+        def after(outcome: tuple[bytes, int]) -> None:
+            self._progress, self._pruned_below = progress, outcome[1]
+            self._certified.executed(outcome[0])
 
-        return self._writer.submit(decide, after).result()
+        return self._writer.submit(decide, after).result()[0]
 
     # -- the chain ------------------------------------------------------------------------------------------------------
 
@@ -283,13 +295,11 @@ class ChainStore:
 
     def transaction(self, name: bytes) -> bytes | None:
         """The bytes of a transaction."""
-        return self._looked(lambda txn: self._blocks.transaction(txn, name))
+        return self.transactions([name]).get(name)
 
     def transactions(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are here, by id."""
-        with self._environment.reading() as txn:
-            found = {name: self._blocks.transaction(txn, name) for name in names}
-        return {name: raw for name, raw in found.items() if raw is not None}
+        return self._looked(lambda txn: self._blocks.transactions(txn, names))
 
     def receipts_at(self, height: int) -> tuple[Receipt, ...]:
         """What became of a block's transactions, in order, and its own receipt; none if it is not executed, or its receipts are gone."""
@@ -334,11 +344,13 @@ class ChainStore:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of the map and of what of it is in use, and of the disk what is free."""
-        return self._environment.info() | {"free_bytes": self._directory.free_bytes()}
+        state, bodies = self._environment.info(), self._bodies.info()
+        return {name: size + bodies[name] for name, size in state.items()} | {"free_bytes": self._directory.free_bytes()}
 
     def backup(self, target: Path) -> None:
         """A consistent copy into the empty directory `target`, while everything goes on. Blocking. Errors: `E-DISK-FULL`, `E-FILE`."""
         self._environment.backup(target)
+        self._bodies.backup(target)  # after what names them
 
 
 def _without_result(future: Future[Any]) -> Future[None]:

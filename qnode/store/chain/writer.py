@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import lmdb
 
+from qnode.store.chain.bodies import Bodies, BodiesFull
 from qnode.store.chain.environment import Environment
 from qnode.store.directory import DataDirectory, is_out_of_space
 from qnode.store.jobs import JobThread
@@ -49,8 +50,8 @@ class Job(Generic[T]):
 class ChainWriter:
     """Carries out jobs on a thread of its own until `close`."""
 
-    def __init__(self, directory: DataDirectory, environment: Environment, *, reserve_bytes: int) -> None:
-        self._directory, self._environment, self._reserve_bytes = directory, environment, reserve_bytes
+    def __init__(self, directory: DataDirectory, environment: Environment, bodies: Bodies, *, reserve_bytes: int) -> None:
+        self._directory, self._environment, self._bodies, self._reserve_bytes = directory, environment, bodies, reserve_bytes
         self._broken = False  # what the disk holds is not known: nothing is written until a restart
         self.trouble: QuStreamError | None = None  # why the last attempt failed, for the operator
         self._thread: JobThread[Job[Any]] = JobThread("qnode-chain", self._carry_out)
@@ -92,8 +93,8 @@ class ChainWriter:
         while True:
             try:
                 failed = self._commit(jobs)
-            except lmdb.MapFullError:
-                self._grow()
+            except lmdb.MapFullError as error:
+                self._grow(self._bodies if isinstance(error, BodiesFull) else self._environment)
                 continue
             except (lmdb.Error, OSError) as error:
                 raise self._refused(error) from None
@@ -113,11 +114,14 @@ class ChainWriter:
                 except lmdb.MapFullError:
                     raise
                 except (QuStreamError, ValueError, lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+                    self._bodies.abort()
                     txn.abort()
                     job.future.set_exception(fault("E-DATA-CORRUPT", str(error)) if isinstance(error, lmdb.Error) else error)
                     return job
+            self._bodies.commit()  # before what names them
             txn.commit()
         except BaseException:
+            self._bodies.abort()
             txn.abort()
             raise
         return None
@@ -135,13 +139,13 @@ class ChainWriter:
             raise fault("E-DISK-FULL", f"{self._directory.path}: {detail}")
         return free_bytes - self._reserve_bytes
 
-    def _grow(self) -> None:
-        size = self._environment.info()["map_bytes"]
+    def _grow(self, full: Environment | Bodies) -> None:
+        size = full.info()["map_bytes"]
         more = max(GROW_MIN_BYTES, size // 2)
         # Addresses, not disk: but a map that the disk cannot fill would only turn this error into another.
         if self._require_room() < GROW_MIN_BYTES:
             raise fault("E-DISK-FULL", f"{self._directory.path}: the database is full, and the disk has no room for it to grow")
-        self._environment.grow(size + more)
+        full.grow(size + more)
 
     def _refused(self, error: lmdb.Error | OSError) -> QuStreamError:
         self._broken = self._broken or isinstance(error, lmdb.PanicError)

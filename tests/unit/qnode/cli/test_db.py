@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from support.ledger_world import LedgerWorld
 from support.node import QNode
-from support.stored_chain import StoredChain, in_first_form
+from support.stored_chain import StoredChain, in_first_form, raw_of
 
 from qnode.store.chain import ChainStore
-from qnode.store.chain.environment import Environment, number_key
+from qnode.store.chain.environment import BODY_TABLES, TABLES, Environment, number_key
 
 NOBODY = ("127.0.0.1:1", bytes(32))
 
@@ -74,21 +74,26 @@ def test_a_backup_beside_the_running_store(node: QNode, tmp_path: Path) -> None:
     with ChainStore.open(tmp_path / "copy", chain.world.genesis) as copy:
         assert copy.executed.height == 5
         assert copy.root(5) == chain.store.root(5)
+        ids = [name for block in chain.blocks[:5] for name in block.ids]
+        assert copy.transactions(ids) == {name: raw_of(chain.raws[name]) for name in ids}
     chain.store.close()
 
 
 def test_compacting(node: QNode) -> None:
     chain = grown(node)
     chain.store.keep_transactions([(bytes([number]) * 32, bytes(50_000)) for number in range(100)]).result()
-    with chain.store._environment.begin() as txn:
-        txn.drop(chain.store._environment.tables.loose, delete=False)
+    bodies = chain.store._bodies._environment
+    assert bodies is not None
+    with bodies.begin() as txn:
+        txn.drop(bodies.tables.loose, delete=False)
         for number in range(100):
-            txn.delete(bytes([number]) * 32, db=chain.store._environment.tables.transactions)
+            txn.delete(bytes([number]) * 32, db=bodies.tables.transactions)
     before = chain.entries()
     chain.store.close()
     sizes = json.loads(node.command("db", "compact", "--json").out)
     assert sizes["bytes_after"] * 3 < sizes["bytes_before"]
-    assert sorted(path.name for path in (node.data_dir / "chain").iterdir()) == ["data.mdb", "lock"]
+    assert sorted(path.name for path in (node.data_dir / "chain").iterdir()) == ["bodies", "data.mdb", "lock"]
+    assert [path.name for path in (node.data_dir / "chain" / "bodies").iterdir()] == ["data.mdb"]
     chain.store = ChainStore.open(chain.directory, chain.world.genesis)
     assert chain.entries() == before
     chain.block()
@@ -127,7 +132,10 @@ def test_what_is_damaged_is_named(node: QNode, name: str) -> None:
     chain = grown(node, people=400)  # enough that inner nodes are held
     chain.store.close()
     table, key_of = DAMAGE[name]
-    environment = Environment.open(chain.directory, 1 << 30)
+    apart = table == "transactions"
+    environment = Environment.open(
+        chain.directory / "bodies" if apart else chain.directory, 1 << 30, names=BODY_TABLES if apart else TABLES
+    )
     with environment.begin() as txn:
         db = getattr(environment.tables, table)
         key = key_of(chain) if key_of else bytes(next(txn.cursor(db=db).iternext(values=False)))

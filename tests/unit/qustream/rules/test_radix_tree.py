@@ -9,7 +9,7 @@ from support.radix_memory import MemoryTree, root_by_definition
 
 from qustream.errors import QuStreamError
 from qustream.rules.radix import EMPTY_ROOT, path_of, require, value_hash
-from qustream.rules.radix_tree import Known, build, check, inner, prefix_range, update
+from qustream.rules.radix_tree import Known, build, check, inner, update
 
 # Few keys, so that they are changed and deleted again; more than a bucket and than two.
 KEYS = st.integers(0, 90).map(lambda number: b"key %d" % number)
@@ -152,19 +152,6 @@ def test_damage_is_found_before_anything_is_built_on_it(place):
     with pytest.raises(QuStreamError) as caught:
         update(tree, root, sorted((path_of(key), value_hash(b"w")) for key in tree.entries))
     assert caught.value.code == "E-DATA-CORRUPT"
-
-
-@given(st.binary(max_size=6).map(lambda data: bytes(each & 15 for each in data)))
-def test_the_range_of_a_prefix(prefix):
-    low, last = prefix_range(prefix)
-    digits = "".join(f"{each:x}" for each in prefix)
-    for tail in ("0", "f"):
-        assert low <= bytes.fromhex(digits.ljust(64, tail)) <= last
-    number = int(digits or "0", 16)
-    if digits and number + 1 < 16 ** len(digits):
-        assert bytes.fromhex(f"{number + 1:0{len(digits)}x}".ljust(64, "0")) > last
-    if number:
-        assert bytes.fromhex(f"{number - 1:0{len(digits)}x}".ljust(64, "f")) < low
 
 
 def test_a_subtree_is_built_alone():

@@ -59,10 +59,14 @@ def test_another_genesis_is_refused(chain):
 
 
 def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
-    """The first form held the lowest inner nodes, too: nothing is done about them before the state is changed, as on a full disk it cannot
-    be; then they are taken out, once, and the chain goes on."""
+    """The first form held the lowest inner nodes, too, and transactions beside the state: nothing is done about them before the state is
+    changed, as on a full disk it cannot be; then the nodes are taken out, what is in no block goes where it is kept today, once, and the
+    chain goes on."""
     chain = StoredChain(tmp_path / "chain", LedgerWorld(people=400))
+    loose = chain.transfer(7, 8, 5)
+    chain.keep([loose])
     busy(chain, 1)
+    names = [loose.id, *chain.blocks[0].ids]
     held, root = chain.store._environment.entries()["nodes"], chain.store.root(1)
     lowest = in_first_form(chain.store)
     assert chain.store._environment.entries()["nodes"] == held + lowest > held
@@ -71,6 +75,7 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
     assert chain.store.is_older
     assert chain.store.root(1) == root
     assert chain.store._environment.entries()["nodes"] == held + lowest
+    assert chain.store.transactions(names) == {name: raw_of(chain.raws[name]) for name in names}
     with chain.store.state() as view:
         for key, value in chain.world.reader.entries.items():
             assert verify(root, key, value, view.prove(key))
@@ -81,6 +86,9 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
         busy(chain, number)
         assert chain.store._environment.entries()["nodes"] == held
         assert not chain.store.is_older
+        assert chain.store.transactions(names) == {name: raw_of(chain.raws[name]) for name in names}
+        left = chain.store._environment.entries()
+        assert (left["transactions"], left["loose"]) == (6, 0)
     chain.reopen()
     chain.audit()
     assert chain.store.root(4) == root_by_definition(chain.world.reader.entries)
@@ -294,7 +302,7 @@ def test_bodies_and_receipts_go_where_the_operator_says_so(tmp_path):
     for height, block in enumerate(chain.blocks, 1):
         here = height > 6
         assert bool(store.receipts_at(height)) == here
-        assert all((store.transaction(name) is not None) == here for name in block.ids)
+        assert all((store.transaction(name) is not None) == (height > 5) for name in block.ids), "when it is on the disk that they may go"
         assert all((store.receipt(name) is not None) == here for name in block.ids)
         assert store.header_at(height) == block.header
     assert {height for height, _, _ in store.history(chain.world.account(0))} == {7, 8, 9}
@@ -303,11 +311,11 @@ def test_bodies_and_receipts_go_where_the_operator_says_so(tmp_path):
 
 
 def test_transactions_that_no_block_took_go(chain, monkeypatch):
-    monkeypatch.setattr("qnode.store.chain.blocks.LOOSE_BLOCKS", 3)
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 3)
     taken, left = chain.transfer(0, 1, 5), chain.transfer(2, 1, 5)
     chain.keep([taken, left])
     chain.block(taken)
-    for _ in range(3):
+    for _ in range(4):
         assert chain.store.transaction(left.id) is not None
         chain.block()
     assert chain.store.transaction(left.id) is None
@@ -316,7 +324,7 @@ def test_transactions_that_no_block_took_go(chain, monkeypatch):
 
 def test_a_transaction_that_comes_again_is_kept_as_long_as_one_that_comes_now(chain, monkeypatch):
     """Its first proposer's block failed; the next one's stands when its time would have been over."""
-    monkeypatch.setattr("qnode.store.chain.blocks.LOOSE_BLOCKS", 3)
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 3)
     taken, left = chain.transfer(0, 1, 5), chain.transfer(2, 1, 5)
     chain.keep([taken, left])
     for _ in range(3):
@@ -324,7 +332,7 @@ def test_a_transaction_that_comes_again_is_kept_as_long_as_one_that_comes_now(ch
     chain.keep([taken, left])
     chain.block()
     chain.block(taken)
-    for _ in range(2):
+    for _ in range(3):
         assert chain.store.transaction(left.id) is not None
         chain.block()
     assert chain.store.transaction(left.id) is None
@@ -332,7 +340,8 @@ def test_a_transaction_that_comes_again_is_kept_as_long_as_one_that_comes_now(ch
     for _ in range(3):
         chain.block()
     assert chain.store.transaction(taken.id) is not None
-    assert chain.store._environment.entries()["loose"] == 0
+    chain.keep([])
+    assert chain.store._bodies.entries()["loose"] == 0
 
 
 # -- trouble ------------------------------------------------------------------------------------------------------------
@@ -402,10 +411,11 @@ def test_the_map_grows_under_those_who_read(tmp_path, monkeypatch):
         busy(chain, number)
     size = chain.store.sizes()["map_bytes"]
     account = b"\x05" + chain.world.account(1)
+    environment = chain.store._environment
     with chain.store.state() as now, chain.store.certified() as certified:
         value, old = now.get(account), certified.get(account)
-        chain.store.keep_transactions([(os.urandom(32), os.urandom(60_000)) for _ in range(60)]).result()
-        assert chain.store.sizes()["map_bytes"] > size
+        chain.store._writer.submit(lambda txn: txn.put(b"much", bytes(4 << 20), db=environment.tables.incoming)).result()
+        assert environment.info()["map_bytes"] > size // 2
         assert now.get(account) == value, "the newest state is the same after the map has grown"
         assert code(certified.get, account) == "E-NOT-HELD"  # and an older one cannot be had again
         assert old is not None

@@ -6,6 +6,7 @@ import lmdb
 import pytest
 
 from qnode.store.chain import writer as writer_module
+from qnode.store.chain.bodies import Bodies
 from qnode.store.chain.environment import Environment
 from qnode.store.chain.writer import ChainWriter
 from qnode.store.directory import DataDirectory
@@ -21,7 +22,8 @@ class Room:
     def __init__(self, path, map_bytes=4 * MIB):
         self.directory = DataDirectory(path)
         self.environment = Environment.open(path, map_bytes)
-        self.writer = ChainWriter(self.directory, self.environment, reserve_bytes=0)
+        self.bodies = Bodies.open(path, map_bytes)
+        self.writer = ChainWriter(self.directory, self.environment, self.bodies, reserve_bytes=0)
         self.tables = self.environment.tables
         self.commits = 0
 
@@ -46,6 +48,7 @@ class Room:
     def close(self):
         self.writer.close()
         self.environment.close()
+        self.bodies.close()
         self.directory.close()
 
 

@@ -1,0 +1,211 @@
+"""Transactions' bytes, in an environment of their own: what is kept, what goes, and what a reader sees of it."""
+
+import os
+
+import pytest
+from support.stored_chain import StoredChain, raw_of
+
+from qnode.store.chain import ChainStore
+from qnode.store.chain.bodies import FOLDER, Bodies, BodiesFull
+from qnode.store.chain.checking import Inspector
+from qustream.errors import QuStreamError
+from qustream.wire.transactions import transaction_id
+
+MIB = 1 << 20
+
+
+def made(count, size=3_000):
+    raws = [os.urandom(size) for _ in range(count)]
+    return [(transaction_id(raw), raw) for raw in raws]
+
+
+def never(_name):
+    return False
+
+
+@pytest.fixture
+def bodies(tmp_path):
+    bodies = Bodies.open(tmp_path, MIB)
+    yield bodies
+    bodies.abort()
+    bodies.close()
+
+
+def test_what_is_kept_is_seen_by_the_writer_at_once_and_by_others_when_it_is_committed(bodies):
+    [(name, raw)] = many = made(1)
+    bodies.keep(many, 7, never)
+    assert bodies.written(name) == raw
+    assert bodies.get([name]) == {}
+    bodies.commit()
+    assert bodies.get([name, bytes(32)]) == {name: raw}
+    assert bodies.written(name) == raw
+    assert bodies.written(bytes(32)) is None
+
+
+def test_what_is_taken_back_was_never_there(bodies):
+    many = made(3)
+    bodies.keep(many, 7, never)
+    bodies.abort()
+    bodies.commit()  # of nothing
+    assert bodies.get([name for name, _ in many]) == {}
+    assert bodies.entries() == {"meta": 0, "transactions": 0, "loose": 0}
+
+
+def test_keeping_twice_is_keeping_once(bodies):
+    """As when the chain's own transaction failed after this one: all is done again."""
+    many = made(3)
+    for _ in range(2):
+        bodies.keep(many, 7, never)
+        bodies.commit()
+    assert bodies.entries() == {"meta": 0, "transactions": 3, "loose": 3}
+
+
+def test_loose_ones_go_and_final_ones_stay(bodies, monkeypatch):
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 10)
+    many = made(4)
+    final = {name for name, _ in many[:2]}
+    bodies.keep(many, 7, never)
+    bodies.keep([], 17, final.__contains__)
+    bodies.commit()
+    assert len(bodies.get([name for name, _ in many])) == 4
+    bodies.keep([], 18, final.__contains__)
+    bodies.commit()
+    assert bodies.get([name for name, _ in many]).keys() == final
+    assert bodies.entries()["loose"] == 0
+
+
+def test_so_many_go_at_once(bodies, monkeypatch):
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 10)
+    monkeypatch.setattr("qnode.store.chain.bodies.PRUNED_AT_ONCE_MAX", 3)
+    bodies.keep(made(8), 0, never)
+    for left in (5, 2, 0, 0):
+        bodies.keep([], 20, never)
+        assert bodies._txn is not None
+        bodies.commit()
+        assert bodies.entries()["transactions"] == left
+
+
+def test_old_heights_are_taken_away_step_by_step_and_no_height_twice(bodies):
+    many, asked = made(6), []
+    bodies.keep(many, 0, never)
+
+    def ids_at(height):
+        asked.append(height)
+        return [many[height - 1][0]]
+
+    assert bodies.dropped_below() == 1
+    for floor, limit, below in ((1, 4, 1), (4, 2, 3), (4, 2, 4), (4, 2, 4), (2, 2, 4), (6, 9, 6)):
+        bodies.drop(floor, limit, ids_at)
+        bodies.commit()
+        assert bodies.dropped_below() == below
+    assert asked == [1, 2, 3, 4, 5]
+    assert bodies.get([name for name, _ in many]) == dict(many[5:])
+
+
+def test_too_small_a_map_says_so_in_a_way_of_its_own_and_grows(bodies):
+    many = made(40, 50_000)
+    with pytest.raises(BodiesFull):
+        bodies.keep(many, 0, never)
+    bodies.abort()
+    bodies.grow(8 * MIB)
+    bodies.keep(many, 0, never)
+    bodies.commit()
+    assert bodies.get([name for name, _ in many]) == dict(many)
+    assert bodies.info()["map_bytes"] == 8 * MIB
+
+
+def test_the_map_of_the_bodies_grows_and_no_reading_of_the_chain_is_disturbed(tmp_path, monkeypatch):
+    monkeypatch.setattr("qnode.store.chain.writer.GROW_MIN_BYTES", MIB)
+    chain = StoredChain(tmp_path / "chain", map_bytes=MIB)
+    for number in range(4):
+        chain.block(chain.transfer(number, 0, 5))
+    account, many = b"\x05" + chain.world.account(1), made(60, 60_000)
+    with chain.store.state() as now, chain.store.certified() as certified:
+        before = now.get(account), certified.get(account)
+        chain.store.keep_transactions(many).result()
+        assert chain.store._bodies.info()["map_bytes"] > 3 * MIB
+        assert chain.store._environment.info()["map_bytes"] == MIB
+        assert (now.get(account), certified.get(account)) == before
+    assert chain.store.transactions([name for name, _ in many]) == dict(many)
+    chain.audit()
+    chain.store.close()
+
+
+def test_a_chain_s_own_full_map_keeps_no_body_twice(tmp_path, monkeypatch):
+    """Bodies are on the disk, the chain's transaction fails, and all is done again."""
+    monkeypatch.setattr("qnode.store.chain.writer.GROW_MIN_BYTES", MIB)
+    chain = StoredChain(tmp_path / "chain", map_bytes=MIB)
+    many, tables = made(5), chain.store._environment.tables
+
+    def decide(txn):
+        chain.store._blocks.keep_transactions(txn, many, 0)
+        chain.store._bodies.commit()
+        txn.put(b"much", bytes(2 * MIB), db=tables.incoming)
+
+    chain.store._writer.submit(decide).result(60)
+    assert chain.store._environment.info()["map_bytes"] > MIB
+    assert chain.store.transactions([name for name, _ in many]) == dict(many)
+    assert chain.store._bodies.entries()["loose"] == 5
+    chain.store.close()
+
+
+def test_one_s_own_error_takes_its_bodies_back(tmp_path):
+    chain = StoredChain(tmp_path / "chain")
+    [(name, _)] = many = made(1)
+
+    def decide(txn):
+        chain.store._blocks.keep_transactions(txn, many, 0)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        chain.store._writer.submit(decide).result(60)
+    chain.store.flush().result(60)
+    assert chain.store.transaction(name) is None
+    chain.store.close()
+
+
+def test_what_is_not_what_was_written_is_told(bodies):
+    [(name, raw)] = made(1)
+    bodies.keep([(name, raw[:-1] + bytes([raw[-1] ^ 1]))], 0, never)
+    with pytest.raises(QuStreamError, match="E-DATA-CORRUPT"):
+        bodies.written(name)
+    bodies.commit()
+    with pytest.raises(QuStreamError, match="E-DATA-CORRUPT"):
+        bodies.get([name])
+
+
+def test_where_there_are_none(tmp_path):
+    """An earlier version's chain, which is looked at and not opened."""
+    bodies = Bodies.look_at(tmp_path)
+    assert not (tmp_path / FOLDER).exists()
+    assert bodies.get([bytes(32)]) == {}
+    assert bodies.dropped_below() == 1
+    assert bodies.entries() == {}
+    assert set(bodies.info().values()) == {0}
+    bodies.backup(tmp_path / "copy")
+    bodies.close()
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_backup_has_the_bodies_of_its_blocks_and_knows_which_have_gone(tmp_path):
+    """The chain is copied first, and goes on while its bodies are copied."""
+    chain = StoredChain(tmp_path / "chain", keep_blocks=3)
+
+    def block():
+        chain.block(*[chain.transfer(person, (person + 1) % 6, 5) for person in range(6)])
+
+    for _ in range(6):
+        block()
+    chain.store._environment.backup(tmp_path / "copy")
+    for _ in range(2):
+        block()
+    chain.store._bodies.backup(tmp_path / "copy")
+    chain.store.close()
+    with Inspector(tmp_path / "copy") as inspector:
+        assert inspector.facts().final_height == 6
+        assert inspector.facts().bodies_from == 5
+        assert not [fault for check in inspector.verify() for fault in check.faults]
+    with ChainStore.open(tmp_path / "copy", chain.world.genesis, keep_blocks=3) as copy:
+        for height in (5, 6):
+            ids = chain.blocks[height - 1].ids
+            assert copy.transactions(ids) == {name: raw_of(chain.raws[name]) for name in ids}
