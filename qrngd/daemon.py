@@ -133,11 +133,13 @@ class Daemon:
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT. Raises E-ADDRESS-IN-USE, E-CONFIG at the start."""
-        with ExitStack() as sockets:
+        with ExitStack() as opened:
             inherited = inherited_sockets()
             listening = inherited.get("feed") or [open_listener(address) for address in self._config.listen]
             for sock in listening:
-                sockets.enter_context(sock)
+                opened.enter_context(sock)
+            # From before anybody is told that we are here: who stops us then is heard.
+            signals = opened.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
             async with trio.open_nursery() as nursery:
                 shown_at = await self._show(nursery, inherited.get("pages", []))
                 addresses = await self._listen(nursery, listening)
@@ -149,7 +151,10 @@ class Daemon:
                 nursery.start_soon(heartbeat, lambda: status_line(self.snapshot()))
                 self._log.info("listening", addresses=addresses, pages=shown_at, server=to_text(IdKind.QRNG, self._key.id))
                 notify(READY="1", STATUS=status_line(self.snapshot()))
-                await self._until_told_to_stop()
+                async for _ in signals:
+                    break
+                self._log.info("stopping")
+                notify(STOPPING="1")
                 nursery.cancel_scope.cancel()
         for host in self._hosts:
             host.stock.clear()
@@ -215,13 +220,6 @@ class Daemon:
             for host in self._hosts:
                 host.drop_older(now_ms() - self._config.attestation_lifetime_s * 500)
             await trio.sleep(REGISTRY_POLL_S)
-
-    async def _until_told_to_stop(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                self._log.info("stopping")
-                notify(STOPPING="1")
-                return
 
     # --- the devices' states
 

@@ -62,6 +62,8 @@ REACHED_MS, DIAL_BACK_EVERY_MS = 10 * MINUTE, 5 * MINUTE
 DIAL_BACK_FIRST_MS = MINUTE
 # One node can be cut off or lie; two of different operators are enough to tell an operator to look.
 DIAL_BACK_PEERS = 2
+# Fewer links than that say nothing yet: soon there may be more. Who is asked answers one node once a minute.
+DIAL_BACK_FEW_MS = 2 * MINUTE
 # Three attempts at reaching somebody.
 ALONE_AFTER_MS = 30 * SECOND
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qnode.core.chance import Chance
-from qnode.core.peers_limits import DIAL_BACK_EVERY_MS, DIAL_BACK_FIRST_MS, DIAL_BACK_PEERS, REACHED_MS
+from qnode.core.peers_limits import DIAL_BACK_EVERY_MS, DIAL_BACK_FEW_MS, DIAL_BACK_FIRST_MS, DIAL_BACK_PEERS, REACHED_MS
 from qnode.core.peers_link import PeerLink
 
 __all__ = ["Reach"]
@@ -53,6 +53,6 @@ class Reach:
             left.remove(link)
         if not asked:
             return []
-        self._ask_ms = now_ms + DIAL_BACK_EVERY_MS
+        self._ask_ms = now_ms + (DIAL_BACK_FEW_MS if len(asked) < DIAL_BACK_PEERS else DIAL_BACK_EVERY_MS)
         self._answers = dict.fromkeys(asked.values())
         return list(asked.values())

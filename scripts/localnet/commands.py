@@ -24,8 +24,8 @@ from qustream.model.ids import IdKind, from_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT_DIRECTORY = ROOT / ".testnet"
-SEEN_SECONDS = 60.0  # nodes look at the network file once a second; a chain has a block a second; a busy machine takes longer
-GOES_SECONDS = 60.0  # how long a chain may take to begin: its validators have to find each other first
+SEEN_SECONDS = 240.0  # nodes look at the network file once a second; a chain has a block a second; a busy machine takes far longer
+GOES_SECONDS = 240.0  # how long a chain may take to begin: its validators have to find each other first
 # A header names what was executed three blocks before it: so far on, who keeps no chain himself can have it proved.
 PROVED_BLOCKS = 4
 # Below this in his account, a user is given money when he is entered or wants a grant.

@@ -18,6 +18,7 @@ from localnet.layout import Layout
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 15.0  # a daemon that has not left by then is killed
+GONE_SECONDS = 60.0  # for the kernel to take a killed one away, which needs the processor, too
 POLL_SECONDS = 0.05
 # As in the systemd units: freed 256 KiB buffers are kept for the next message instead of returned to the kernel.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "67108864"}
@@ -71,19 +72,20 @@ def send(layout: Layout, name: str, which: signal.Signals) -> bool:
 
 def stop(layout: Layout, names: Iterable[str], *, hard: bool = False) -> list[str]:
     """Stop daemons and wait for their end; return those that had to be killed."""
-    left = _left(layout, [n for n in names if send(layout, n, signal.SIGKILL if hard else signal.SIGTERM)])
+    told = [n for n in names if send(layout, n, signal.SIGKILL if hard else signal.SIGTERM)]
+    left = _left(layout, told, GONE_SECONDS if hard else STOP_SECONDS)
     for name in left:
         send(layout, name, signal.SIGKILL)
-    _left(layout, left)  # the kernel takes its time, and whoever removes their files next must not meet them
+    _left(layout, left, GONE_SECONDS)  # the kernel takes its time, and whoever removes their files next must not meet them
     for name in names:
         if pid(layout, name) is None:
             _pid_file(layout, name).unlink(missing_ok=True)
     return left
 
 
-def _left(layout: Layout, names: list[str]) -> list[str]:
-    """Wait for the end of these; those that have not come to it."""
-    deadline = time.monotonic() + STOP_SECONDS
+def _left(layout: Layout, names: list[str], patience: float) -> list[str]:
+    """Wait for the end of these; those that have not come to it after `patience`, in seconds."""
+    deadline = time.monotonic() + patience
     while (names := [n for n in names if pid(layout, n) is not None]) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return names

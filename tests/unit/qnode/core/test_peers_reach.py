@@ -31,6 +31,18 @@ def test_two_of_different_operators_are_asked_every_five_minutes_but_not_at_once
     assert len(asked(reach, three, START_MS + limits.DIAL_BACK_EVERY_MS)) == 2
 
 
+def test_one_to_ask_tells_nothing_and_more_are_asked_soon() -> None:
+    reach = Reach()
+    asked(reach, [], 0)
+    [one] = asked(reach, links("a", "a"), START_MS)
+    reach.told(one, False, START_MS)
+    assert not reach.is_unreachable
+    assert asked(reach, links("a", "b"), START_MS + limits.DIAL_BACK_FEW_MS - 1) == []
+    for peer in asked(reach, links("a", "b"), START_MS + limits.DIAL_BACK_FEW_MS):
+        reach.told(peer, False, START_MS + limits.DIAL_BACK_FEW_MS)
+    assert reach.is_unreachable
+
+
 def test_our_own_links_are_asked_before_those_who_came() -> None:
     mixed = [*links("a", "b", ours=False), PeerLink(9, bytes([9]) * 32, "c", "p", True, Purpose.CHOSEN, False, 0)]
     for draw in range(20):

@@ -82,7 +82,7 @@ async def test_a_body_that_is_not_here_is_pulled_and_nothing_overtakes_it(tmp_pa
 
 async def test_what_is_remembered_of_a_transaction_is_no_word_for_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proposed in vain, and again when its bytes have gone from the disk: whoever executes it from memory alone has them for nobody."""
-    monkeypatch.setattr("qnode.store.chain.blocks.LOOSE_BLOCKS", 4)
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 4)
     monkeypatch.setattr(module, "READY_BLOCKS", 2)
     async with running_chain(tmp_path) as made:
         transfer = made.stored.transfer(0, 1, 5)
@@ -92,6 +92,7 @@ async def test_what_is_remembered_of_a_transaction_is_no_word_for_its_bytes(tmp_
         assert made.chain.ready(transfer.id) == transfer
         await made.blocks(3)
         assert made.chain.ready(transfer.id) is None
+        made.stored.keep([])
         assert made.stored.store.transaction(transfer.id) is None
         await made.chain.keep([(raw_of(transfer), transfer)])
         await made.final(transfer, kept=False)
