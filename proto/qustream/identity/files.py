@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qustream.errors import QuStreamError, fault
 
-__all__ = ["check_replaceable", "create", "give_to_owner", "hold", "locked", "read", "replace", "sync_directory"]
+__all__ = ["check_replaceable", "create", "give_to_owner", "hold", "locked", "make_directory", "read", "replace", "sync_directory"]
 
 PRIVATE_MODE = 0o600
 HOLD_POLL_S = 0.05  # between two looks whether a lock is free: nobody waits long for it
@@ -46,6 +46,17 @@ def give_to_owner(handle: int, directory: Path) -> None:
     owner = os.stat(directory)
     if owner.st_uid and not owner.st_mode & WRITABLE_BY_OTHERS:
         os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def make_directory(path: Path) -> None:
+    """A directory for its owner alone, in one that is there; what root makes is given away as its files are. Errors: `OSError`."""
+    path.mkdir(mode=0o700)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner(handle, path.parent)
+    finally:
+        os.close(handle)
+    sync_directory(path.parent)
 
 
 @contextlib.contextmanager

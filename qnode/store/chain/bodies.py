@@ -18,6 +18,7 @@ import lmdb
 
 from qnode.store.chain.environment import BODY_TABLES, Environment, number_key, summed, unsummed
 from qustream.errors import fault
+from qustream.identity.files import make_directory
 from qustream.wire.transactions import transaction_id
 
 __all__ = ["FOLDER", "Bodies", "BodiesFull"]
@@ -50,7 +51,8 @@ class Bodies:
     def open(cls, chain: Path, map_bytes: int) -> Bodies:
         """Those of the chain in this directory, or none yet. Errors: as `Environment.open`."""
         path = chain / FOLDER
-        path.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            make_directory(path)
         return cls(Environment.open(path, map_bytes, names=BODY_TABLES))
 
     @classmethod

@@ -24,7 +24,7 @@ from qnode.store.chain.receipts import Receipts
 from qnode.store.chain.votes import Votes
 from qnode.store.directory import DataDirectory
 from qustream.errors import QuStreamError, fault
-from qustream.identity.files import file_fault, sync_directory
+from qustream.identity.files import file_fault, give_to_owner, sync_directory
 from qustream.model.state import Progress
 from qustream.rules import merkle
 from qustream.rules.radix_tree import check
@@ -291,6 +291,8 @@ def compact(directory: Path) -> tuple[int, int]:
             inspector.backup(new)
         for made in _files(new):
             data = directory / made.relative_to(new)
+            with made.open("rb") as file:
+                give_to_owner(file.fileno(), data.parent)
             os.replace(made, data)
             (data.parent / "lock.mdb").unlink(missing_ok=True)
             sync_directory(data.parent)

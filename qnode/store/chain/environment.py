@@ -18,7 +18,7 @@ from typing import Any, Final
 import lmdb
 
 from qustream.errors import QuStreamError, fault
-from qustream.identity.files import file_fault, sync_directory
+from qustream.identity.files import file_fault, give_to_owner, sync_directory
 from qustream.model.state import Progress
 from qustream.wire.codec import decode, encode
 
@@ -79,8 +79,7 @@ class Environment:
         """`names`: of its tables. Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
         data = path / "data.mdb"
         was_there = data.exists()
-        if not readonly:
-            _fill(path / "lock.mdb")
+        _fill(path / "lock.mdb")
         env = lmdb.open(
             str(path), map_size=0 if readonly else map_bytes, max_dbs=len(names), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
             create=not readonly,
@@ -90,6 +89,8 @@ class Environment:
             pages = env.info()["last_pgno"] + 1
             if was_there and data.stat().st_size < pages * env.stat()["psize"]:
                 raise fault("E-DATA-CORRUPT", f"{data} is too short: a part of it is missing")
+            if not was_there:
+                _give(data)
             if not readonly:
                 env.reader_check()  # those of processes that were killed
             return cls(path, env, names, create=not readonly)
@@ -136,6 +137,7 @@ class Environment:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._env.copy(str(target), compact=True)
             with open(target / "data.mdb", "rb") as file:
+                os.fchmod(file.fileno(), 0o600)
                 os.fsync(file.fileno())
             sync_directory(target)
         except OSError as error:
@@ -279,12 +281,25 @@ class Reading:
 def _fill(lock: Path) -> None:
     """Give the table of readers its place on the disk. LMDB makes a file with a hole of it, and maps that: on a disk that has become full,
     one reader more than ever before would end the process. Before LMDB opens it, whose lock on it would be lost when we close it."""
-    with suppress(OSError):  # full already: as it was
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # full already, or not ours: as it was
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            give_to_owner(file, lock.parent)
+        except FileExistsError:
+            file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.posix_fallocate(file, 0, LOCK_BYTES)
         finally:
             os.close(file)
+
+
+def _give(data: Path) -> None:
+    """A database that a command of root's has made is the daemon's. LMDB has no lock on this file that our closing it could take away."""
+    file = os.open(data, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner(file, data.parent)
+    finally:
+        os.close(file)
 
 
 def number_key(number: int) -> bytes:

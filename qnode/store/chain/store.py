@@ -299,7 +299,10 @@ class ChainStore:
 
     def transactions(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are here, by id."""
-        return self._looked(lambda txn: self._blocks.transactions(txn, names))
+        found = self._bodies.get(names)
+        if len(found) < len(names):
+            found = self._looked(lambda txn: self._blocks.transactions(txn, names))
+        return found
 
     def receipts_at(self, height: int) -> tuple[Receipt, ...]:
         """What became of a block's transactions, in order, and its own receipt; none if it is not executed, or its receipts are gone."""

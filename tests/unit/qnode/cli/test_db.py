@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from qnode.store.chain import ChainStore
 from qnode.store.chain.environment import BODY_TABLES, TABLES, Environment, number_key
 
 NOBODY = ("127.0.0.1:1", bytes(32))
+DAEMON = 65534  # a user who is not root
 
 
 @pytest.fixture
@@ -150,6 +153,29 @@ def test_what_is_damaged_is_named(node: QNode, name: str) -> None:
     assert name in answer.err
     assert f"{name:<14}" in answer.out
     assert "NOT as it should be" in answer.out
+
+
+@pytest.mark.needs("root")
+def test_what_root_makes_of_a_daemon_s_database_is_the_daemon_s(node: QNode) -> None:
+    chain = grown(node)
+    chain.store.close()
+    folder = node.data_dir / "chain"
+    for each in (folder, *folder.rglob("*")):
+        os.chown(each, DAEMON, DAEMON)
+
+    def others() -> set[str]:
+        return {each.name for each in (folder, *folder.rglob("*")) if (each.stat().st_uid, each.stat().st_mode & 0o077) != (DAEMON, 0)}
+
+    assert node.command("db", "compact").code == 0
+    assert others() == set()
+    assert node.command("db", "verify").code == 0  # which makes the table of readers anew
+    assert (folder / "bodies" / "lock.mdb").exists()
+    assert others() == set()
+    shutil.rmtree(folder / "bodies")  # as an earlier version left it
+    chain.reopen()
+    chain.store.close()
+    assert (folder / "bodies" / "data.mdb").exists()
+    assert others() == set()
 
 
 def test_pruned_bodies_are_no_fault(node: QNode) -> None:

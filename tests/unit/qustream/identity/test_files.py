@@ -74,9 +74,10 @@ def test_what_root_writes_in_a_directory_of_somebody_else_becomes_his(tmp_path: 
     os.close(files.hold(tmp_path / "lock"))
     with files.locked(tmp_path / "other lock"):
         pass
+    files.make_directory(tmp_path / "within")
     assert {path.name: owner_of(path) for path in tmp_path.iterdir()} == {
         "new": (NOBODY, NOBODY, 0o600), "old": (NOBODY, NOBODY, 0o644), "lock": (NOBODY, NOBODY, 0o600),
-        "other lock": (NOBODY, NOBODY, 0o600),
+        "other lock": (NOBODY, NOBODY, 0o600), "within": (NOBODY, NOBODY, 0o700),
     }  # fmt: skip
 
 
