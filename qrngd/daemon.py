@@ -156,8 +156,9 @@ class Daemon:
                 self._log.info("stopping")
                 notify(STOPPING="1")
                 nursery.cancel_scope.cancel()
-        for host in self._hosts:
-            host.stock.clear()
+            # Before the signals are let go of: a second one ends the process.
+            for host in self._hosts:
+                host.stock.clear()
 
     async def _show(self, nursery: trio.Nursery, inherited: list[socket.socket]) -> str:
         """Serve the status pages; return their address as bound."""

@@ -21,8 +21,12 @@ def together(count: int) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(count) as pool:
         with interrupts_held():
             met = threading.Barrier(count)
-            for _ in range(count):
-                pool.submit(met.wait)
+            try:
+                for _ in range(count):
+                    pool.submit(met.wait)
+            except BaseException:  # no thread is left to be had: those that wait for it end
+                met.abort()
+                raise
         try:
             yield pool
         except BaseException:
@@ -47,7 +51,10 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, note)
         yield
     finally:
+        # Not one of them is heard until all are set back: the first would leave the others to `note`.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number in came:
             signal.raise_signal(number)

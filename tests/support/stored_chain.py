@@ -68,6 +68,7 @@ def in_first_form(store: ChainStore, beneath: Sequence[bytes] = (b"",)) -> int:
                 for key, value in apart.cursor(db=getattr(bodies.tables, name)):
                     txn.put(key, value, db=getattr(environment.tables, name))
                 apart.drop(getattr(bodies.tables, name), delete=False)
+            apart.drop(bodies.tables.meta, delete=False)
     return lowest
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from qnode.core.consensus_events import Final
-from qnode.store.chain.bodies import AGAIN, Bodies, sound
+from qnode.store.chain.bodies import AGAIN, FOLDER, Bodies, IsFinal, sound
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
 from qustream.errors import fault
 from qustream.model.base import Bytes32, Noun
@@ -83,28 +83,43 @@ class Blocks:
         """This is the last final block."""
         txn.put(FINAL, summed(FINAL, encode(head)), db=self._tables.meta)
 
-    def keep_transactions(self, txn: Any, transactions: Sequence[tuple[bytes, bytes]], height: int) -> None:
-        """Store them; `height`: of the last final block. They go when no final block has taken them for long."""
-        self._bodies.keep(transactions, height, lambda name: txn.get(name, db=self._tables.locations) is not None)
+    def keep_transactions(self, txn: Any, transactions: Sequence[tuple[bytes, bytes]], height: int, was_final: IsFinal) -> None:
+        """Store them; `height`: of the last final block. They go when no final block has taken them for long; `was_final`: by what the disk
+        says, which this transaction may be about to take away, or not after all."""
+        here = self._tables.locations
+        self._bodies.keep(transactions, height, lambda name: txn.get(name, db=here) is not None or was_final(name))
 
-    def drop_bodies(self, txn: Any, floor: int, limit: int) -> None:
-        """Take away the transactions of at most `limit` heights below `floor`, which is on the disk already."""
+    def drop_bodies(self, txn: Any, floor: int) -> None:
+        """Take away the transactions of blocks below `floor`, which is on the disk already."""
 
         def ids_at(height: int) -> Sequence[bytes]:
             block = self.block(txn, height)
             return () if block is None else block.ids
 
-        self._bodies.drop(floor, limit, ids_at)
+        self._bodies.drop(self.first(txn), floor, ids_at)
 
-    def move_loose(self, txn: Any, height: int) -> None:
+    def begin_bodies(self, genesis: bytes) -> None:
+        """A chain begins: whatever transactions are here are another's."""
+        self._bodies.begin(genesis)
+
+    def require_bodies(self, genesis: bytes, *, or_none: bool) -> None:
+        """That they are those of this chain; `or_none`: there may be none. Errors: `E-CHAIN-GENESIS`, `E-DATA-CORRUPT`."""
+        found = self._bodies.genesis()
+        if found is None and not or_none:
+            raise fault("E-DATA-CORRUPT", f"the chain's transactions ({FOLDER}) are missing: the directory was copied in part")
+        if found not in (None, genesis):
+            raise fault("E-CHAIN-GENESIS", f"its transactions ({FOLDER}) are another chain's")
+
+    def move_loose(self, txn: Any, height: int, genesis: bytes) -> None:
         """What an earlier version kept here and no final block has taken goes where it would be put today."""
+        self._bodies.belong(genesis)
         tables, found = self._tables, []
         for key in txn.cursor(db=tables.loose).iternext(values=False):
             name = key[8:] if key[:1] != AGAIN else key[1:]
             raw = None if txn.get(name, db=tables.locations) is not None else txn.get(name, db=tables.transactions)
             if raw is not None:
                 found.append((name, raw))
-        self.keep_transactions(txn, found, height)
+        self._bodies.keep(found, height, lambda name: txn.get(name, db=tables.locations) is not None)
         for name, _ in found:
             txn.delete(name, db=tables.transactions)
         txn.drop(tables.loose, delete=False)
@@ -129,15 +144,21 @@ class Blocks:
 
     def transactions(self, txn: Any, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are here, by id. Errors: `E-DATA-CORRUPT`."""
-        found = self._bodies.get(names)
+        return self._with_left(txn, names, self._bodies.get(names))
+
+    def _with_left(self, txn: Any, names: Sequence[bytes], found: dict[bytes, bytes]) -> dict[bytes, bytes]:
         for name in names if len(found) < len(names) else ():
             if name not in found and (raw := self._left(txn, name)) is not None:
                 found[name] = raw
         return found
 
-    def written(self, txn: Any, name: bytes) -> bytes | None:
-        """For who writes: one transaction, also one that is not on the disk yet. Errors: `E-DATA-CORRUPT`."""
-        return self._bodies.written(name) or self._left(txn, name)
+    def has_left(self, txn: Any) -> bool:
+        """Whether an earlier version has left transactions here."""
+        return txn.stat(db=self._tables.transactions)["entries"] > 0  # type: ignore[no-any-return]  # LMDB has no types
+
+    def written(self, txn: Any, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        """For who writes: as `transactions`, also those that are not on the disk yet. Errors: `E-DATA-CORRUPT`."""
+        return self._with_left(txn, names, self._bodies.written(names))
 
     def _left(self, txn: Any, name: bytes) -> bytes | None:
         """As an earlier version left it."""

@@ -4,11 +4,13 @@ Most of what a chain's disk holds is written once and read as a whole. In one fi
 takes the other's free pages: the state would spread over all of it, and be written in more pieces from block to block.
 
 `transactions`: id → bytes. `loose`: final height when it came ‖ id → nothing, until it is known to stand in a final block; `AGAIN` ‖ id →
-final height when it came again, if it did. What is put here is on the disk before what names it is.
+final height when it came again, if it did. `meta`: whose bodies these are, and below which height they have been taken away. What is put
+here is on the disk before what names it is.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 
 import lmdb
 
-from qnode.store.chain.environment import BODY_TABLES, Environment, number_key, summed, unsummed
+from qnode.store.chain.environment import BODY_TABLES, Environment, is_there, number_key, summed, unsummed
+from qnode.store.directory import is_out_of_space
 from qustream.errors import fault
 from qustream.identity.files import make_directory
 from qustream.wire.transactions import transaction_id
@@ -26,10 +29,10 @@ __all__ = ["FOLDER", "Bodies", "BodiesFull"]
 FOLDER = "bodies"
 # Transactions that no final block took are kept so many blocks: longer than any proposal with them is of use.
 LOOSE_BLOCKS = 1024
-# What one call takes away at most: more than come in a block.
-PRUNED_AT_ONCE_MAX = 2048
+# What one call takes away at most: more than come in the blocks between two; and heights it goes through, most of which have none.
+PRUNED_AT_ONCE_MAX, HEIGHTS_AT_ONCE_MAX = 8192, 1024
 AGAIN = b"\xff"  # behind all heights
-DROPPED = b"dropped"
+DROPPED, GENESIS = b"dropped", b"genesis"
 
 # Whether a transaction stands in a final block.
 IsFinal = Callable[[bytes], bool]
@@ -42,24 +45,37 @@ class BodiesFull(lmdb.MapFullError):
 class Bodies:
     """One thread writes: what it has put and not committed yet, it alone sees. Any may read."""
 
-    def __init__(self, environment: Environment | None) -> None:
-        """None: there is no such environment, since an earlier version has written the chain."""
-        self._environment = environment
+    def __init__(self, path: Path, map_bytes: int) -> None:
+        """Use `open` or `look_at`."""
+        self._path, self._map_bytes = path, map_bytes
+        self._environment: Environment | None = None
         self._txn: Any = None
 
     @classmethod
     def open(cls, chain: Path, map_bytes: int) -> Bodies:
-        """Those of the chain in this directory, or none yet. Errors: as `Environment.open`."""
-        path = chain / FOLDER
-        if not path.is_dir():
-            make_directory(path)
-        return cls(Environment.open(path, map_bytes, names=BODY_TABLES))
+        """Those of the chain in this directory. Where none are and the disk has no room for it, they are made with the first that are kept:
+        the chain of an earlier version can be read. Errors: as `Environment.open`."""
+        bodies = cls(chain / FOLDER, map_bytes)
+        try:
+            bodies._environment = bodies._opened()
+        except (OSError, lmdb.Error) as error:
+            number = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+            if is_there(bodies._path) or not is_out_of_space(OSError(number, "")):
+                raise
+        return bodies
 
     @classmethod
     def look_at(cls, chain: Path) -> Bodies:
-        """As `open`, to be read alone."""
-        path = chain / FOLDER
-        return cls(Environment.open(path, 0, readonly=True, names=BODY_TABLES) if (path / "data.mdb").exists() else None)
+        """As `open`, to be read alone; there may be none."""
+        bodies = cls(chain / FOLDER, 0)
+        if is_there(bodies._path):
+            bodies._environment = Environment.open(bodies._path, 0, readonly=True, names=BODY_TABLES)
+        return bodies
+
+    def _opened(self) -> Environment:
+        if not self._path.is_dir():
+            make_directory(self._path)
+        return Environment.open(self._path, self._map_bytes, names=BODY_TABLES)
 
     def close(self) -> None:
         """Let go of it."""
@@ -68,10 +84,22 @@ class Bodies:
 
     # -- writing: of the chain's writer alone ---------------------------------------------------------------------------
 
+    def begin(self, genesis: bytes) -> None:
+        """These are of the chain with this genesis (digest) from now on, and there is none yet. Errors: `BodiesFull`."""
+        with self._writing() as (txn, tables):
+            for table in (tables.meta, tables.transactions, tables.loose):
+                txn.drop(table, delete=False)
+            txn.put(GENESIS, summed(GENESIS, genesis), db=tables.meta)
+
+    def belong(self, genesis: bytes) -> None:
+        """As `begin`, and what is here stays. Errors: `BodiesFull`."""
+        with self._writing() as (txn, tables):
+            txn.put(GENESIS, summed(GENESIS, genesis), db=tables.meta)
+
     def keep(self, transactions: Sequence[tuple[bytes, bytes]], height: int, is_final: IsFinal) -> None:
-        """Store (id, bytes); `height`: of the last final block. What comes again is kept as long as what comes now: or who proposes it a
-        second time at the right moment would have it go from all disks while its block becomes final. And what has been loose for too long
-        goes. Errors: `BodiesFull`."""
+        """Store (id, bytes); `height`: of the last final block; `is_final`: now, or by what the disk says. What comes again is kept as long as
+        what comes now: or who proposes it a second time at the right moment would have it go from all disks while its block becomes final.
+        And what has been loose for too long goes. Errors: `BodiesFull`."""
         with self._writing() as (txn, tables):
             came = number_key(height)
             for name, raw in transactions:
@@ -97,21 +125,25 @@ class Bodies:
                     txn.delete(AGAIN + key[8:], db=tables.loose)
             cursor.delete()  # and goes to the next
 
-    def drop(self, floor: int, limit: int, ids_at: Callable[[int], Iterable[bytes]]) -> None:
-        """Take away those of at most `limit` heights below `floor`; `ids_at`: of a block. That they go is on the disk already: the chain
-        says so, and was committed. Errors: `BodiesFull`."""
+    def drop(self, first: int, floor: int, ids_at: Callable[[int], Sequence[bytes]]) -> None:
+        """Take away those below the height `floor`, as many as go at once; `first`: the lowest block there is, `ids_at`: of a block. That
+        they go is on the disk already: the chain says so, and was committed. Errors: `BodiesFull`."""
         with self._writing() as (txn, tables):
-            start = _dropped(txn, tables)
-            heights = range(start, max(start, min(floor, start + limit)))
-            for height in heights:
-                for name in ids_at(height):
+            dropped, gone = _dropped(txn, tables), 0
+            # Beside an older copy of the chain, whose blocks come again, they are gone through again.
+            height = start = min(max(dropped, first), floor)
+            while height < floor and gone < PRUNED_AT_ONCE_MAX and height - start < HEIGHTS_AT_ONCE_MAX:
+                names = ids_at(height)
+                for name in names:
                     txn.delete(name, db=tables.transactions)
-            if heights:
-                txn.put(DROPPED, summed(DROPPED, number_key(heights.stop)), db=tables.meta)
+                height, gone = height + 1, gone + len(names)
+            if height != dropped:
+                txn.put(DROPPED, summed(DROPPED, number_key(height)), db=tables.meta)
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Any, Any]]:
-        assert self._environment is not None
+        if self._environment is None:
+            self._environment = self._opened()
         try:
             if self._txn is None:
                 self._txn = self._environment.begin()
@@ -136,15 +168,12 @@ class Bodies:
 
     def grow(self, to_bytes: int) -> None:
         """Make the map larger; nothing may be uncommitted. Errors: `lmdb.Error`."""
-        assert self._environment is not None
-        self._environment.grow(to_bytes)
+        if self._environment is not None:  # else it was never full
+            self._environment.grow(to_bytes)
 
-    def written(self, name: bytes) -> bytes | None:
-        """For the writer: one that it has put, or that was there. Errors: `E-DATA-CORRUPT`."""
-        if self._txn is None or self._environment is None:
-            return self.get([name]).get(name)
-        raw = self._txn.get(name, db=self._environment.tables.transactions)
-        return None if raw is None else sound(name, raw)
+    def written(self, names: Iterable[bytes]) -> dict[bytes, bytes]:
+        """For the writer: as `get`, and what it has put. Errors: `E-DATA-CORRUPT`."""
+        return self.get(names) if self._txn is None else self._found(self._txn, names)
 
     # -- reading --------------------------------------------------------------------------------------------------------
 
@@ -152,9 +181,21 @@ class Bodies:
         """Those that are here, by id. Errors: `E-DATA-CORRUPT`."""
         if self._environment is None:
             return {}
-        table = self._environment.tables.transactions
         with self._environment.reading() as txn:
-            return {name: sound(name, raw) for name in names if (raw := txn.get(name, db=table)) is not None}
+            return self._found(txn, names)
+
+    def _found(self, txn: Any, names: Iterable[bytes]) -> dict[bytes, bytes]:
+        assert self._environment is not None
+        table = self._environment.tables.transactions
+        return {name: sound(name, raw) for name in names if (raw := txn.get(name, db=table)) is not None}
+
+    def genesis(self) -> bytes | None:
+        """The genesis (digest) of the chain whose bodies these are; None if nothing says so. Errors: `E-DATA-CORRUPT`."""
+        if self._environment is None:
+            return None
+        with self._environment.reading() as txn:
+            raw = txn.get(GENESIS, db=self._environment.tables.meta)
+        return None if raw is None else unsummed(GENESIS, raw)
 
     def dropped_below(self) -> int:
         """The lowest height whose bodies have not been taken away. Errors: `E-DATA-CORRUPT`."""
@@ -171,10 +212,17 @@ class Bodies:
         """How many entries each table has."""
         return {} if self._environment is None else self._environment.entries()
 
-    def backup(self, chain: Path) -> None:
-        """A copy into the chain's copy there. Errors: as `Environment.backup`."""
-        if self._environment is not None:
-            self._environment.backup(chain / FOLDER)
+    def backup(self, chain: Environment, target: Path) -> None:
+        """A copy of both in the empty directory `target`, or nothing. The chain comes first: its bodies are here by then. Errors: as
+        `Environment.backup`."""
+        try:
+            chain.backup(target)
+            if self._environment is not None:
+                self._environment.backup(target / FOLDER)
+        except BaseException:
+            (target / "data.mdb").unlink(missing_ok=True)
+            shutil.rmtree(target / FOLDER, ignore_errors=True)
+            raise
 
 
 def sound(name: bytes, raw: bytes) -> bytes:

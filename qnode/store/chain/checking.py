@@ -18,7 +18,7 @@ import lmdb
 from qnode.store.chain import state
 from qnode.store.chain.blocks import Blocks, KeptBlock
 from qnode.store.chain.bodies import FOLDER, Bodies
-from qnode.store.chain.environment import Environment
+from qnode.store.chain.environment import Environment, is_there
 from qnode.store.chain.execution import GENESIS_KEY, PROGRESS_KEY, Execution
 from qnode.store.chain.receipts import Receipts
 from qnode.store.chain.votes import Votes
@@ -78,7 +78,7 @@ class Inspector:
     def __init__(self, directory: Path) -> None:
         """Errors: `E-FILE` if there is none; `E-DATA-CORRUPT`."""
         self._directory = directory
-        if not (directory / "data.mdb").exists():
+        if not is_there(directory):
             raise fault("E-FILE", f"{directory}: there is no chain here")
         with ExitStack() as unless_opened:
             try:
@@ -109,8 +109,7 @@ class Inspector:
         """A consistent copy in the empty directory `target`. Errors: `E-FILE-EXISTS`, `E-FILE`, `E-DISK-FULL`."""
         if target.exists() and any(target.iterdir()):
             raise fault("E-FILE-EXISTS", f"{target} is not empty")
-        self._environment.backup(target)
-        self._bodies.backup(target)  # after what names them
+        self._bodies.backup(self._environment, target)
 
     def facts(self) -> Facts:
         """Errors: `E-DATA-CORRUPT`."""
@@ -157,6 +156,8 @@ class Inspector:
         if executed is None:
             return  # a snapshot is being taken in
         made.count = 1
+        genesis = self._execution.meta(txn, GENESIS_KEY) or b""
+        self._blocks.require_bodies(genesis, or_none=self._execution.is_older(txn))
         if head is None or executed.height > head.height:
             made.wrong("more blocks are executed than final")
         if state.get(txn, self._environment.tables, PROGRESS_KEY) != encode(executed):

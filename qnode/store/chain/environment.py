@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from qustream.identity.files import file_fault, give_to_owner, sync_directory
 from qustream.model.state import Progress
 from qustream.wire.codec import decode, encode
 
-__all__ = ["BODY_TABLES", "TABLES", "Environment", "Reading", "Table", "number_key", "put_progress", "summed", "unsummed"]
+__all__ = ["BODY_TABLES", "TABLES", "Environment", "Reading", "Table", "is_there", "number_key", "put_progress", "summed", "unsummed"]
 
 # Threads and views that read at once: the last unexecuted heights (64), snapshots on their way, and requests.
 READERS_MAX = 512
@@ -37,6 +37,7 @@ TABLES = (
 # Of the bodies' own environment.
 BODY_TABLES = ("meta", "transactions", "loose")
 EXECUTED: Final = b"executed"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Table:
@@ -78,8 +79,12 @@ class Environment:
     def open(cls, path: Path, map_bytes: int, *, readonly: bool = False, names: Sequence[str] = TABLES) -> Environment:
         """`names`: of its tables. Errors: `lmdb.Error`, `OSError`; `E-DATA-CORRUPT` for a file that ends too early."""
         data = path / "data.mdb"
-        was_there = data.exists()
+        was_there = is_there(path)
         _fill(path / "lock.mdb")
+        if not was_there and not readonly:
+            # LMDB takes an empty file for a new database: so it has its owner and its name before anything can fail.
+            os.close(_made(data))
+            sync_directory(path)
         env = lmdb.open(
             str(path), map_size=0 if readonly else map_bytes, max_dbs=len(names), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
             create=not readonly,
@@ -89,8 +94,6 @@ class Environment:
             pages = env.info()["last_pgno"] + 1
             if was_there and data.stat().st_size < pages * env.stat()["psize"]:
                 raise fault("E-DATA-CORRUPT", f"{data} is too short: a part of it is missing")
-            if not was_there:
-                _give(data)
             if not readonly:
                 env.reader_check()  # those of processes that were killed
             return cls(path, env, names, create=not readonly)
@@ -122,7 +125,8 @@ class Environment:
 
     def info(self) -> dict[str, int]:
         """Bytes of the map, of the file's pages in use, and pages by table."""
-        info, page = self._env.info(), self._env.stat()["psize"]
+        with self._lock:
+            info, page = self._env.info(), self._env.stat()["psize"]
         return {"map_bytes": info["map_size"], "used_bytes": (info["last_pgno"] + 1) * page}
 
     def entries(self) -> dict[str, int]:
@@ -135,7 +139,8 @@ class Environment:
         `E-DISK-FULL`, `E-FILE`."""
         try:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._env.copy(str(target), compact=True)
+            with self.reading():  # the process that writes may have made the map larger
+                self._env.copy(str(target), compact=True)
             with open(target / "data.mdb", "rb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 os.fsync(file.fileno())
@@ -278,28 +283,43 @@ class Reading:
         self.suspend()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a directory has a database; an empty file is what was left when one could not be made."""
+    data = path / "data.mdb"
+    return data.exists() and data.stat().st_size > 0
+
+
 def _fill(lock: Path) -> None:
     """Give the table of readers its place on the disk. LMDB makes a file with a hole of it, and maps that: on a disk that has become full,
-    one reader more than ever before would end the process. Before LMDB opens it, whose lock on it would be lost when we close it."""
-    with suppress(OSError):  # full already, or not ours: as it was
-        try:
-            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            give_to_owner(file, lock.parent)
-        except FileExistsError:
-            file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.posix_fallocate(file, 0, LOCK_BYTES)
-        finally:
-            os.close(file)
-
-
-def _give(data: Path) -> None:
-    """A database that a command of root's has made is the daemon's. LMDB has no lock on this file that our closing it could take away."""
-    file = os.open(data, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    one reader more than ever before would end the process. Before LMDB opens it, whose lock on it would be lost when we close it. Errors:
+    `OSError`, if there is no room for it; where we may not write, it is as it was."""
     try:
-        give_to_owner(file, data.parent)
+        file = _made(lock)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        return
+    try:
+        os.posix_fallocate(file, 0, LOCK_BYTES)
+    except OSError:
+        if os.fstat(file).st_blocks * 512 < LOCK_BYTES:
+            raise
     finally:
         os.close(file)
+
+
+def _made(path: Path) -> int:
+    """A file to be written, made if it is not there. What a command of root's makes is the directory's owner's. Errors: `OSError`."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        give_to_owner(file, path.parent)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
 def number_key(number: int) -> bytes:

@@ -25,9 +25,9 @@ __all__ = ["ROOTS_KEPT", "Execution", "Left"]
 
 # ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
 ROOTS_KEPT = 256
-FORMAT, FORMAT_KEY, GENESIS_KEY = b"2", b"format", b"genesis"
-# The first held the lowest inner nodes of the state's tree, too, and transactions in this environment.
-FIRST_FORMAT = b"1"
+FORMAT, FORMAT_KEY, GENESIS_KEY = b"3", b"format", b"genesis"
+# Both held transactions in this environment, the first the lowest inner nodes of the state's tree, too.
+OLDER_FORMATS = (b"1", b"2")
 PROGRESS_KEY = bytes([StateTable.PROGRESS])
 
 
@@ -60,15 +60,16 @@ class Execution:
         had, found, digest = self.meta(txn, FORMAT_KEY), self.meta(txn, GENESIS_KEY), genesis_digest(genesis)
         if had is None:
             return False
-        if had not in (FORMAT, FIRST_FORMAT):
+        if had not in (FORMAT, *OLDER_FORMATS):
             raise fault("E-DATA-CORRUPT", "the chain's database was written by another version of this program")
         if found != digest:
             raise fault("E-CHAIN-GENESIS", f"its genesis is {(found or b'').hex()[:16]}…, the document's {digest.hex()[:16]}…")
+        self._blocks.require_bodies(digest, or_none=had != FORMAT)
         return True
 
     def is_older(self, txn: Any) -> bool:
         """Whether an earlier version has written the chain here, and this one nothing of the state yet. Errors: `E-DATA-CORRUPT`."""
-        return self.meta(txn, FORMAT_KEY) == FIRST_FORMAT
+        return self.meta(txn, FORMAT_KEY) in OLDER_FORMATS
 
     def renew(self, txn: Any) -> None:
         """Before the state is changed: bring what an earlier version has written into today's form, which that one does not read. To look
@@ -76,12 +77,13 @@ class Execution:
         if self.is_older(txn):
             state.drop_lowest(txn, self._tables)
             head = self._blocks.head(txn)
-            self._blocks.move_loose(txn, head.height if head else 0)
+            self._blocks.move_loose(txn, head.height if head else 0, self.meta(txn, GENESIS_KEY) or b"")
             self._put_meta(txn, FORMAT_KEY, FORMAT)
 
     def begin(self, txn: Any, genesis: Genesis) -> None:
         """Start from genesis. Errors: `E-LEDGER-FORM`."""
         self.start(txn, genesis)
+        self._blocks.begin_bodies(genesis_digest(genesis))
         self._put_meta(txn, GENESIS_KEY, genesis_digest(genesis))
 
     def start(self, txn: Any, genesis: Genesis) -> None:

@@ -41,28 +41,30 @@ class Receipts:
     def put(self, txn: Any, height: int, receipts: Sequence[Receipt], senders: Sequence[bytes] | None = None) -> None:
         """Store those of a block. `senders`: of its transactions, in order; who does not know them lets them be looked up."""
         made, named = [], []
+        # The last receipt is the block's own, which nobody has sent.
+        by = self._senders(txn, receipts) if senders is None else [*senders, None]
         for place, receipt in enumerate(receipts):
             key = _key(height, place)
             made.append((key, summed(key, encode(receipt))))
-            # The last receipt is the block's own, which nobody has sent.
-            sender = self._sender(txn, receipt) if senders is None else senders[place] if place < len(senders) else None
-            named += [(account + key, b"") for account in _accounts(receipt, sender)]
+            named += [(account + key, b"") for account in _accounts(receipt, by[place])]
         put_all(txn, self._tables.receipts, made)
         put_all(txn, self._tables.history, sorted(named))
 
-    def _sender(self, txn: Any, receipt: Receipt) -> bytes | None:
-        raw = self._blocks.written(txn, receipt.id)
-        # It has been checked when it came.
-        return None if raw is None else _BODY.decode(_TRANSACTION.decode(raw).body).sender
+    def _senders(self, txn: Any, receipts: Sequence[Receipt]) -> list[bytes | None]:
+        raws = self._blocks.written(txn, [receipt.id for receipt in receipts])
+        # They have been checked when they came.
+        found = {name: _BODY.decode(_TRANSACTION.decode(raw).body).sender for name, raw in raws.items()}
+        return [found.get(receipt.id) for receipt in receipts]
 
     def prune(self, txn: Any, below: int, limit: int) -> int:
         """Take away receipts of at most `limit` heights below `below`; how many heights it were. Their bodies may go from then on."""
         start = int.from_bytes(unsummed(PRUNED, raw), "big") if (raw := txn.get(PRUNED, db=self._tables.meta)) else 1
         heights = range(start, max(start, min(below, start + limit)))
         for height in heights:
-            for place, receipt in enumerate(self.at(txn, height)):
+            receipts = self.at(txn, height)
+            for place, (receipt, sender) in enumerate(zip(receipts, self._senders(txn, receipts), strict=True)):
                 key = _key(height, place)
-                for account in _accounts(receipt, self._sender(txn, receipt)):
+                for account in _accounts(receipt, sender):
                     txn.delete(account + key, db=self._tables.history)
                 txn.delete(key, db=self._tables.receipts)
             block = self._blocks.block(txn, height)

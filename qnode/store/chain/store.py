@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ class ChainStore:
         self._closed = False
         self._head = Head(0, NO_DIGEST, None)
         self._progress: Progress | None = None
-        self._pruned_below = 1  # as the disk says
+        self._pruned_below, self._has_left = 1, False  # as the disk says
         self._writer = ChainWriter(directory, environment, bodies, reserve_bytes=settings["reserve_bytes"] or 0)
         taking = Taking(environment, self._execution, self._blocks)
         self.snapshots = Snapshots(environment, self._writer, taking, self._load)
@@ -116,6 +116,7 @@ class ChainStore:
             blocks = [self._blocks.block(txn, height) for height in range(first, self._head.height + 1)]
             root = None if self._progress is None else self._execution.root(txn, self._progress.height)
             self._pruned_below = self._receipts.pruned_below(txn)
+            self._has_left = self._blocks.has_left(txn)
         self._certified.forget()
         self._certified.finalised([block.header for block in blocks if block is not None])
         if root is not None:
@@ -162,9 +163,7 @@ class ChainStore:
         """Store (id, bytes); one that is in no final block goes after a thousand blocks."""
 
         def decide(txn: Any) -> None:
-            self._blocks.keep_transactions(txn, transactions, self._head.height)
-            if self._keep_blocks is not None:
-                self._blocks.drop_bodies(txn, self._pruned_below, PRUNED_AT_ONCE)
+            self._blocks.keep_transactions(txn, transactions, self._head.height, lambda name: self.place_of(name) is not None)
 
         return self._writer.submit(decide)
 
@@ -213,7 +212,12 @@ class ChainStore:
             self._progress, self._pruned_below = progress, outcome[1]
             self._certified.executed(outcome[0])
 
-        return self._writer.submit(decide, after).result()[0]
+        root, _ = self._writer.submit(decide, after).result()
+        if self._keep_blocks is not None and progress.height % PRUNED_AT_ONCE == 0:
+            # By itself: that they may go is on the disk now. If it fails, the next one does it.
+            with suppress(QuStreamError):
+                self._writer.submit(lambda txn: self._blocks.drop_bodies(txn, self._pruned_below))
+        return root
 
     # -- the chain ------------------------------------------------------------------------------------------------------
 
@@ -300,7 +304,7 @@ class ChainStore:
     def transactions(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """Those that are here, by id."""
         found = self._bodies.get(names)
-        if len(found) < len(names):
+        if len(found) < len(names) and self._has_left:
             found = self._looked(lambda txn: self._blocks.transactions(txn, names))
         return found
 
@@ -352,8 +356,7 @@ class ChainStore:
 
     def backup(self, target: Path) -> None:
         """A consistent copy into the empty directory `target`, while everything goes on. Blocking. Errors: `E-DISK-FULL`, `E-FILE`."""
-        self._environment.backup(target)
-        self._bodies.backup(target)  # after what names them
+        self._bodies.backup(self._environment, target)
 
 
 def _without_result(future: Future[Any]) -> Future[None]:

@@ -145,7 +145,10 @@ class ChainWriter:
         # Addresses, not disk: but a map that the disk cannot fill would only turn this error into another.
         if self._require_room() < GROW_MIN_BYTES:
             raise fault("E-DISK-FULL", f"{self._directory.path}: the database is full, and the disk has no room for it to grow")
-        full.grow(size + more)
+        try:
+            full.grow(size + more)
+        except lmdb.Error as error:
+            raise self._refused(error) from None
 
     def _refused(self, error: lmdb.Error | OSError) -> QuStreamError:
         self._broken = self._broken or isinstance(error, lmdb.PanicError)

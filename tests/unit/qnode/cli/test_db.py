@@ -171,6 +171,9 @@ def test_what_root_makes_of_a_daemon_s_database_is_the_daemon_s(node: QNode) -> 
     assert node.command("db", "verify").code == 0  # which makes the table of readers anew
     assert (folder / "bodies" / "lock.mdb").exists()
     assert others() == set()
+    chain.reopen()
+    in_first_form(chain.store, beneath=())
+    chain.store.close()
     shutil.rmtree(folder / "bodies")  # as an earlier version left it
     chain.reopen()
     chain.store.close()

@@ -1,14 +1,18 @@
 """Transactions' bytes, in an environment of their own: what is kept, what goes, and what a reader sees of it."""
 
+import errno
 import os
+import shutil
 
 import pytest
-from support.stored_chain import StoredChain, raw_of
+from support.ledger_world import LedgerWorld
+from support.stored_chain import StoredChain, in_first_form, raw_of
 
 from qnode.store.chain import ChainStore
+from qnode.store.chain import bodies as bodies_module
 from qnode.store.chain.bodies import FOLDER, Bodies, BodiesFull
 from qnode.store.chain.checking import Inspector
-from qustream.errors import QuStreamError
+from qustream.errors import QuStreamError, fault
 from qustream.wire.transactions import transaction_id
 
 MIB = 1 << 20
@@ -23,6 +27,12 @@ def never(_name):
     return False
 
 
+def code(call, *arguments):
+    with pytest.raises(QuStreamError) as caught:
+        call(*arguments)
+    return caught.value.code
+
+
 @pytest.fixture
 def bodies(tmp_path):
     bodies = Bodies.open(tmp_path, MIB)
@@ -34,12 +44,10 @@ def bodies(tmp_path):
 def test_what_is_kept_is_seen_by_the_writer_at_once_and_by_others_when_it_is_committed(bodies):
     [(name, raw)] = many = made(1)
     bodies.keep(many, 7, never)
-    assert bodies.written(name) == raw
+    assert bodies.written([name, bytes(32)]) == {name: raw}
     assert bodies.get([name]) == {}
     bodies.commit()
-    assert bodies.get([name, bytes(32)]) == {name: raw}
-    assert bodies.written(name) == raw
-    assert bodies.written(bytes(32)) is None
+    assert bodies.get([name, bytes(32)]) == bodies.written([name, bytes(32)]) == {name: raw}
 
 
 def test_what_is_taken_back_was_never_there(bodies):
@@ -85,7 +93,7 @@ def test_so_many_go_at_once(bodies, monkeypatch):
         assert bodies.entries()["transactions"] == left
 
 
-def test_old_heights_are_taken_away_step_by_step_and_no_height_twice(bodies):
+def test_old_heights_are_taken_away_step_by_step_and_no_height_twice(bodies, monkeypatch):
     many, asked = made(6), []
     bodies.keep(many, 0, never)
 
@@ -93,13 +101,44 @@ def test_old_heights_are_taken_away_step_by_step_and_no_height_twice(bodies):
         asked.append(height)
         return [many[height - 1][0]]
 
+    monkeypatch.setattr("qnode.store.chain.bodies.PRUNED_AT_ONCE_MAX", 2)
     assert bodies.dropped_below() == 1
-    for floor, limit, below in ((1, 4, 1), (4, 2, 3), (4, 2, 4), (4, 2, 4), (2, 2, 4), (6, 9, 6)):
-        bodies.drop(floor, limit, ids_at)
+    for floor, below in ((1, 1), (4, 3), (4, 4), (4, 4), (6, 6)):
+        bodies.drop(1, floor, ids_at)
         bodies.commit()
         assert bodies.dropped_below() == below
     assert asked == [1, 2, 3, 4, 5]
     assert bodies.get([name for name, _ in many]) == dict(many[5:])
+
+
+def test_heights_without_transactions_are_gone_through_in_bounds_and_from_the_first_there_is(bodies, monkeypatch):
+    monkeypatch.setattr("qnode.store.chain.bodies.HEIGHTS_AT_ONCE_MAX", 100)
+    asked = []
+
+    def ids_at(height):
+        asked.append(height)
+        return ()
+
+    for below in (1_100, 1_150):
+        bodies.drop(1_000, 1_150, ids_at)
+        bodies.commit()
+        assert bodies.dropped_below() == below
+    assert asked == list(range(1_000, 1_150))
+
+
+def test_beside_an_older_chain_what_comes_again_is_taken_away_again(bodies):
+    many = made(8)
+
+    def ids_at(height):
+        return [many[height - 1][0]]
+
+    bodies.drop(1, 6, ids_at)
+    bodies.keep(many, 0, never)
+    for floor in (3, 4, 5, 6, 7):
+        bodies.drop(1, floor, ids_at)
+    bodies.commit()
+    assert bodies.dropped_below() == 7
+    assert bodies.get([name for name, _ in many]).keys() == {name for name, _ in many[:2]} | {name for name, _ in many[6:]}
 
 
 def test_too_small_a_map_says_so_in_a_way_of_its_own_and_grows(bodies):
@@ -138,7 +177,7 @@ def test_a_chain_s_own_full_map_keeps_no_body_twice(tmp_path, monkeypatch):
     many, tables = made(5), chain.store._environment.tables
 
     def decide(txn):
-        chain.store._blocks.keep_transactions(txn, many, 0)
+        chain.store._blocks.keep_transactions(txn, many, 0, never)
         chain.store._bodies.commit()
         txn.put(b"much", bytes(2 * MIB), db=tables.incoming)
 
@@ -154,7 +193,7 @@ def test_one_s_own_error_takes_its_bodies_back(tmp_path):
     [(name, _)] = many = made(1)
 
     def decide(txn):
-        chain.store._blocks.keep_transactions(txn, many, 0)
+        chain.store._blocks.keep_transactions(txn, many, 0, never)
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -168,7 +207,7 @@ def test_what_is_not_what_was_written_is_told(bodies):
     [(name, raw)] = made(1)
     bodies.keep([(name, raw[:-1] + bytes([raw[-1] ^ 1]))], 0, never)
     with pytest.raises(QuStreamError, match="E-DATA-CORRUPT"):
-        bodies.written(name)
+        bodies.written([name])
     bodies.commit()
     with pytest.raises(QuStreamError, match="E-DATA-CORRUPT"):
         bodies.get([name])
@@ -182,9 +221,8 @@ def test_where_there_are_none(tmp_path):
     assert bodies.dropped_below() == 1
     assert bodies.entries() == {}
     assert set(bodies.info().values()) == {0}
-    bodies.backup(tmp_path / "copy")
+    assert bodies.genesis() is None
     bodies.close()
-    assert not (tmp_path / "copy").exists()
 
 
 def test_a_backup_has_the_bodies_of_its_blocks_and_knows_which_have_gone(tmp_path):
@@ -199,13 +237,146 @@ def test_a_backup_has_the_bodies_of_its_blocks_and_knows_which_have_gone(tmp_pat
     chain.store._environment.backup(tmp_path / "copy")
     for _ in range(2):
         block()
-    chain.store._bodies.backup(tmp_path / "copy")
+    chain.store.flush().result(60)
+    chain.store._bodies._environment.backup(tmp_path / "copy" / FOLDER)
     chain.store.close()
     with Inspector(tmp_path / "copy") as inspector:
         assert inspector.facts().final_height == 6
-        assert inspector.facts().bodies_from == 5
+        assert inspector.facts().bodies_from == 6
         assert not [fault for check in inspector.verify() for fault in check.faults]
     with ChainStore.open(tmp_path / "copy", chain.world.genesis, keep_blocks=3) as copy:
-        for height in (5, 6):
-            ids = chain.blocks[height - 1].ids
-            assert copy.transactions(ids) == {name: raw_of(chain.raws[name]) for name in ids}
+        ids = chain.blocks[5].ids
+        assert copy.transactions(ids) == {name: raw_of(chain.raws[name]) for name in ids}
+
+
+def test_a_copy_that_fails_leaves_nothing_that_could_be_taken_for_one(tmp_path, monkeypatch):
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+
+    def fail(target):
+        target.mkdir()
+        (target / "data.mdb").touch()
+        raise fault("E-DISK-FULL", "no room")
+
+    monkeypatch.setattr(chain.store._bodies._environment, "backup", fail)
+    assert code(chain.store.backup, tmp_path / "copy") == "E-DISK-FULL"
+    assert list((tmp_path / "copy").iterdir()) == []
+    monkeypatch.undo()
+    chain.store.backup(tmp_path / "copy")
+    chain.store.close()
+
+
+# -- whose they are -----------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_without_its_bodies_is_not_opened(tmp_path):
+    """Copied in part: its blocks would be there, and nobody could have their transactions."""
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+    chain.store.close()
+    (tmp_path / "chain" / FOLDER).rename(tmp_path / "aside")
+    assert code(chain.reopen) == "E-DATA-CORRUPT"
+    with Inspector(tmp_path / "chain") as inspector:
+        assert "copied in part" in next(check for check in inspector.verify() if check.name == "progress").faults[0]
+    shutil.rmtree(tmp_path / "chain" / FOLDER)
+    (tmp_path / "aside").rename(tmp_path / "chain" / FOLDER)
+    chain.reopen()
+    chain.block(chain.transfer(0, 1, 5))
+    chain.store.close()
+
+
+def test_another_chain_s_bodies_are_not_taken_for_its_own(tmp_path):
+    chain, other = StoredChain(tmp_path / "chain"), StoredChain(tmp_path / "other", LedgerWorld(people=7))
+    chain.store.close()
+    other.store.close()
+    shutil.rmtree(tmp_path / "chain" / FOLDER)
+    shutil.copytree(tmp_path / "other" / FOLDER, tmp_path / "chain" / FOLDER)
+    assert code(chain.reopen) == "E-CHAIN-GENESIS"
+
+
+def test_a_chain_that_begins_beside_what_another_left_begins_with_none(tmp_path):
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+    [name] = chain.blocks[0].ids
+    chain.store.close()
+    (tmp_path / "chain" / "data.mdb").rename(tmp_path / "aside.mdb")
+    chain = StoredChain(tmp_path / "chain", LedgerWorld(people=7))
+    assert chain.store.transaction(name) is None
+    assert chain.store._bodies.entries() == {"meta": 1, "transactions": 0, "loose": 0}
+    chain.store.close()
+
+
+# -- room and what is left over -----------------------------------------------------------------------------------------
+
+
+def test_an_earlier_version_s_chain_is_read_on_a_full_disk_and_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+    [name] = chain.blocks[0].ids
+    in_first_form(chain.store, beneath=())
+    chain.store.close()
+    shutil.rmtree(tmp_path / "chain" / FOLDER)
+    make, full = bodies_module.make_directory, [True]
+
+    def make_directory(path):
+        if full:
+            raise OSError(errno.ENOSPC, "no room")
+        make(path)
+
+    monkeypatch.setattr(bodies_module, "make_directory", make_directory)
+    chain.reopen()
+    assert chain.store.transaction(name) == raw_of(chain.raws[name])
+    assert code(chain.store.keep_transactions(made(1)).result) == "E-DISK-FULL"
+    full.clear()
+    chain.block(chain.transfer(1, 0, 5))
+    assert not chain.store.is_older
+    chain.reopen()
+    assert len(chain.store.transactions([name, *chain.blocks[1].ids])) == 2
+    chain.audit()
+    chain.store.close()
+
+
+def test_today_s_chain_without_bodies_is_not_read_on_a_full_disk_either(tmp_path, monkeypatch):
+    chain = StoredChain(tmp_path / "chain")
+    chain.store.close()
+    shutil.rmtree(tmp_path / "chain" / FOLDER)
+
+    def make_directory(path):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(bodies_module, "make_directory", make_directory)
+    assert code(chain.reopen) == "E-DATA-CORRUPT"
+
+
+def test_what_was_begun_and_not_made_is_made(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "data.mdb").touch()
+    looked = Bodies.look_at(tmp_path)
+    assert looked.entries() == {}
+    looked.close()
+    bodies = Bodies.open(tmp_path, MIB)
+    bodies.keep(many := made(1), 0, never)
+    bodies.commit()
+    assert bodies.get([many[0][0]]) == dict(many)
+    bodies.close()
+
+
+def test_what_a_transaction_is_about_to_take_away_is_still_final_on_the_disk(tmp_path, monkeypatch):
+    """Bodies are committed first: had they gone, and the chain's own transaction not come to be, a block would miss them."""
+    monkeypatch.setattr("qnode.store.chain.bodies.LOOSE_BLOCKS", 3)
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+    [name] = chain.blocks[0].ids
+    for _ in range(5):
+        chain.finalise(block := chain.next_block([]))
+        chain.execute(block)
+    store = chain.store
+
+    def decide(txn):
+        txn.delete(name, db=store._environment.tables.locations)
+        store._blocks.keep_transactions(txn, [], store.final.height, lambda each: store.place_of(each) is not None)
+        return store._bodies.written([name])
+
+    assert store._writer.submit(decide).result(60) == {name: raw_of(chain.raws[name])}
+    assert store._bodies.entries()["loose"] == 0
+    chain.store.close()

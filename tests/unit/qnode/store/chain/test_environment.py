@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from qnode.store.chain.environment import (
     READERS_MAX,
     Environment,
     Table,
+    is_there,
     number_key,
     put_progress,
     summed,
@@ -56,6 +58,32 @@ def test_the_table_of_readers_has_its_place_on_the_disk(environment):
     assert lock.st_blocks * 512 >= LOCK_BYTES
     assert lock.st_mode & 0o777 == 0o600
     assert environment._env.max_readers() == READERS_MAX
+
+
+def test_without_room_for_the_table_of_readers_nothing_is_opened_and_later_it_is(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Environment.open(tmp_path, MIB)
+        with pytest.raises(OSError, match="File too large"):  # nor when its file is there already
+            Environment.open(tmp_path, MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not is_there(tmp_path)
+    environment = Environment.open(tmp_path, MIB)
+    assert is_there(tmp_path)
+    environment.close()
+
+
+def test_an_empty_file_is_no_database_and_becomes_one(tmp_path):
+    (tmp_path / "data.mdb").touch()
+    assert not is_there(tmp_path)
+    environment = Environment.open(tmp_path, MIB)
+    with environment.begin() as txn:
+        txn.put(b"k", b"v", db=environment.tables.loose)
+    environment.close()
+    assert is_there(tmp_path)
 
 
 def test_the_lock_is_held_by_who_writes(environment):

@@ -93,7 +93,7 @@ def test_what_an_earlier_version_has_written_is_renewed(tmp_path):
     chain.audit()
     assert chain.store.root(4) == root_by_definition(chain.world.reader.entries)
     with chain.store._environment.begin() as txn:
-        txn.put(b"format", summed(b"format", b"3"), db=chain.store._environment.tables.meta)
+        txn.put(b"format", summed(b"format", b"4"), db=chain.store._environment.tables.meta)
     assert code(chain.reopen) == "E-DATA-CORRUPT"
 
 
