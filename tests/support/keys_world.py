@@ -131,9 +131,11 @@ class World:
         self.registry.refresh(self.now_ms)
 
     def grant(
-        self, owner: Person, *, count: int = 40, epoch: int = 1, lifetime_max_ms: int = 10 * DAY_MS, pinned: bool = False
-    ) -> GrantKit:
-        nonce = os.urandom(32)
+        self, owner: Person, *, count: int = 40, epoch: int = 1, lifetime_max_ms: int = 10 * DAY_MS, pinned: bool = False,
+        nonce: bytes = b"",
+    ) -> GrantKit:  # fmt: skip
+        """`nonce`: who is assigned to which index follows from it; empty: a new one."""
+        nonce = nonce or os.urandom(32)
         tree = ruid_tree(owner.ruid_key, nonce, count)
         offer = GrantOffer(tree.root, count, 2)
         licence = bytes(16) if pinned else None

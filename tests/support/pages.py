@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from support.places import host
+
 __all__ = ["Pages", "garbled", "pages"]
 
 Pages = dict[str, tuple[int, bytes]]
@@ -15,7 +17,7 @@ Pages = dict[str, tuple[int, bytes]]
 
 @contextmanager
 def pages(shown: Pages) -> Iterator[str]:
-    """A server with these pages; yields its address. `shown` may change meanwhile."""
+    """A server with these pages; yields its address, at which nobody is afterwards. `shown` may change meanwhile."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -27,11 +29,11 @@ def pages(shown: Pages) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host(7), 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"127.0.0.1:{server.server_port}"
+            yield f"{host(7)}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
@@ -46,8 +48,8 @@ def garbled(answer: bytes) -> Iterator[str]:
             connection.recv(65_536)
             connection.sendall(answer)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server((host(7), 0)) as listening:
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        yield f"{host(7)}:{listening.getsockname()[1]}"
         thread.join()

@@ -177,14 +177,15 @@ class Town:
         self.cuts -= {frozenset((one.id, other.id)) for one, other in product(ones, others)}
 
     async def linked(self, *nodes: TownNode) -> None:
-        """Until each is linked to all others, and no two have a second connection."""
+        """Until each is linked to all others, no two have a second connection, and none is on its way that might replace the first."""
         circle = nodes or self.nodes
         wanted = {node.id for node in circle}
 
-        def settled() -> bool:
-            return all(node.links >= wanted - {node.id} and len(node.service.hub) == len(node.links) for node in circle)
+        def is_settled(node: TownNode) -> bool:
+            dialled = {each.peer for each in node.service.core.next_dials if not each.next_ms}
+            return node.links >= wanted - {node.id} and len(node.service.hub) == len(node.links) and not dialled & wanted
 
-        await until(settled, "everybody is linked to everybody")
+        await until(lambda: all(map(is_settled, circle)), "everybody is linked to everybody")
 
 
 @asynccontextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-__all__ = ["free_base_port", "free_port", "host"]
+__all__ = ["free_base_port", "free_port", "free_ports", "host"]
 
 # 0 without pytest-xdist, else the worker's number from 1.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")) + 1
@@ -18,16 +18,21 @@ PAGES = 80  # above the base port: the status pages
 def host(net: int) -> str:
     """A loopback address of this process alone, so that a port which a test gave back is still there when it comes again.
 
-    7: the programs of others, 8: nodes, 9: QRNG servers, 30 to 39: circles, from 40: towns, from 120: attackers. `scripts/testnet.py` has
-    127.1.0.1 to 127.6.0.1 and 127.100.0.1."""
+    7: the programs of others and pages, 8: nodes, 9: QRNG servers, 30 to 39: circles, from 40: towns, from 120: attackers.
+    `scripts/testnet.py` has 127.1.0.1 to 127.6.0.1 and 127.100.0.1."""
     return f"127.{net}.{WORKER}.1"
 
 
 def free_port(net: int) -> int:
     """A port that was free a moment ago at `host(net)`, where nobody but this process looks for one."""
-    with socket.create_server((host(net), 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    [port] = free_ports(net, 1)
+    return port
+
+
+def free_ports(net: int, count: int) -> list[int]:
+    """As many, each another: two that are drawn one after the other may be the same."""
+    with ExitStack() as held:
+        return [held.enter_context(socket.create_server((host(net), 0))).getsockname()[1] for _ in range(count)]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from support.places import free_ports, host
 
 from qnode.service.keys import KeyService
 from qnode.service.pool import PooledUnit
@@ -216,9 +217,8 @@ class Village:
         self.writer.add_qrng_server(QrngServerRecord(self.qrng.public, "qrng", emulated=True, active=True))
         classes = [NodeClass.FOUNDATION] * foundation + [NodeClass.COMMUNITY] * community
         self.nodes = [Node(self, _key(f"node {n}"), node_class, f"operator {n}") for n, node_class in enumerate(classes)]
-        for number, node in enumerate(self.nodes):
-            with open_listener("127.0.0.1:0") as sock:
-                node.address = f"127.0.0.1:{sock.getsockname()[1]}"
+        for number, (node, port) in enumerate(zip(self.nodes, free_ports(8, len(self.nodes)), strict=True)):
+            node.address = f"{host(8)}:{port}"
             record = NodeRecord(
                 node.key.public, node.node_class, node.operator, number.to_bytes(16, "big"), (node.address,), weight=1, active=True
             )

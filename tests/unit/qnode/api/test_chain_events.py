@@ -124,10 +124,12 @@ async def test_a_store_without_a_state_ends_the_stream_and_nothing_else(chain: S
 
 
 async def test_a_silent_chain_is_heard_to_be_alive(chain: StoredChain, autojump_clock: trio.testing.MockClock) -> None:
-    async with shown(chain) as site, following(site) as reader:
-        assert await reader.read() == b"retry: 1000"
-        assert await reader.read() == b": nothing new"
-        assert trio.current_time() == pytest.approx(BEAT_S)
+    # By a clock that jumps to the next deadline whenever all wait: where there is none, it would stand for ever.
+    with trio.fail_after(10 * BEAT_S):
+        async with shown(chain) as site, following(site) as reader:
+            assert await reader.read() == b"retry: 1000"
+            assert await reader.read() == b": nothing new"
+            assert trio.current_time() == pytest.approx(BEAT_S)
 
 
 async def test_readers_who_sleep_are_cut_off_and_others_go_on(chain: StoredChain, mock_clock: trio.testing.MockClock) -> None:

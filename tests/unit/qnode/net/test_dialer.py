@@ -70,20 +70,20 @@ async def test_what_leads_nowhere_is_unreachable(addresses: list[str]) -> None:
 
 async def test_silence_costs_one_address_its_time_and_the_dial_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who takes the connection and says nothing does not hide the address behind his; together they have a bound as well."""
-    monkeypatch.setattr(module, "ADDRESS_MS", 300)
-    monkeypatch.setattr(module, "DIAL_MS", 900)
+    monkeypatch.setattr(module, "ADDRESS_MS", 2_000)  # for the good one's handshake as well
+    monkeypatch.setattr(module, "DIAL_MS", 6_000)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = f"127.0.0.1:{silent.getsockname()[1]}"
         async with listening() as address:
             reached = await Dialer(ALICE, lambda: HELLO).reach(BOB.id, [mute, address])
             async with reached.connection:
                 assert reached.address == address
+        monkeypatch.setattr(module, "ADDRESS_MS", 300)
+        monkeypatch.setattr(module, "DIAL_MS", 900)
         assert await code_of([mute] * 50) == "E-DEADLINE"
 
 
 async def test_lookups_that_hang_hold_no_more_than_their_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ADDRESS_MS", 200)
-    monkeypatch.setattr(module, "DIAL_MS", 400)
     release = trio.Event()
     asked = 0
 
@@ -101,9 +101,12 @@ async def test_lookups_that_hang_hold_no_more_than_their_own_threads(monkeypatch
         with pytest.raises(QuStreamError):
             await dialer.reach(BOB.id, [f"name{number}.example:1"])
 
-    async with trio.open_nursery() as nursery:
-        for number in range(3 * module.LOOKUPS_MAX):
-            nursery.start_soon(dial, number)
+    with monkeypatch.context() as short:  # not for the handshake below
+        short.setattr(module, "ADDRESS_MS", 200)
+        short.setattr(module, "DIAL_MS", 400)
+        async with trio.open_nursery() as nursery:
+            for number in range(3 * module.LOOKUPS_MAX):
+                nursery.start_soon(dial, number)
     assert asked == module.LOOKUPS_MAX
     async with listening() as address:  # a number needs no lookup
         reached = await dialer.reach(BOB.id, [address])

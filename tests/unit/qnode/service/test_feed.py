@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from support.feed_server import LIVE, FeedSession, Script, fed, honest
 from support.keys_world import CHAIN, DAY_MS, World, named_key
 from support.maker import Maker
+from support.places import host
 
 from qnode.service import feed
 from qnode.service.feed import FeedLink
@@ -122,7 +123,7 @@ async def for_another_node(session: FeedSession) -> None:
 
 async def other_material(session: FeedSession) -> None:
     batch, [unit] = session.made()
-    await session.send(batch, replace(unit, unit=b"\0" + unit.unit[1:]))
+    await session.send(batch, replace(unit, unit=bytes([unit.unit[0] ^ 1]) + unit.unit[1:]))
 
 
 async def other_leaf(session: FeedSession) -> None:
@@ -385,7 +386,7 @@ async def test_a_server_struck_off_is_left_at_its_next_batch(world: World) -> No
 
 
 async def test_nobody_there_and_then_somebody(world: World) -> None:
-    async with fed(world, honest) as address:
+    async with fed(world, honest, listen=f"{host(9)}:0") as address:
         pass  # the port is free again
     pool = Pool(1)
     async with running(link := link_to(world, address, pool)):

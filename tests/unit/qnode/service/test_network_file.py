@@ -182,6 +182,8 @@ async def test_a_file_that_is_not_true_changes_nothing_and_is_charged_once(
     async with linked(alice, bob) as session:
         alice.files.height_heard(session, 99)
         await until(lambda: alice.charged)
+        # The first ask is over, on both sides: it says itself at its end that bob has to rest.
+        await until(lambda: bob.id not in alice.files._asking and not bob.bulk.turns.working)
         served = bob.bulk.count.served
         alice.files._rests.clear()
         alice.files.height_heard(session, 99)

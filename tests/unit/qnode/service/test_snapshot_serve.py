@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio.testing
 from support.signed_chain import SignedChain
 
 from qnode.core.snapshot_offer import PlanParts, wrong_with
@@ -178,7 +179,7 @@ async def test_one_that_waits_in_vain_to_be_named_holds_no_more_than_it_may(plac
     assert not place.answers._candidates
 
 
-async def test_a_stranger_gets_the_same_within_what_strangers_have(place: Place) -> None:
+async def test_a_stranger_gets_the_same_within_what_strangers_have(place: Place, mock_clock: trio.testing.MockClock) -> None:
     await place.grow(16)
     root = (await place.ask(SnapshotAsk(NEWEST, 0))).root
     who, other = Stranger(b"s" * 32, "10.1.0.0/16"), Stranger(b"o" * 32, "10.2.0.0/16")

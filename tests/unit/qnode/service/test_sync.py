@@ -65,7 +65,7 @@ async def test_a_new_node_comes_from_genesis_to_the_head_and_follows(tmp_path: P
         assert new.root() == full.root()
         assert state_of(new) == chain.world.reader.entries
         assert (new.sync.charged, full.sync.charged) == (0, 0)
-        assert full.sync.answers.waiting >= 1  # the next question is there already
+        await until(lambda: full.sync.answers.waiting >= 1, "the next question")
 
 
 async def test_what_ends_a_rotation_by_a_descendant_is_proved_to_the_next_follower(tmp_path: Path) -> None:

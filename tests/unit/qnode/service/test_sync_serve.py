@@ -224,7 +224,7 @@ def stranger(number: int, prefix: int = 1) -> Stranger:
     return Stranger(number.to_bytes(32, "big"), f"10.{prefix}.0.0/16")
 
 
-async def test_a_stranger_gets_what_a_peer_gets_and_pays_for_it(place: Place) -> None:
+async def test_a_stranger_gets_what_a_peer_gets_and_pays_for_it(place: Place, mock_clock: trio.testing.MockClock) -> None:
     place.grow(3)
     strangers = place.answers._strangers
     for ask, kind in ((BlocksAsk(1, HEADERS_MAX, 0), Kind.BLOCKS), (BodyAsk(2, 0, 9), Kind.BODIES)):

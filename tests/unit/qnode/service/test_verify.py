@@ -191,6 +191,7 @@ async def test_who_stops_waiting_leaves_nothing_behind(monkeypatch, place) -> No
 async def test_a_vote_alone_is_checked_here_and_what_is_above_that_goes_to_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HERE_PER_S", 4)
     async with verifying() as verifier:
+        monkeypatch.setattr(verifier._here, "_rate_per_s", 0)  # nothing comes back, however long the process takes to start
         stated = [(VOTER.public, statement(view), VOTER.sign(statement(view))) for view in range(12)]
         wrong = (VOTER.public, statement(99), stated[0][2])
         assert await verifier.statements([stated[0], wrong]) == [True, False]

@@ -134,8 +134,11 @@ async def test_what_processes_die_over_holds_for_nobody_and_takes_nothing_with_i
 
 async def test_one_that_hangs_is_killed(monkeypatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 2.0)
+    # Once it is given up, the good one has as long as ever: the silence counts from the start of a process, which may be slow.
+    hangs = Job(job(b"hang").checks, lambda _: monkeypatch.undo())
     async with running(command=ILL) as pool:
-        assert await checked(pool, job(b"hang"), job()) == [None, True]
+        assert await checked(pool, hangs, job()) == [None, True]
+        assert hangs.attempts == ATTEMPTS_MAX
 
 
 async def test_without_processes_it_is_done_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.keys_world import CHAIN, World
 from qnode.service import watch
 from qnode.service.watch import NetworkWatch, known_height, remember_height
 from qustream.errors import QuStreamError
+from qustream.identity import files
 from qustream.registry import NetworkFileRegistry
 
 
@@ -24,19 +26,37 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+@dataclass
+class Watched:
+    """`heights`: as they are taken over; `looks`: that have begun."""
+
+    heights: list[int] = field(default_factory=list)
+    looks: int = 0
+
+    async def looked(self) -> None:
+        """Until a look that has begun after this is over: the one behind it has begun."""
+        before = self.looks
+        with trio.fail_after(60):
+            while self.looks < before + 2:
+                await trio.sleep(0.005)
+
+
 @asynccontextmanager
-async def watching(world: World, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[int]]:
-    """Yields the heights as they are taken over."""
+async def watching(world: World, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
     monkeypatch.setattr(watch, "LOOK_S", 0.01)
-    heights: list[int] = []
+    watched = Watched()
 
     def changed() -> None:
-        heights.append(world.registry.height)
+        watched.heights.append(world.registry.height)
 
-    follower = NetworkWatch(world.registry, world.writer.path, data_dir, clock_ms=world.clock_ms, on_change=changed)
+    def clock_ms() -> int:  # what each look asks first
+        watched.looks += 1
+        return world.clock_ms()
+
+    follower = NetworkWatch(world.registry, world.writer.path, data_dir, clock_ms=clock_ms, on_change=changed)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follower.run)
-        yield heights
+        yield watched
         nursery.cancel_scope.cancel()
 
 
@@ -47,13 +67,13 @@ async def until_trouble(world: World, code: str) -> None:
 
 
 async def test_a_newer_file_takes_over_and_is_remembered(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with watching(world, tmp_path, monkeypatch) as heights:
+    async with watching(world, tmp_path, monkeypatch) as watched:
         assert known_height(tmp_path, CHAIN) == 0
         world.writer.write()
         with trio.fail_after(60):
-            while not heights:
+            while not watched.heights:
                 await trio.sleep(0.005)
-    assert heights == [2]
+    assert watched.heights == [2]
     assert known_height(tmp_path, CHAIN) == 2
 
 
@@ -80,16 +100,16 @@ async def spoil_and_mend(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object, code: str, lines: list[EventDict]
 ) -> None:
     good = world.writer.path.read_bytes()
-    async with watching(world, tmp_path, monkeypatch) as heights:
-        await trio.sleep(0.05)
+    async with watching(world, tmp_path, monkeypatch) as watched:
+        await watched.looked()
         if callable(damage):
-            world.writer.path.write_bytes(damage(good))
+            files.replace(world.writer.path, damage(good))  # at once: a look in between would see another damage
         else:
             world.writer.path.unlink()
         await until_trouble(world, code)
-        assert (heights, world.registry.height) == ([], 1)
+        assert (watched.heights, world.registry.height) == ([], 1)
         assert world.registry.node(world.node.id).active
-        world.writer.path.write_bytes(good)
+        files.replace(world.writer.path, good)
         with trio.fail_after(60):
             while world.registry.trouble is not None or len(lines) < 2:
                 await trio.sleep(0.005)
@@ -99,12 +119,12 @@ async def test_an_older_file_is_refused_while_running_and_after_a_restart(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = world.writer.path.read_bytes()
-    async with watching(world, tmp_path, monkeypatch) as heights:
+    async with watching(world, tmp_path, monkeypatch) as watched:
         world.writer.write()
         with trio.fail_after(60):
-            while not heights:
+            while not watched.heights:
                 await trio.sleep(0.005)
-        world.writer.path.write_bytes(old)
+        files.replace(world.writer.path, old)
         await until_trouble(world, "E-REGISTRY-VERSION")
         assert world.registry.height == 2
     again = NetworkFileRegistry(
@@ -115,10 +135,10 @@ async def test_an_older_file_is_refused_while_running_and_after_a_restart(
 
 
 async def test_an_unchanged_file_is_confirmed_now_and_then(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with watching(world, tmp_path, monkeypatch):
-        await trio.sleep(0.05)
+    async with watching(world, tmp_path, monkeypatch) as watched:
+        await watched.looked()
         world.now_ms += watch.CONFIRM_MS - 1
-        await trio.sleep(0.05)
+        await watched.looked()
         assert world.registry.age_ms(world.now_ms) == watch.CONFIRM_MS - 1
         world.now_ms += 1
         with trio.fail_after(60):
@@ -127,8 +147,8 @@ async def test_an_unchanged_file_is_confirmed_now_and_then(world: World, tmp_pat
 
 
 async def test_a_clock_that_is_set_back_does_not_stop_the_looking(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with watching(world, tmp_path, monkeypatch):
-        await trio.sleep(0.05)
+    async with watching(world, tmp_path, monkeypatch) as watched:
+        await watched.looked()
         world.writer.path.unlink()
         world.now_ms -= 3_600_000
         await until_trouble(world, "E-FILE")
@@ -149,9 +169,9 @@ def test_a_damaged_memory_is_not_guessed_at(tmp_path: Path, content: bytes) -> N
 
 
 async def test_a_full_disk_does_not_stop_the_looking(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with watching(world, tmp_path / "gone", monkeypatch) as heights:
+    async with watching(world, tmp_path / "gone", monkeypatch) as watched:
         world.writer.write()
         with trio.fail_after(60):
-            while not heights:
+            while not watched.heights:
                 await trio.sleep(0.005)
     assert world.registry.height == 2
