@@ -49,6 +49,7 @@ class QccDevice:
         self._signed: bytearray | None = None  # the random bytes of a signed read so far
         self._last = (b"", b"")  # the last signed read and its signature
         self.is_streaming = False
+        self._was_stop = False  # the last command
 
     def receive(self, data: bytes) -> None:
         """What the host sent; what does not fit is lost, as in a device."""
@@ -107,8 +108,9 @@ class QccDevice:
             return False
         payload = bytes(self._input[1:size])
         del self._input[:size]
-        if code == Code.STOP:
-            self._faults.opens += 1  # whoever opens a device stops it first
+        if code == Code.STOP and not self._was_stop:
+            self._faults.opens += 1  # whoever opens a device stops it first, and says so again if it answers late
+        self._was_stop = code == Code.STOP
         if code in (Code.START, Code.SIGNED_READ):
             self._faults.reads += 1
         self._answer(Code(code), payload)

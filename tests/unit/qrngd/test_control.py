@@ -130,6 +130,7 @@ def test_something_else_there(tmp_path: Path, said: bytes) -> None:
         pid = os.fork()
         if not pid:
             other, _ = listening.accept()
+            other.recv(65_536)  # or it is gone before it was asked
             other.sendall(said)
             os._exit(0)
         with pytest.raises(QuStreamError, match="E-ANSWER-INVALID"):

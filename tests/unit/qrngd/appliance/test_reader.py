@@ -147,7 +147,10 @@ def test_nothing_is_delivered_in_place_of_what_cannot_be_had(
     assert families["qrngd_reader_healthy"].samples[0].value == 1
 
 
-def test_the_quota_is_kept_over_a_restart_and_costs_no_request(appliance: Appliance, authority: Authority, folder: Path) -> None:
+def test_the_quota_is_kept_over_a_restart_and_costs_no_request(
+    appliance: Appliance, authority: Authority, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qrngd.appliance.reader.time.time", lambda: 1_800_000_000.0)  # midnight is the end of a quota
     (folder / "state").mkdir()
     config = config_of(appliance, authority, folder, quota_bytes_per_day=2 * PIPE_BYTES, state_dir=folder / "state")
     with reading(config) as reader, fifo_of(config) as take:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -20,10 +22,11 @@ WINDOW = 65_536
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
-def opened(script: str = "", sample_bits: int = 8) -> Emulator:
-    device = Emulator(script, sample_bits=sample_bits)
-    device.open()
-    return device
+@contextmanager
+def opened(script: str = "", sample_bits: int = 8) -> Iterator[Emulator]:
+    with closing(Emulator(script, sample_bits=sample_bits)) as device:
+        device.open()
+        yield device
 
 
 def read_all(device: Emulator, size: int, step: int = 1 << 20) -> Bytes:
@@ -33,25 +36,33 @@ def read_all(device: Emulator, size: int, step: int = 1 << 20) -> Bytes:
     return np.frombuffer(b"".join(parts), dtype=np.uint8)
 
 
+def raw_of(script: str, size: int, step: int = 1 << 20, sample_bits: int = 8) -> Bytes:
+    with opened(script, sample_bits) as device:
+        return read_all(device, size, step)
+
+
 def test_it_says_what_it_is() -> None:
-    descriptor = Emulator("stuck+torn").open()
+    with closing(Emulator("stuck+torn")) as device:
+        descriptor = device.open()
     assert (descriptor.kind, descriptor.model, descriptor.serial) == ("emulator", "urandom", "stuck+torn")
     assert (descriptor.emulated, descriptor.conditioned, descriptor.source) == (True, True, "/dev/urandom")
     assert (descriptor.sample_bits, descriptor.min_entropy_millibits) == (8, 7000)
-    assert Emulator(sample_bits=1).open().min_entropy_millibits == 875
-    assert len(Emulator("+".join(["correlated"] * 16)).open().serial) == 64
+    with closing(Emulator(sample_bits=1)) as device:
+        assert device.open().min_entropy_millibits == 875
+    with closing(Emulator("+".join(["correlated"] * 16))) as device:
+        assert len(device.open().serial) == 64
 
 
 def test_without_faults_bytes_come_and_differ() -> None:
-    device = opened()
-    first, second = device.read(4096), device.read(4096)
-    assert len(first) == 4096
-    assert first != second
-    assert len(device.read(100_000_000)) == 4 << 20, "one read is bounded"
+    with opened() as device:
+        first, second = device.read(4096), device.read(4096)
+        assert len(first) == 4096
+        assert first != second
+        assert len(device.read(100_000_000)) == 4 << 20, "one read is bounded"
 
 
 def test_stuck_from_its_byte_on() -> None:
-    raw = read_all(opened("stuck@bytes=1000,length=500,value=85"), 4000, step=333)
+    raw = raw_of("stuck@bytes=1000,length=500,value=85", 4000, step=333)
     assert (raw[1000:1500] == 85).all()
     assert (raw[:1000] == 85).sum() < 50
     assert (raw[1500:] == 85).sum() < 50
@@ -59,7 +70,7 @@ def test_stuck_from_its_byte_on() -> None:
 
 def test_biased_bytes_are_the_same_for_a_seed_however_they_are_read() -> None:
     def hit(script: str, step: int) -> set[int]:
-        return set(np.flatnonzero(read_all(opened(script), 200_000, step) == 0).tolist())
+        return set(np.flatnonzero(raw_of(script, 200_000, step) == 0).tolist())
 
     script = "biased@bytes=100,permille=300,seed=5"
     sure = hit(script, 1 << 20) & hit(script, 1 << 20)  # a byte is 0 by chance in both once in 65,536
@@ -71,70 +82,69 @@ def test_biased_bytes_are_the_same_for_a_seed_however_they_are_read() -> None:
 @settings(max_examples=15)
 @given(lag=st.integers(1, 200), start=st.integers(0, 500), step=st.integers(7, 3000))
 def test_correlated_bytes_repeat_what_stands_a_lag_before(lag: int, start: int, step: int) -> None:
-    raw = read_all(opened(f"correlated@bytes={start},lag={lag},permille=1000"), 3000, step)
+    raw = raw_of(f"correlated@bytes={start},lag={lag},permille=1000", 3000, step)
     start = max(start, lag)
     assert (raw[start:] == raw[start - lag : -lag]).all()
 
 
 def test_correlated_by_chance() -> None:
-    raw = read_all(opened("correlated@lag=3,permille=250,seed=1"), 100_000, step=5000)
+    raw = raw_of("correlated@lag=3,permille=250,seed=1", 100_000, step=5000)
     assert 0.24 < (raw[3:] == raw[:-3]).mean() < 0.27
     assert (raw[1:] == raw[:-1]).mean() < 0.01
 
 
 def test_torn_reads_are_short_and_lose_nothing() -> None:
-    device = opened("torn@most=100,length=5000+stuck@value=7")
-    sizes = [len(device.read(4096)) for _ in range(40)]
+    with opened("torn@most=100,length=5000+stuck@value=7") as device:
+        sizes = [len(device.read(4096)) for _ in range(40)]
     assert all(1 <= size <= 100 for size in sizes)
     assert len(set(sizes)) > 5
-    again = opened("torn@most=100,length=5000")
-    assert [len(again.read(4096)) for _ in range(40)] == sizes
+    with opened("torn@most=100,length=5000") as again:
+        assert [len(again.read(4096)) for _ in range(40)] == sizes
 
 
 def test_slow_gives_its_rate() -> None:
     now = [0]
-    device = Emulator("slow@bytes=1000,rate=50000,length=2000", clock_ms=lambda: now[0])
-    device.open()
-    assert len(device.read(4096)) == 1000
-    assert device.read(4096) == b""
-    assert device.retry_after_ms > 0
-    now[0] += 10
-    assert len(device.read(4096)) == 500
-    assert device.read(4096) == b""
-    now[0] += 1000
-    assert len(device.read(4096)) == 1500
-    assert len(device.read(4096)) == 4096
+    with closing(Emulator("slow@bytes=1000,rate=50000,length=2000", clock_ms=lambda: now[0])) as device:
+        device.open()
+        assert len(device.read(4096)) == 1000
+        assert device.read(4096) == b""
+        assert device.retry_after_ms > 0
+        now[0] += 10
+        assert len(device.read(4096)) == 500
+        assert device.read(4096) == b""
+        now[0] += 1000
+        assert len(device.read(4096)) == 1500
+        assert len(device.read(4096)) == 4096
 
 
 def test_vanish_and_return() -> None:
-    device = opened("vanish@bytes=1000,opens=2+stuck@bytes=1100,value=9")
-    assert len(device.read(4096)) == 1000
-    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-        device.read(4096)
-    for _ in range(2):
+    with opened("vanish@bytes=1000,opens=2+stuck@bytes=1100,value=9") as device:
+        assert len(device.read(4096)) == 1000
         with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-            device.open()
-    device.open()
-    raw = np.frombuffer(device.read(200), dtype=np.uint8)
-    assert (raw[100:] == 9).all()
-    assert (raw[:100] != 9).any()
-    device.close()
-    device.close()
+            device.read(4096)
+        for _ in range(2):
+            with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+                device.open()
+        device.open()
+        raw = np.frombuffer(device.read(200), dtype=np.uint8)
+        assert (raw[100:] == 9).all()
+        assert (raw[:100] != 9).any()
+        device.close()
 
 
 def test_swapped_is_another_device_after_the_next_open() -> None:
-    device = opened("swapped@bytes=1000,opens=1+swapped@bytes=2000")
-    assert len(device.read(4096)) == 1000
-    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-        device.read(4096)
-    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-        device.open()
-    assert device.open().serial == "2/swapped+swapped"
-    assert len(device.read(4096)) == 1000
-    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-        device.read(4096)
-    assert device.open().serial == "3/swapped+swapped"
-    assert len(device.read(4096)) == 4096
+    with opened("swapped@bytes=1000,opens=1+swapped@bytes=2000") as device:
+        assert len(device.read(4096)) == 1000
+        with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+            device.read(4096)
+        with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+            device.open()
+        assert device.open().serial == "2/swapped+swapped"
+        assert len(device.read(4096)) == 1000
+        with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+            device.read(4096)
+        assert device.open().serial == "3/swapped+swapped"
+        assert len(device.read(4096)) == 4096
 
 
 def test_swapped_is_refused_where_a_serial_is_configured() -> None:
@@ -149,18 +159,18 @@ def test_swapped_is_refused_where_a_serial_is_configured() -> None:
 
 
 def test_dead_is_silent_until_it_has_been_opened_again() -> None:
-    device = opened("dead@bytes=1000,opens=2")
-    assert len(device.read(4096)) == 1000
-    for _ in range(2):
-        assert [device.read(4096) for _ in range(3)] == [b""] * 3
-        device.close()
-        device.open()
-    assert len(device.read(4096)) == 4096
-    dead = opened("dead")
-    for _ in range(5):
-        assert dead.read(4096) == b""
-        dead.close()
-        dead.open()
+    with opened("dead@bytes=1000,opens=2") as device:
+        assert len(device.read(4096)) == 1000
+        for _ in range(2):
+            assert [device.read(4096) for _ in range(3)] == [b""] * 3
+            device.close()
+            device.open()
+        assert len(device.read(4096)) == 4096
+    with opened("dead") as dead:
+        for _ in range(5):
+            assert dead.read(4096) == b""
+            dead.close()
+            dead.open()
 
 
 @pytest.mark.parametrize("sample_bits", [0, 17])
@@ -186,7 +196,7 @@ def cells_of(raw: Bytes, sample_bits: int) -> Bytes | np.ndarray[tuple[int], np.
 
 @pytest.mark.parametrize("sample_bits", WIDTHS)
 def test_samples_of_every_width_use_all_of_it_and_nothing_above(sample_bits: int) -> None:
-    cells = cells_of(read_all(opened("torn@most=999", sample_bits), 40_000), sample_bits)
+    cells = cells_of(raw_of("torn@most=999", 40_000, sample_bits=sample_bits), sample_bits)
     used = int(np.bitwise_or.reduce(cells))
     assert used == (0xFF if sample_bits == 1 else (1 << sample_bits) - 1)
 
@@ -195,7 +205,7 @@ def test_samples_of_every_width_use_all_of_it_and_nothing_above(sample_bits: int
 def test_faults_hit_cells_of_every_width_wherever_reads_cut(sample_bits: int) -> None:
     value = 1 if sample_bits == 2 else 5
     script = f"stuck@bytes=2000,length=1000,value={value}+correlated@bytes=5000,lag=3,permille=1000+torn@most=77"
-    cells = cells_of(read_all(opened(script, sample_bits), 8000), sample_bits)
+    cells = cells_of(raw_of(script, 8000, sample_bits=sample_bits), sample_bits)
     size = cells.itemsize
     assert (cells[2000 // size : 3000 // size] == value).all()
     assert (cells[: 2000 // size] == value).mean() < 0.5
@@ -206,7 +216,7 @@ def test_faults_hit_cells_of_every_width_wherever_reads_cut(sample_bits: int) ->
 
 @pytest.mark.parametrize("start", [1001, 1002])
 def test_a_fault_begins_and_ends_between_two_samples(start: int) -> None:
-    raw = read_all(opened(f"stuck@bytes={start},length=1000,value=2748", 12), 4000)
+    raw = raw_of(f"stuck@bytes={start},length=1000,value=2748", 4000, sample_bits=12)
     assert (raw.view("<u2")[501:1001] == 2748).all()
     assert (raw.view("<u2")[:501] == 2748).sum() + (raw.view("<u2")[1001:] == 2748).sum() < 12
 
@@ -215,10 +225,10 @@ def test_a_fault_begins_and_ends_between_two_samples(start: int) -> None:
 @given(steps=st.lists(st.integers(1, 50), min_size=1, max_size=20), sample_bits=st.sampled_from([1, 5, 8, 12, 16]))
 def test_chances_fall_on_the_same_cells_however_reads_cut(steps: list[int], sample_bits: int) -> None:
     def hit(sizes: list[int]) -> set[int]:
-        device = opened("biased@bytes=100,permille=400,seed=3,value=3", sample_bits)
         raw = b""
-        while len(raw) < 3000:
-            raw += device.read(min(sizes[len(raw) % len(sizes)], 3000 - len(raw)))
+        with opened("biased@bytes=100,permille=400,seed=3,value=3", sample_bits) as device:
+            while len(raw) < 3000:
+                raw += device.read(min(sizes[len(raw) % len(sizes)], 3000 - len(raw)))
         return set(np.flatnonzero(cells_of(np.frombuffer(raw, dtype=np.uint8), sample_bits) == 3).tolist())
 
     sure = set(range(3000))
@@ -232,26 +242,26 @@ def test_chances_fall_on_the_same_cells_however_reads_cut(steps: list[int], samp
 
 @pytest.mark.parametrize("sample_bits", [8, 12])
 def test_a_device_that_comes_back_begins_with_a_whole_sample(sample_bits: int) -> None:
-    device = opened("vanish@bytes=1001+stuck@bytes=1002,value=11", sample_bits)
-    assert len(device.read(4096)) == 1001
-    with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
-        device.read(4096)
-    device.open()
-    raw = read_all(device, 100)
+    with opened("vanish@bytes=1001+stuck@bytes=1002,value=11", sample_bits) as device:
+        assert len(device.read(4096)) == 1001
+        with pytest.raises(OperatorFault, match="E-DEV-ABSENT"):
+            device.read(4096)
+        device.open()
+        raw = read_all(device, 100)
     assert (cells_of(raw, sample_bits)[1:] == 11).all()
     assert len(set(raw.tolist()) - {0, 11}) <= 1
 
 
 def run_through_pipeline(script: str, size: int, sample_bits: int = 8) -> Pipeline:
-    device = Emulator(script, sample_bits=sample_bits)
-    descriptor = device.open()
-    pipeline = Pipeline(descriptor, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
-    pipeline.opened(descriptor)
-    place = delivered = 0
-    while place < size and pipeline.state is not DeviceState.FAILED:
-        raw = device.read(size - place)
-        place += len(raw)
-        delivered += sum(len(event.data) for event in pipeline.feed(raw) if isinstance(event, Conditioned))
+    with closing(Emulator(script, sample_bits=sample_bits)) as device:
+        descriptor = device.open()
+        pipeline = Pipeline(descriptor, draw=ssl.RAND_bytes, reseed=lambda seed: ssl.RAND_add(seed, 0.0))
+        pipeline.opened(descriptor)
+        place = delivered = 0
+        while place < size and pipeline.state is not DeviceState.FAILED:
+            raw = device.read(size - place)
+            place += len(raw)
+            delivered += sum(len(event.data) for event in pipeline.feed(raw) if isinstance(event, Conditioned))
     assert delivered == pipeline.measured.conditioned_bytes
     assert 8 * (delivered + pipeline.measured.seed_bytes) == pipeline.measured.credited_bits
     return pipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -58,7 +59,8 @@ def ordinary_user() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def test_whoever_was_killed_while_he_held_it_alone_has_not_locked_it_for_ever() -> None:
+def test_whoever_was_killed_while_he_held_it_alone_has_not_locked_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qrngd.emulation.pty_line.RENEW_INTERVAL_S", math.inf)  # nobody looks before we have
     with ordinary_user() as folder, qcicada_line(folder / "line"):
         handle = opened(folder / "line")
         fcntl.ioctl(handle, termios.TIOCEXCL)
@@ -67,6 +69,7 @@ def test_whoever_was_killed_while_he_held_it_alone_has_not_locked_it_for_ever() 
         os.close(handle)  # as the kernel does for the dead
         with pytest.raises(OSError, match="busy"):
             opened(folder / "line")
+        monkeypatch.undo()
         give_up_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < give_up_s:
             with contextlib.suppress(OSError):

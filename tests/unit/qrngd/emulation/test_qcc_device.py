@@ -99,6 +99,14 @@ def test_without_bytes_it_waits() -> None:
     assert [emulated.output(100)[:1], emulated.output(100), emulated.output(100), emulated.output(100)] == [b"\x11", b"ab", b"", b"c"]
 
 
+def test_a_stop_that_is_said_again_is_the_same_opening() -> None:
+    emulated = device("serial@number=9,opens=1")
+    for serial_number in (5, 9):
+        for _ in range(3):
+            said(emulated, qcc.STOP.frame)
+        assert qcc.decode_info(said(emulated, qcc.INFO.frame)[1:]).serial_number == serial_number
+
+
 def test_faults_change_the_answer_they_mean() -> None:
     assert said(device("truncate"), qcc.signed_read(100).frame) == b"\x52" + b"\x07" * 50
     assert len(said(device("truncate"), qcc.INFO.frame)) == 29

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -29,6 +30,7 @@ DEVICE = DeviceDescriptor("emulator", "test", "", 8, 7000, 0, False, True, "")
 KEY = SigningKey(bytes(32))
 ALICE, BOB = b"a" * 32, b"b" * 32
 LIVE = FeedHealth("live", "", "")
+PATIENCE_S = 60.0
 
 
 class Line:
@@ -149,10 +151,13 @@ class World:
         self._nursery.start_soon(serve)
 
     async def until(self, what: str, ready: object) -> None:
-        """Wait for worker threads, which the clock of the test does not move."""
+        """Wait for worker threads, which the clock of the test does not move. `ready` may move it: it is asked when no thread is at work
+        and what the last one did has had its consequences."""
         assert callable(ready)
-        for _ in range(2000):
-            if ready():
+        threads, give_up_s = trio.to_thread.current_default_thread_limiter(), time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
+            await trio.testing.wait_all_tasks_blocked()
+            if not threads.borrowed_tokens and ready():
                 return
             await trio.to_thread.run_sync(lambda: None)
         raise AssertionError(f"never: {what}")

@@ -35,7 +35,7 @@ async def serving(limits: Limits | None = None) -> AsyncIterator[trio.testing.op
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     data = b""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while more := await stream.receive_some(65536):
             data += more
     return data
@@ -182,11 +182,11 @@ async def test_a_client_that_does_not_read_is_given_up(autojump_clock: trio.test
 @given(st.one_of(st.binary(max_size=600), st.binary(max_size=40).map(lambda b: b"GET /a" + b + b" HTTP/1.1\r\nHost: x\r\n\r\n")))
 def test_no_bytes_disturb_the_server(data: bytes) -> None:
     async def run() -> None:
-        async with serving(Limits(request_timeout_s=0.2)) as client:
+        async with serving() as client:
             stream = await client()
             async with stream:
                 await stream.send_all(data)
-                await stream.send_eof()
+                await stream.send_eof()  # so nobody waits for the rest of a request
                 answer = await read_all(stream)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
             assert (await ask(client, request("/a")))[0] == 200

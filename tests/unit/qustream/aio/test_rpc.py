@@ -24,8 +24,12 @@ HELLO = LocalHello("test", (Role.NODE,))
 
 
 @asynccontextmanager
-async def asking(answer: Callable[[bytes, int], Awaitable[bytes]]) -> AsyncIterator[Connection]:
+async def asking(answer: Callable[[bytes, int], Awaitable[bytes]], served: list[Connection] | None = None) -> AsyncIterator[Connection]:
+    """Alice's connection to bob, who notes his end of it in `served`."""
+
     async def handler(connection: Connection) -> None:
+        if served is not None:
+            served.append(connection)
         await serve_requests(connection, answer)
 
     async with trio.open_nursery() as nursery:
@@ -59,11 +63,12 @@ async def test_the_answerer_is_told_the_deadline_and_stopped_at_it() -> None:
 async def test_time_in_the_queue_counts() -> None:
     """A request that waited beyond its deadline is not begun."""
     begun: list[bytes] = []
+    served: list[Connection] = []
+    waited = trio.Event()
 
     async def slow(body: bytes, _deadline_ms: int) -> bytes:
         begun.append(body)
-        with trio.CancelScope(shield=True):
-            await trio.sleep(0.3)
+        await waited.wait()
         return body
 
     async def ask(bob: Connection, body: bytes, deadline_ms: int) -> None:
@@ -73,25 +78,34 @@ async def test_time_in_the_queue_counts() -> None:
             if error.code != "E-DEADLINE":
                 raise
 
-    async with asking(slow) as bob, trio.open_nursery() as nursery:
+    async with asking(slow, served) as bob, trio.open_nursery() as nursery:
         for _ in range(REQUESTS_WORKED_ON_MAX):
-            nursery.start_soon(ask, bob, b"first", 5000)
+            nursery.start_soon(ask, bob, b"first", 60_000)
         with trio.fail_after(60):
             while len(begun) < REQUESTS_WORKED_ON_MAX:
                 await trio.sleep(0.001)
         nursery.start_soon(ask, bob, b"late", 50)
-        nursery.start_soon(ask, bob, b"patient", 5000)
+        nursery.start_soon(ask, bob, b"patient", 60_000)
+        with trio.fail_after(60):
+            while served[0].open_requests < REQUESTS_WORKED_ON_MAX + 2:
+                await trio.sleep(0.001)
+        await trio.sleep(0.1)  # bob has had both for longer than one of them may wait
+        waited.set()
     assert begun == [b"first"] * REQUESTS_WORKED_ON_MAX + [b"patient"]
 
 
 async def test_so_many_are_worked_on_at_a_time() -> None:
     working, most = 0, 0
+    full = trio.Event()
 
     async def count(_body: bytes, _deadline_ms: int) -> bytes:
         nonlocal working, most
         working += 1
         most = max(most, working)
-        await trio.sleep(0.005)
+        if working == REQUESTS_WORKED_ON_MAX:
+            full.set()
+        await full.wait()
+        await trio.sleep(0.005)  # for one too many to come
         working -= 1
         return b""
 

@@ -14,6 +14,7 @@ import pytest
 from support.ledger_world import QST, LedgerWorld, key
 from support.living_chain import Town, living
 from support.pages import garbled, pages
+from support.places import free_port, host
 
 from qnode.core.ledger.defaults import DEFAULTS
 from qustream.client import chain as module
@@ -131,9 +132,7 @@ def test_addresses_that_are_none(address: str) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    assert code_of(address) == "E-PEER-UNREACHABLE"
+    assert code_of(f"{host(8)}:{free_port(8)}") == "E-PEER-UNREACHABLE"
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -43,17 +43,19 @@ def test_who_is_interrupted_while_threads_start_waits_for_their_end(module: Any,
 
 
 def test_what_waits_is_dropped_and_what_runs_has_ended(module: Any) -> None:
-    goes, ended, later = threading.Event(), [], []
+    goes, dropped, ended, later = threading.Event(), threading.Event(), [], []
 
     def work() -> None:
         goes.set()
-        time.sleep(0.05)
+        dropped.wait(60)
+        time.sleep(0.05)  # whoever does not wait for it is gone by then
         ended.append(True)
 
     def block() -> None:
         with module.together(1) as pool:
             pool.submit(work)
-            pool.submit(later.append, True)
+            waits = pool.submit(later.append, True)
+            waits.add_done_callback(lambda _: dropped.set())
             assert goes.wait(60)
             raise KeyboardInterrupt
 
