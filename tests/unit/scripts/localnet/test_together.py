@@ -100,3 +100,19 @@ def test_another_thread_than_the_main_one_holds_nothing(module: Any) -> None:
     thread.start()
     thread.join()
     assert during == [before]
+
+
+def test_when_no_thread_is_to_be_had_those_that_have_started_end(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def scarce(self: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with pytest.raises(RuntimeError, match="new thread"), module.together(2):
+        raise AssertionError("the block is not entered")
+    assert set(threading.enumerate()) <= before
