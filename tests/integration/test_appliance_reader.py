@@ -121,6 +121,7 @@ def test_where_there_is_no_network_at_all_the_fifo_is_enough(tmp_path: Path, app
         [sys.executable, "-c", ALONE, BIN / "qrngd", "reader", "--config", reader.config, "--check"],
         capture_output=True,
         text=True,
+        timeout=60,
         check=False,
     )
     assert (refused.returncode, "E-APPLIANCE-UNREACHABLE" in refused.stderr) == (75, True), "the namespace has no network indeed"

@@ -42,8 +42,9 @@ def test_the_line_is_measured_with_three_nodes_of_other_operators(circle: Circle
     circle.until_linked(*circle.nodes)
     assert MEASURED.search(bandwidth(node)), "beside a running node, too"
     circle.until_linked(*circle.nodes)  # and its links were not disturbed
-    for _ in range(limits.PROBES_PEER // 2 - 2):
-        bandwidth(node)
-    assert "not measured: no other node could be asked (E-PEER-LIMIT 3)" in bandwidth(node)
+    for _ in range(limits.PROBES_PEER + 1):  # half as many do, if none fails: one that does leaves its peer some
+        if "E-PEER-LIMIT 3" in (said := bandwidth(node)):
+            break
+    assert "not measured: no other node could be asked (E-PEER-LIMIT 3)" in said
     for each in circle.nodes:
         assert [line for line in each.log() if line["level"] in ("warning", "error") and line["part"] not in ("qnode", "feed")] == []

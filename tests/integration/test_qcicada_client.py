@@ -6,16 +6,43 @@ What passes here is what our own driver is tested against, so neither is written
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from qcicada import PostProcess, QCicada, QCicadaError
+from support.daemon import PATIENCE_S
 from support.emulated_line import MAKER, qcicada_line
 
 from qrngd.device_config import DeviceConfig
 from qrngd.emulation.maker import Maker
 
 AUTHORITY = MAKER.authority.public
+SILENCE_S = 2.0
+
+
+class Patient(QCicada):
+    """The published client, which takes no other patience than its own: half a second for most of what a device says, and a loaded machine
+    may take longer. Where it reads until nothing more comes it waits for the whole of its time, so there it gets less."""
+
+    def __init__(self, link: Path) -> None:
+        super().__init__(str(link))
+        self._patience_s, self._wait = PATIENCE_S, self._transport.set_timeout
+        self._transport.set_timeout = lambda _own_s: self._wait(self._patience_s)  # type: ignore[method-assign]
+
+    @contextmanager
+    def _until_silence(self) -> Iterator[None]:
+        self._patience_s = SILENCE_S
+        yield
+        self._patience_s = PATIENCE_S
+
+    def _handle_stop(self) -> object:
+        with self._until_silence():
+            return super()._handle_stop()
+
+    def reboot(self) -> None:
+        with self._until_silence():
+            super().reboot()
 
 
 @pytest.fixture
@@ -25,7 +52,7 @@ def link(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(link: Path) -> Iterator[QCicada]:
-    with qcicada_line(link, rate=200_000), QCicada(str(link)) as opened:
+    with qcicada_line(link, rate=200_000), Patient(link) as opened:
         yield opened
 
 
@@ -80,7 +107,7 @@ def test_the_client_verifies_the_chain_and_every_read(client: QCicada) -> None:
 
 
 def test_the_client_notices_the_faults_that_our_driver_notices(link: Path) -> None:
-    with qcicada_line(link, protocol_faults="signature@reads=1+refuse@command=11"), QCicada(str(link)) as client:
+    with qcicada_line(link, protocol_faults="signature@reads=1+refuse@command=11"), Patient(link) as client:
         with pytest.raises(QCicadaError, match="Failed to get device info"):
             client.get_info()
         key = client.get_verified_pub_key(AUTHORITY)
@@ -94,7 +121,7 @@ def test_client_and_driver_take_turns_on_one_device(link: Path) -> None:
     with qcicada_line(link):
         driver.open()
         driver.close()
-        with QCicada(str(link)) as client:
+        with Patient(link) as client:
             assert client.get_config().postprocess is PostProcess.RAW_SAMPLES
             client.start_continuous()  # and leaves it running
         descriptor = driver.open()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.daemon import until
 from support.network import Finished
 from support.node import QNode
-from support.places import host
+from support.places import free_ports, host
 from support.qrng_server import Server
 
 from qustream.errors import CODES
@@ -22,11 +21,6 @@ from qustream.model.ids import IdKind, to_text
 pytestmark = pytest.mark.e2e
 KEY = SigningKey(b"n" * 32)
 HOST = host(8)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        return [stack.enter_context(socket.create_server((HOST, 0))).getsockname()[1] for _ in range(count)]
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def node(tmp_path: Path, server: Server) -> QNode:
     """A node in order, at fixed addresses, not running."""
-    listen, status = free_ports(2)
+    listen, status = free_ports(8, 2)
     node = QNode(
         tmp_path / "qnode", [server], key=KEY, listen=[f"{HOST}:{listen}"], status_listen=f"{HOST}:{status}", held_blocks=64
     )  # fmt: skip

@@ -92,7 +92,7 @@ def test_a_licence_that_comes_late_needs_no_restart(tmp_path: Path) -> None:
             assert {c.code for c in snapshot.conditions if c.stops} >= {"E-PEER-UNLICENSED"}
             node.writer.set_node_active(KEY.id, True)
             node.writer.write()
-            node.until_ready()
+            node.until(lambda status: status.ready and status.pool.units == 8)
             node.writer.set_qrng_server_active(server.key.id, False)
             node.writer.write()
             node.until(lambda status: status.links[0].code == "E-ATTESTATION" or status.pool.units == 0)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
+from support.daemon import PATIENCE_S
 from support.places import host
 from support.qrng_server import PASSPHRASE, NodeEnd, Server, node_key
 
@@ -83,13 +84,12 @@ async def test_no_secret_reaches_log_or_pages(tmp_path: Path) -> None:
 def test_systemd_is_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
+        manager.settimeout(PATIENCE_S)
         said: list[str] = []
         server = Server(tmp_path, allow=[NODE])
         with server.running(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="400000"):
             while not ("READY=1" in said and any(line.startswith("STATUS=live") for line in said) and said.count("WATCHDOG=1") >= 3):
                 said += manager.recv(4096).decode().splitlines()
-        manager.settimeout(0.2)
         while "STOPPING=1" not in said:
             said += manager.recv(4096).decode().splitlines()
 

@@ -125,7 +125,9 @@ async def test_a_torn_log_is_mended_and_a_damaged_one_stops_the_server(tmp_path:
         await one_life(server, delivered, units=10)
     log = audited(server, DirectorySource(folder), delivered)
     assert len(log.found) == len(delivered.units)
-    newest.write_bytes(newest.read_bytes()[:200] + b"\xff" + newest.read_bytes()[201:])
+    damaged = bytearray(newest.read_bytes())
+    damaged[200] ^= 0xFF
+    newest.write_bytes(damaged)
     with pytest.raises(AssertionError, match="E-DATA-CORRUPT"):
         server.start()
     assert server.stop() == 78

@@ -43,13 +43,14 @@ async def test_everybody_gets_what_was_asked_for(tmp_path: Path) -> None:
     keys = [node_key(number + 1) for number in range(NODES)]
     done: set[int] = set()
     leaves: set[bytes] = set()
-    limit = trio.CapacityLimiter(32)  # handshakes at a time: the test's own machine does both ends
+    # Handshakes at a time: the test's own machine does both ends, and the server waits ten seconds for each, and as long for its opening.
+    limit = trio.CapacityLimiter(8)
 
     async def honest(number: int) -> None:
         async with AsyncExitStack() as stack:
             async with limit:
                 node = await stack.enter_async_context(dialled(server, keys[number], number))
-            await node.open(UNITS)
+                await node.open(UNITS)
             units = await node.units(UNITS, timeout_s=300)
             leaves.update(unit.unit[:32] for unit in units)
             done.add(number)

@@ -226,11 +226,12 @@ def test_one_peer_has_few_connections_however_many_it_makes(beset: Nodes) -> Non
     few = dict(list(MEMBERS.items())[:5])
     with Swarm(beset.lan["crowd"], ann, few, each=8) as swarm:
         beset.until(lambda: swarm.told()["made"] >= 60, swarm.told)  # those that were shown out have come again
+        # One more of each has not heard yet that it has to go; several for as long as a loaded machine has not read it.
+        beset.until(lambda: swarm.told()["connected"] <= len(few) * (SESSIONS_PEER_MAX + 1), swarm.told)
         told = swarm.told()
         links = ann.network().links
         after_s = ann.since_s(since_s)
     assert told["ended"].keys() <= {"E-PEER-LIMIT", "E-PEER-CLOSED"}
-    assert told["connected"] <= len(few) * (SESSIONS_PEER_MAX + 1)  # one more has not heard yet that it has to go
     assert max(Counter(link.node for link in links).values()) == 1
     assert unbroken(since_s, after_s)
 

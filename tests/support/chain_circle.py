@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import msgspec
 from support.daemon import DaemonProcess, until
-from support.places import free_port, host
+from support.places import free_ports, host
 
 from qnode.api.chain_status import ChainStatus
 from qnode.api.status import StatusSnapshot
@@ -78,8 +78,7 @@ class ChainNodeProcess(DaemonProcess):
         super().__init__("qnode", folder, credential=CREDENTIAL, passphrase=PASSPHRASE)
         self.number, self.votes = number, votes
         self.key, self.vote_key = SigningKey(named("node", number)), VoteKey(named("vote", number))
-        self.listen = f"{host(30 + number)}:{free_port(30 + number)}"
-        self.status_listen = f"{host(30 + number)}:{free_port(30 + number)}"
+        self.listen, self.status_listen = (f"{host(30 + number)}:{port}" for port in free_ports(30 + number, 2))
         self.genesis_file = genesis_file
         self.data_dir.mkdir(exist_ok=True)
         allow_first_start(self.data_dir)
@@ -222,6 +221,8 @@ class ChainCircle:
 
     def agree(self, height: int, nodes: Iterable[ChainNodeProcess] | None = None) -> Mapping[str, Any]:
         """The block of this height, the same at all of these nodes, with the root it names."""
-        pages = [node.chain_page(f"blocks/{height}") for node in (nodes if nodes is not None else self.up)]
+        nodes = tuple(nodes) if nodes is not None else tuple(self.up)
+        self.until_height(height, nodes)  # often only one of them is known to have it
+        pages = [node.chain_page(f"blocks/{height}") for node in nodes]
         assert all(page == pages[0] for page in pages), pages
         return pages[0]

@@ -202,7 +202,7 @@ class Siege(Circle):
         for node in self.nodes:
             node.start()
         self.until_linked(*self.nodes)
-        # Two that dialled each other at once have agreed by then which link stays.
+        # So old that one which is lost and made again is told from it.
         until(lambda: all(self.page().now_ms - since_ms > SETTLED_MS for since_ms in self.honest_links().values()))
         # Until its only QRNG server, which is none, has been looked for: nothing else is to be logged from here on.
         until(lambda: [line for line in self.node.log() if line["event"] == "qrngd"])

@@ -28,6 +28,7 @@ __all__ = ["PASSPHRASE", "QNode", "until"]
 
 PASSPHRASE = b"a node's passphrase for tests only"
 EPOCH_MS = 3 * 86_400_000
+COMMAND_S = 120.0  # `doctor` alone may look for a minute at peers and at the line
 
 
 class QNode(DaemonProcess):
@@ -98,6 +99,6 @@ class QNode(DaemonProcess):
         """Run `qnode ARGUMENTS --config …`."""
         done = subprocess.run(
             [self.program, *arguments, "--config", self.config], stdin=subprocess.DEVNULL,
-            env=self.environment | environment, capture_output=True, text=True, timeout=60, check=False,
+            env=self.environment | environment, capture_output=True, text=True, timeout=COMMAND_S, check=False,
         )  # fmt: skip
         return Finished(done.returncode, done.stdout, done.stderr)

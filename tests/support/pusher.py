@@ -71,8 +71,8 @@ class Pusher(_Program):
 
     @contextmanager
     def running(self, **environment: str) -> Iterator[Pusher]:
-        self.spawn(BIN / "qrngd", "alert", "--config", self.config, CREDENTIALS_DIRECTORY=str(self.folder / "credentials"), **environment)
         before = len(self.events("watching"))
+        self.spawn(BIN / "qrngd", "alert", "--config", self.config, CREDENTIALS_DIRECTORY=str(self.folder / "credentials"), **environment)
         try:
             until(lambda: len(self.events("watching")) > before or self.process is None or self.process.poll() is not None)
             assert self.process is not None

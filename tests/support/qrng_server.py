@@ -32,7 +32,7 @@ __all__ = ["CHAIN", "NodeEnd", "Server", "Unit", "node_key"]
 
 CHAIN = "feed-test"
 PASSPHRASE = b"a passphrase for tests only"
-DEADLINE_MS = 10_000
+DEADLINE_MS = round(PATIENCE_S * 1000)
 
 
 def node_key(number: int) -> SigningKey:
@@ -93,8 +93,8 @@ class NodeEnd:
     async def dial(server: Server, key: SigningKey) -> Connection:
         hello = LocalHello(server.chain, (Role.NODE,))
         if server.address.startswith("unix:"):
-            return await connect_unix(server.address.removeprefix("unix:"), hello=hello)
-        return await connect(server.address, key=key, hello=hello, expect=server.key.id)
+            return await connect_unix(server.address.removeprefix("unix:"), hello=hello, timeout_ms=DEADLINE_MS)
+        return await connect(server.address, key=key, hello=hello, expect=server.key.id, timeout_ms=DEADLINE_MS)
 
     async def open(self, credit: int) -> FeedHealth:
         return await self.ask(FeedOpen(self.key.id, credit))
@@ -107,7 +107,7 @@ class NodeEnd:
         health: FeedHealth = decode(answer, FeedHealth, max_bytes=FEED_MAX_BYTES)
         return health
 
-    async def units(self, count: int, timeout_s: float = 20.0) -> list[Unit]:
+    async def units(self, count: int, timeout_s: float = PATIENCE_S) -> list[Unit]:
         """The next `count` units, each checked as a node checks it."""
         found: list[Unit] = []
         with trio.fail_after(timeout_s):
@@ -141,9 +141,16 @@ class NodeEnd:
                     return False
         return True
 
+    async def until_quiet(self) -> None:
+        """Until nothing but health has arrived for a while, twice; units that were on their way are dropped."""
+        quiet = 0
+        with trio.fail_after(PATIENCE_S):
+            while quiet < 2:
+                quiet = quiet + 1 if await self.is_quiet() else 0
+
     async def until_told(self, state: str) -> FeedHealth:
         """Until the server pushes `state`; units on the way are dropped."""
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             while not self.health or self.health[-1].state != state:
                 await self.next_message()
         return self.health[-1]

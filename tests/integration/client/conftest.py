@@ -7,13 +7,21 @@ from collections.abc import Iterator
 import pytest
 from support.village import User, Village, village
 
+from qustream.aio import asking
+from qustream.client import connections, plan
 from qustream.client.asking import Gather
+
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An honest node on a busy machine is nobody to be passed over; tests of slow ones have less patience."""
-    monkeypatch.setattr(Gather, "patience_ms", 60_000)
+    """An honest node on a busy machine is nobody to be passed over; tests of slow ones have less patience. What a command does in a process
+    of its own is not within reach of this."""
+    monkeypatch.setattr(Gather, "patience_ms", PATIENCE_MS)
+    monkeypatch.setattr(plan, "FAREWELL_MS", PATIENCE_MS)
+    for connecting in (connections, asking):
+        monkeypatch.setattr(connecting, "CONNECT_MAX_MS", PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
