@@ -97,9 +97,9 @@ class Bodies:
             txn.put(GENESIS, summed(GENESIS, genesis), db=tables.meta)
 
     def keep(self, transactions: Sequence[tuple[bytes, bytes]], height: int, is_final: IsFinal) -> None:
-        """Store (id, bytes); `height`: of the last final block; `is_final`: now, or by what the disk says. What comes again is kept as long as
-        what comes now: or who proposes it a second time at the right moment would have it go from all disks while its block becomes final.
-        And what has been loose for too long goes. Errors: `BodiesFull`."""
+        """Store (id, bytes); `height`: of the last final block; `is_final`: now, or by what the disk says. What comes again is kept as long
+        as what comes now: or who proposes it a second time at the right moment would have it go from all disks while its block becomes
+        final. And what has been loose for too long goes. Errors: `BodiesFull`."""
         with self._writing() as (txn, tables):
             came = number_key(height)
             for name, raw in transactions:
