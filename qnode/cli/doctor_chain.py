@@ -24,6 +24,7 @@ from qnode.service.registry import ChainRegistry
 from qnode.service.voter import forgotten
 from qnode.service.within import is_local_number
 from qnode.store.chain import ChainStore
+from qnode.store.chain.environment import is_there
 from qnode.store.sign_state import SignStateFile
 from qustream.client.chain import ChainClient
 from qustream.errors import QuStreamError, fault
@@ -74,7 +75,7 @@ def open_chain(config: Config) -> ChainOnDisk:
     assert config.genesis_file is not None, "the network is a chain's"
     genesis = read_genesis(config.genesis_file, config.chain)
     folder = config.data_dir / FOLDER
-    if (folder / "data.mdb").exists():
+    if is_there(folder):
         try:
             store = ChainStore.open(folder, genesis)
             return ChainOnDisk(genesis, ChainRegistry(store.state, genesis), store)

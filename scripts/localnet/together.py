@@ -41,9 +41,13 @@ def interrupts_held() -> Iterator[None]:
         yield  # Python interrupts the main thread alone
         return
     came: list[int] = []
+    is_held = True
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        if is_held:
+            came.append(number)
+        elif callable(handler := before[signal.Signals(number)]):  # not set back yet
+            handler(number, frame)
 
     before = {number: handler for number in INTERRUPTS if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
     try:
@@ -51,10 +55,8 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, note)
         yield
     finally:
-        # Not one of them is heard until all are set back: the first would leave the others to `note`.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        is_held = False
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number in came:
             signal.raise_signal(number)

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from qnode.core.consensus_events import Final
-from qnode.store.chain.bodies import AGAIN, FOLDER, Bodies, IsFinal, sound
+from qnode.store.chain.bodies import AGAIN, FOLDER, Bodies, IsFinal, bodies_missing, sound
 from qnode.store.chain.environment import Table, number_key, summed, unsummed
-from qustream.errors import fault
+from qustream.errors import QuStreamError, fault
 from qustream.model.base import Bytes32, Noun
 from qustream.wire.codec import decode, encode
 from qustream.wire.consensus import BLOCK_TRANSACTIONS_MAX, ChainHeader
@@ -93,7 +93,10 @@ class Blocks:
         """Take away the transactions of blocks below `floor`, which is on the disk already."""
 
         def ids_at(height: int) -> Sequence[bytes]:
-            block = self.block(txn, height)
+            try:
+                block = self.block(txn, height)
+            except QuStreamError:  # damaged: `qnode db verify` says so, and the others go on
+                return ()
             return () if block is None else block.ids
 
         self._bodies.drop(self.first(txn), floor, ids_at)
@@ -102,11 +105,15 @@ class Blocks:
         """A chain begins: whatever transactions are here are another's."""
         self._bodies.begin(genesis)
 
+    def bodies_come_again(self, above: int) -> None:
+        """See that those of blocks above this height, which are not here, are taken away when their time comes."""
+        self._bodies.come_again(above)
+
     def require_bodies(self, genesis: bytes, *, or_none: bool) -> None:
         """That they are those of this chain; `or_none`: there may be none. Errors: `E-CHAIN-GENESIS`, `E-DATA-CORRUPT`."""
         found = self._bodies.genesis()
         if found is None and not or_none:
-            raise fault("E-DATA-CORRUPT", f"the chain's transactions ({FOLDER}) are missing: the directory was copied in part")
+            raise bodies_missing()
         if found not in (None, genesis):
             raise fault("E-CHAIN-GENESIS", f"its transactions ({FOLDER}) are another chain's")
 

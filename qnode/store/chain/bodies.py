@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ import lmdb
 
 from qnode.store.chain.environment import BODY_TABLES, Environment, is_there, number_key, summed, unsummed
 from qnode.store.directory import is_out_of_space
-from qustream.errors import fault
-from qustream.identity.files import make_directory
+from qustream.errors import QuStreamError, fault
+from qustream.identity.files import file_fault, make_directory
 from qustream.wire.transactions import transaction_id
 
-__all__ = ["FOLDER", "Bodies", "BodiesFull"]
+__all__ = ["FOLDER", "Bodies", "BodiesFull", "bodies_missing", "sound"]
 
 FOLDER = "bodies"
 # Transactions that no final block took are kept so many blocks: longer than any proposal with them is of use.
@@ -130,15 +130,21 @@ class Bodies:
         they go is on the disk already: the chain says so, and was committed. Errors: `BodiesFull`."""
         with self._writing() as (txn, tables):
             dropped, gone = _dropped(txn, tables), 0
-            # Beside an older copy of the chain, whose blocks come again, they are gone through again.
-            height = start = min(max(dropped, first), floor)
+            height = start = max(dropped, first)
             while height < floor and gone < PRUNED_AT_ONCE_MAX and height - start < HEIGHTS_AT_ONCE_MAX:
                 names = ids_at(height)
                 for name in names:
                     txn.delete(name, db=tables.transactions)
                 height, gone = height + 1, gone + len(names)
-            if height != dropped:
+            if height > dropped:
                 txn.put(DROPPED, summed(DROPPED, number_key(height)), db=tables.meta)
+
+    def come_again(self, above: int) -> None:
+        """Beside an older copy of the chain, whose blocks above this height come again: their bodies are taken away again. Errors:
+        `BodiesFull`."""
+        with self._writing() as (txn, tables):
+            if _dropped(txn, tables) > above + 1:
+                txn.put(DROPPED, summed(DROPPED, number_key(above + 1)), db=tables.meta)
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Any, Any]]:
@@ -213,16 +219,27 @@ class Bodies:
         return {} if self._environment is None else self._environment.entries()
 
     def backup(self, chain: Environment, target: Path) -> None:
-        """A copy of both in the empty directory `target`, or nothing. The chain comes first: its bodies are here by then. Errors: as
-        `Environment.backup`."""
+        """A copy of both in the directory `target`, which must be empty or not there; or nothing. The chain comes first: its bodies are
+        here by then. Errors: `E-FILE-EXISTS`; as `Environment.backup`."""
+        try:
+            if target.exists() and any(target.iterdir()):
+                raise fault("E-FILE-EXISTS", f"{target} is not empty")
+        except OSError as error:
+            raise file_fault(target, error) from None
         try:
             chain.backup(target)
             if self._environment is not None:
                 self._environment.backup(target / FOLDER)
         except BaseException:
-            (target / "data.mdb").unlink(missing_ok=True)
+            with suppress(OSError):
+                (target / "data.mdb").unlink(missing_ok=True)
             shutil.rmtree(target / FOLDER, ignore_errors=True)
             raise
+
+
+def bodies_missing() -> QuStreamError:
+    """What is said of a chain without its bodies."""
+    return fault("E-DATA-CORRUPT", f"the chain's transactions ({FOLDER}) are missing: the directory was copied in part")
 
 
 def sound(name: bytes, raw: bytes) -> bytes:

@@ -5,6 +5,7 @@ Opened to be read alone, so that the node it belongs to may go on meanwhile: wha
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -78,16 +79,19 @@ class Inspector:
     def __init__(self, directory: Path) -> None:
         """Errors: `E-FILE` if there is none; `E-DATA-CORRUPT`."""
         self._directory = directory
-        if not is_there(directory):
-            raise fault("E-FILE", f"{directory}: there is no chain here")
         with ExitStack() as unless_opened:
             try:
+                if not is_there(directory):
+                    raise fault("E-FILE", f"{directory}: there is no chain here")
                 self._environment = Environment.open(directory, 0, readonly=True)
                 unless_opened.callback(self._environment.close)
                 self._bodies = Bodies.look_at(directory)
             except OSError as error:
                 raise file_fault(directory, error) from None
             except lmdb.Error as error:
+                number = getattr(error, "code", 0)  # the system's are positive
+                if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise file_fault(directory, OSError(number, "")) from None
                 raise fault("E-DATA-CORRUPT", f"{directory}: {error}") from None
             unless_opened.pop_all()
         tables = self._environment.tables
@@ -107,8 +111,8 @@ class Inspector:
 
     def backup(self, target: Path) -> None:
         """A consistent copy in the empty directory `target`. Errors: `E-FILE-EXISTS`, `E-FILE`, `E-DISK-FULL`."""
-        if target.exists() and any(target.iterdir()):
-            raise fault("E-FILE-EXISTS", f"{target} is not empty")
+        with self._environment.reading() as txn:
+            self._blocks.require_bodies(self._execution.meta(txn, GENESIS_KEY) or b"", or_none=self._execution.is_older(txn))
         self._bodies.backup(self._environment, target)
 
     def facts(self) -> Facts:

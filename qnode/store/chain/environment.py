@@ -11,12 +11,13 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import lmdb
 
+from qnode.store.directory import is_out_of_space
 from qustream.errors import QuStreamError, fault
 from qustream.identity.files import file_fault, give_to_owner, sync_directory
 from qustream.model.state import Progress
@@ -85,21 +86,24 @@ class Environment:
             # LMDB takes an empty file for a new database: so it has its owner and its name before anything can fail.
             os.close(_made(data))
             sync_directory(path)
-        env = lmdb.open(
-            str(path), map_size=0 if readonly else map_bytes, max_dbs=len(names), mode=0o600, max_readers=READERS_MAX, readonly=readonly,
-            create=not readonly,
-        )  # fmt: skip
-        try:
+        with ExitStack() as unless_opened:
+            if not was_there and not readonly:
+                # Nobody else has it yet: half made it would be taken for damaged.
+                unless_opened.callback(_emptied, data)
+            env = lmdb.open(
+                str(path), map_size=0 if readonly else map_bytes, max_dbs=len(names), mode=0o600, max_readers=READERS_MAX,
+                readonly=readonly, create=not readonly,
+            )  # fmt: skip
+            unless_opened.callback(env.close)
             # LMDB maps the file: beyond its end a read would end the process.
             pages = env.info()["last_pgno"] + 1
             if was_there and data.stat().st_size < pages * env.stat()["psize"]:
                 raise fault("E-DATA-CORRUPT", f"{data} is too short: a part of it is missing")
             if not readonly:
                 env.reader_check()  # those of processes that were killed
-            return cls(path, env, names, create=not readonly)
-        except BaseException:
-            env.close()
-            raise
+            opened = cls(path, env, names, create=not readonly)
+            unless_opened.pop_all()
+        return opened
 
     def close(self) -> None:
         """Let go of it; readings that are still open fail from now on."""
@@ -122,11 +126,18 @@ class Environment:
             return self._env.begin()
         except lmdb.ReadersFullError:
             raise fault("E-PEER-LIMIT", "too many look at the chain just now", retry_after_ms=1000) from None
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
+            raise fault("E-DATA-CORRUPT", f"{self.path}: {error}") from None
+        except lmdb.Error as error:  # it is closed since its map could not be made larger
+            raise fault("E-NODE-READONLY", f"{self.path} cannot be read any more: {error}; restart the node") from None
 
     def info(self) -> dict[str, int]:
-        """Bytes of the map, of the file's pages in use, and pages by table."""
-        with self._lock:
-            info, page = self._env.info(), self._env.stat()["psize"]
+        """Bytes of the map, and of the file's pages in use. Errors: `E-NODE-READONLY`."""
+        try:
+            with self._lock:
+                info, page = self._env.info(), self._env.stat()["psize"]
+        except lmdb.Error as error:
+            raise fault("E-NODE-READONLY", f"{self.path} cannot be read any more: {error}; restart the node") from None
         return {"map_bytes": info["map_size"], "used_bytes": (info["last_pgno"] + 1) * page}
 
     def entries(self) -> dict[str, int]:
@@ -139,17 +150,18 @@ class Environment:
         `E-DISK-FULL`, `E-FILE`."""
         try:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.reading():  # the process that writes may have made the map larger
-                self._env.copy(str(target), compact=True)
+            with self.reading():  # whoever makes the map larger has done so, or waits
+                try:
+                    self._env.copy(str(target), compact=True)
+                except lmdb.Error as error:
+                    number = getattr(error, "code", 0)  # of where it is copied to: what is copied can be read
+                    raise OSError(number if number > 0 else errno.EIO, str(error)) from None
             with open(target / "data.mdb", "rb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 os.fsync(file.fileno())
             sync_directory(target)
         except OSError as error:
-            raise file_fault(target, error) from None
-        except lmdb.Error as error:
-            number = getattr(error, "code", 0)
-            raise file_fault(target, OSError(number if number > 0 else errno.EIO, "")) from None
+            raise file_fault(target, OSError(errno.ENOSPC, "") if is_out_of_space(error) else error) from None
 
     def grow(self, to_bytes: int) -> None:
         """Make the map larger; no write transaction may be open. Errors: `lmdb.Error`."""
@@ -306,6 +318,12 @@ def _fill(lock: Path) -> None:
             raise
     finally:
         os.close(file)
+
+
+def _emptied(data: Path) -> None:
+    """Leave what could not be made as it was found: empty."""
+    with suppress(OSError):
+        os.truncate(data, 0)
 
 
 def _made(path: Path) -> int:

@@ -9,7 +9,7 @@ from qnode.core.ledger.genesis import begin
 from qnode.core.ledger.state import State
 from qnode.store.chain import state
 from qnode.store.chain.blocks import Blocks, Head
-from qnode.store.chain.environment import EXECUTED, PROGRESS_MAX_BYTES, Table, number_key, put_progress, summed, unsummed
+from qnode.store.chain.environment import EXECUTED, PROGRESS_MAX_BYTES, Environment, Table, number_key, put_progress, summed, unsummed
 from qnode.store.chain.receipts import Receipts
 from qustream.errors import fault
 from qustream.model.genesis import Genesis
@@ -21,7 +21,7 @@ from qustream.rules.radix_tree import Known
 from qustream.wire.chain import genesis_digest
 from qustream.wire.codec import decode, encode
 
-__all__ = ["ROOTS_KEPT", "Execution", "Left"]
+__all__ = ["ROOTS_KEPT", "Execution", "Left", "is_todays"]
 
 # ⚙ A header names a root at most 32 heights behind with transactions (consensus.md V4), and idle chains some more.
 ROOTS_KEPT = 256
@@ -29,6 +29,13 @@ FORMAT, FORMAT_KEY, GENESIS_KEY = b"3", b"format", b"genesis"
 # Both held transactions in this environment, the first the lowest inner nodes of the state's tree, too.
 OLDER_FORMATS = (b"1", b"2")
 PROGRESS_KEY = bytes([StateTable.PROGRESS])
+
+
+def is_todays(environment: Environment) -> bool:
+    """Whether there is a chain here, in today's form. Errors: `E-DATA-CORRUPT`."""
+    with environment.reading() as txn:
+        raw = txn.get(FORMAT_KEY, db=environment.tables.meta)
+    return raw is not None and unsummed(FORMAT_KEY, raw) == FORMAT
 
 
 class _Nothing:

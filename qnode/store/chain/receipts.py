@@ -58,7 +58,8 @@ class Receipts:
 
     def prune(self, txn: Any, below: int, limit: int) -> int:
         """Take away receipts of at most `limit` heights below `below`; how many heights it were. Their bodies may go from then on."""
-        start = int.from_bytes(unsummed(PRUNED, raw), "big") if (raw := txn.get(PRUNED, db=self._tables.meta)) else 1
+        # A chain that began with a snapshot has nothing below its first block.
+        start = max(self.pruned_below(txn), self._blocks.first(txn))
         heights = range(start, max(start, min(below, start + limit)))
         for height in heights:
             receipts = self.at(txn, height)

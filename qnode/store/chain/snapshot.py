@@ -127,6 +127,7 @@ class Taking:
 
     def abandon(self, txn: Any, genesis: Genesis) -> None:
         """Begin again from genesis."""
+        self._execution.renew(txn)
         txn.drop(self._tables.incoming, delete=False)
         self._execution.start(txn, genesis)
 

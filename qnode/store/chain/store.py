@@ -13,10 +13,10 @@ import lmdb
 
 from qnode.core.consensus_events import Final
 from qnode.store.chain.blocks import Blocks, Head, KeptBlock
-from qnode.store.chain.bodies import Bodies
+from qnode.store.chain.bodies import FOLDER, Bodies, bodies_missing
 from qnode.store.chain.certified import Certified
-from qnode.store.chain.environment import Environment
-from qnode.store.chain.execution import Execution, Left
+from qnode.store.chain.environment import Environment, is_there
+from qnode.store.chain.execution import Execution, Left, is_todays
 from qnode.store.chain.receipts import Receipts
 from qnode.store.chain.snapshot import Snapshots, Taking
 from qnode.store.chain.view import HeldState, ProvenNodes, StateView
@@ -82,6 +82,8 @@ class ChainStore:
             try:
                 environment = Environment.open(directory, map_bytes)
                 unless_opened.callback(environment.close)
+                if is_todays(environment) and not is_there(directory / FOLDER):
+                    raise bodies_missing()  # and nothing is made where they have to be put back
                 bodies = Bodies.open(directory, map_bytes)
                 unless_opened.callback(bodies.close)
                 store = cls(held, environment, bodies, reserve_bytes=reserve_bytes, keep_blocks=keep_blocks)
@@ -101,6 +103,9 @@ class ChainStore:
         if not self._looked(lambda txn: self._execution.has_begun(txn, genesis)):
             self._writer.submit(lambda txn: self._execution.begin(txn, genesis)).result()
         self._load()
+        if self._bodies.dropped_below() > self._head.height + 1:
+            with suppress(QuStreamError):  # no room: next time
+                self._writer.submit(lambda txn: self._blocks.bodies_come_again(self._head.height)).result()
 
     @property
     def is_older(self) -> bool:
@@ -163,7 +168,15 @@ class ChainStore:
         """Store (id, bytes); one that is in no final block goes after a thousand blocks."""
 
         def decide(txn: Any) -> None:
-            self._blocks.keep_transactions(txn, transactions, self._head.height, lambda name: self.place_of(name) is not None)
+            with ExitStack() as opened:
+                reading: list[Any] = []  # of what is on the disk, once it is asked for
+
+                def was_final(name: bytes) -> bool:
+                    if not reading:
+                        reading.append(opened.enter_context(self._environment.reading()))
+                    return self._blocks.location(reading[0], name) is not None
+
+                self._blocks.keep_transactions(txn, transactions, self._head.height, was_final)
 
         return self._writer.submit(decide)
 
@@ -355,7 +368,8 @@ class ChainStore:
         return {name: size + bodies[name] for name, size in state.items()} | {"free_bytes": self._directory.free_bytes()}
 
     def backup(self, target: Path) -> None:
-        """A consistent copy into the empty directory `target`, while everything goes on. Blocking. Errors: `E-DISK-FULL`, `E-FILE`."""
+        """A consistent copy into the empty directory `target`, while everything goes on, unless a map has to be made larger: that waits.
+        Blocking. Errors: `E-DISK-FULL`, `E-FILE`, `E-FILE-EXISTS`."""
         self._bodies.backup(self._environment, target)
 
 

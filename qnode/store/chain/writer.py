@@ -148,6 +148,7 @@ class ChainWriter:
         try:
             full.grow(size + more)
         except lmdb.Error as error:
+            self._broken = True  # LMDB's binding closes what it cannot map again
             raise self._refused(error) from None
 
     def _refused(self, error: lmdb.Error | OSError) -> QuStreamError:

@@ -116,3 +116,31 @@ def test_when_no_thread_is_to_be_had_those_that_have_started_end(module: Any, mo
     with pytest.raises(RuntimeError, match="new thread"), module.together(2):
         raise AssertionError("the block is not entered")
     assert set(threading.enumerate()) <= before
+
+
+def test_an_interrupt_while_handlers_are_set_back_swallows_no_other(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    old = {number: signal.signal(number, lambda got, _: heard.append(got)) for number in module.INTERRUPTS}
+    real, calls = signal.signal, []
+
+    def signal_(number: int, handler: Any) -> Any:
+        calls.append(number)
+        if len(calls) == len(module.INTERRUPTS) + 1:
+            raise KeyboardInterrupt
+        return real(number, handler)
+
+    def block() -> None:
+        with module.interrupts_held():
+            pass
+
+    try:
+        monkeypatch.setattr(signal, "signal", signal_)
+        with pytest.raises(KeyboardInterrupt):
+            block()
+        for number in module.INTERRUPTS:
+            signal.raise_signal(number)
+        assert heard == list(module.INTERRUPTS)
+    finally:
+        monkeypatch.undo()
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 
 import pytest
@@ -133,12 +134,32 @@ def test_beside_an_older_chain_what_comes_again_is_taken_away_again(bodies):
         return [many[height - 1][0]]
 
     bodies.drop(1, 6, ids_at)
+    bodies.come_again(2)
+    bodies.come_again(8)  # which are not that far
     bodies.keep(many, 0, never)
-    for floor in (3, 4, 5, 6, 7):
-        bodies.drop(1, floor, ids_at)
+    bodies.drop(1, 2, ids_at)  # below what is gone already
+    bodies.commit()
+    assert bodies.dropped_below() == 3
+    bodies.drop(1, 7, ids_at)
     bodies.commit()
     assert bodies.dropped_below() == 7
     assert bodies.get([name for name, _ in many]).keys() == {name for name, _ in many[:2]} | {name for name, _ in many[6:]}
+
+
+def test_an_older_copy_of_the_chain_beside_its_bodies(tmp_path):
+    """Its blocks come again, and go again in their time; those that have gone for good are no fault."""
+    chain = StoredChain(tmp_path / "chain", keep_blocks=3)
+    for number in range(12):
+        if number == 8:
+            chain.store._environment.backup(tmp_path / "older")
+        chain.block(chain.transfer(number % 6, (number + 1) % 6, 5))
+    chain.store.close()
+    (tmp_path / "older" / "data.mdb").replace(tmp_path / "chain" / "data.mdb")
+    chain.reopen()
+    assert (chain.store.final.height, chain.store._bodies.dropped_below()) == (8, 9)
+    chain.store.close()
+    with Inspector(tmp_path / "chain") as inspector:
+        assert not [fault for check in inspector.verify() for fault in check.faults]
 
 
 def test_too_small_a_map_says_so_in_a_way_of_its_own_and_grows(bodies):
@@ -263,6 +284,24 @@ def test_a_copy_that_fails_leaves_nothing_that_could_be_taken_for_one(tmp_path, 
     assert list((tmp_path / "copy").iterdir()) == []
     monkeypatch.undo()
     chain.store.backup(tmp_path / "copy")
+    assert code(chain.store.backup, tmp_path / "copy") == "E-FILE-EXISTS"
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"data.mdb", FOLDER}
+    assert code(chain.store.backup, tmp_path / "copy" / "data.mdb") == "E-FILE"
+    assert code(chain.store.backup, chain.directory) == "E-FILE-EXISTS"
+    chain.store.close()
+
+
+def test_a_copy_to_a_full_disk_says_so(tmp_path):
+    chain = StoredChain(tmp_path / "chain")
+    chain.block(chain.transfer(0, 1, 5))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        assert code(chain.store.backup, tmp_path / "copy") == "E-DISK-FULL"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "copy").iterdir()) == []
+    chain.block(chain.transfer(0, 1, 5))
     chain.store.close()
 
 
@@ -278,7 +317,7 @@ def test_a_chain_without_its_bodies_is_not_opened(tmp_path):
     assert code(chain.reopen) == "E-DATA-CORRUPT"
     with Inspector(tmp_path / "chain") as inspector:
         assert "copied in part" in next(check for check in inspector.verify() if check.name == "progress").faults[0]
-    shutil.rmtree(tmp_path / "chain" / FOLDER)
+        assert code(inspector.backup, tmp_path / "copy") == "E-DATA-CORRUPT"
     (tmp_path / "aside").rename(tmp_path / "chain" / FOLDER)
     chain.reopen()
     chain.block(chain.transfer(0, 1, 5))

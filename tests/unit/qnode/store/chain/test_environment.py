@@ -76,6 +76,29 @@ def test_without_room_for_the_table_of_readers_nothing_is_opened_and_later_it_is
     environment.close()
 
 
+@pytest.mark.parametrize("room", [4096, 8192, 12_288, 16_384])
+def test_a_database_that_could_not_be_made_whole_is_none(tmp_path, room):
+    Environment.open(tmp_path, MIB).close()
+    (tmp_path / "data.mdb").unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises((OSError, lmdb.Error)):
+            Environment.open(tmp_path, MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not is_there(tmp_path)
+    Environment.open(tmp_path, MIB).close()
+    assert is_there(tmp_path)
+
+
+def test_what_lmdb_has_closed_is_told_in_coded_form(environment):
+    """As its binding does when a map cannot be made larger."""
+    environment._env.close()
+    assert code(environment.read) == "E-NODE-READONLY"
+    assert code(environment.info) == "E-NODE-READONLY"
+
+
 def test_an_empty_file_is_no_database_and_becomes_one(tmp_path):
     (tmp_path / "data.mdb").touch()
     assert not is_there(tmp_path)

@@ -159,6 +159,8 @@ def test_the_state_of_another_block_is_refused_at_the_end(tmp_path, source, smal
     assert store.executed.height == 0
     assert store.root(0) == source.store.root(0)
     store.close()
+    with target_at(tmp_path / "target", source) as store:
+        assert store.executed.height == 0
 
 
 def test_where_there_is_a_chain_none_is_taken_in(tmp_path, source, small):

@@ -214,3 +214,15 @@ def test_many_threads_at_once(room):
     for thread in threads:
         thread.join()
     assert room.environment.entries()["loose"] == 300
+
+
+def test_a_map_that_cannot_be_made_larger_stops_the_writer(room, monkeypatch):
+    monkeypatch.setattr(writer_module, "GROW_MIN_BYTES", MIB)
+
+    def grow(size):
+        raise lmdb.Error("Cannot allocate memory")
+
+    monkeypatch.setattr(room.environment, "grow", grow)
+    assert code(room.put(b"much", bytes(8 * MIB))) == "E-NODE-READONLY"
+    monkeypatch.undo()
+    assert code(room.put(b"little")) == "E-NODE-READONLY"
