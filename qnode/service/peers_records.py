@@ -203,8 +203,10 @@ class Records:
             from_s = trio.current_time() - within_s
             taken = {name: taken_s for name, taken_s in self._taken_s.items() if taken_s >= from_s}
         names = heapq.nsmallest(RECORDS_MAX, (name for name in taken if name > node and self._counts(name)))
-        kept = await trio.to_thread.run_sync(self._keeper.records_of, [name for name in names if name not in self._unkept])
-        return [signed for name in names if (signed := self._unkept.get(name) or kept.get(name)) is not None]
+        # As it is now: what is not kept yet is, while the disk is asked for the others.
+        found = {name: self._unkept[name] for name in names if name in self._unkept}
+        found |= await trio.to_thread.run_sync(self._keeper.records_of, [name for name in names if name not in found])
+        return [found[name] for name in names if name in found]
 
     def _counts(self, node: bytes) -> bool:
         return self._newest[node][0] >= self._known.records_from_ms and (node in self._known or node == self._key.id)

@@ -244,3 +244,26 @@ async def test_what_the_disk_had_counts_after_a_restart_and_what_was_not_written
         assert one.keeper.records_of([other.id])
         await one.start()
         assert one.service.core.addresses(other.id)[0] == "192.0.2.1:7400"
+
+
+async def test_what_is_put_on_the_disk_while_a_page_is_read_stands_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with town(tmp_path, 3) as t:
+        one, other, third = t.nodes
+        monkeypatch.setattr(module, "FLUSH_S", 1000)
+        await t.start(one)
+        records = one.service.records
+        assert await records.judge(signed(other.key, record(t, other)), b"") is Verdict.GOOD
+        await records._flush()
+        assert await records.judge(signed(third.key, record(t, third)), b"") is Verdict.GOOD
+        read = one.keeper.records_of
+
+        def records_of(nodes: list[bytes]) -> dict[bytes, Signed]:
+            found = read(nodes)
+            trio.from_thread.run(records._flush)
+            return found
+
+        monkeypatch.setattr(one.keeper, "records_of", records_of)
+        page = await records.after(bytes(32))
+        nodes = sorted((other, third), key=lambda node: node.id)
+        for each, node in zip(page, nodes, strict=True):
+            assert open_signed(each, AddressRecord, node.key.public, "address").node == node.id
