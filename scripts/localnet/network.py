@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from qustream.wire.codec import decode
 EPOCH_MS = 3 * 24 * 3600 * 1000  # the mission's pay epoch: a grant made now serves for three to six days
 LIFETIME_MAX_MS = 30 * 24 * 3600 * 1000
 OFFER_MAX_BYTES = 64  # a root and two numbers
+# Users are entered side by side, and the file refuses whoever has not seen the change before his.
+_AMENDING = threading.Lock()
 PUBLIC_KEY_MAX_BYTES = 4096  # 1,952 + 32 and a little framing
 
 
@@ -140,16 +143,18 @@ def whoami(home: Path, *arguments: str, credential: Path | None = None) -> dict[
 
 def enrol(layout: Layout, enrolment: bytes) -> int:
     """Enter a user or one more device of his into the network file; returns the file's new version."""
-    writer = amend(layout)
-    writer.enrol(decode_enrolment(enrolment))
-    return writer.write()
+    with _AMENDING:
+        writer = amend(layout)
+        writer.enrol(decode_enrolment(enrolment))
+        return writer.write()
 
 
 def grant(layout: Layout, owner: bytes, offer: bytes) -> tuple[str, int]:
     """Enter a grant for `owner`, in force from the running epoch; returns its text id and the file's new version."""
-    writer = amend(layout)
-    contents = writer.contents
-    epoch = (int(time.time() * 1000) - contents.genesis_ms) // contents.epoch_length_ms
     wanted = decode(offer, GrantOffer, max_bytes=OFFER_MAX_BYTES)
-    entered = writer.grant(wanted, owner, lifetime_max_ms=LIFETIME_MAX_MS, epoch=epoch)
-    return to_text(IdKind.GRANT, entered.grant), writer.write()
+    with _AMENDING:
+        writer = amend(layout)
+        contents = writer.contents
+        epoch = (int(time.time() * 1000) - contents.genesis_ms) // contents.epoch_length_ms
+        entered = writer.grant(wanted, owner, lifetime_max_ms=LIFETIME_MAX_MS, epoch=epoch)
+        return to_text(IdKind.GRANT, entered.grant), writer.write()

@@ -120,15 +120,13 @@ class Blocks:
     def move_loose(self, txn: Any, height: int, genesis: bytes) -> None:
         """What an earlier version kept here and no final block has taken goes where it would be put today."""
         self._bodies.belong(genesis)
-        tables, found = self._tables, []
-        for key in txn.cursor(db=tables.loose).iternext(values=False):
-            name = key[8:] if key[:1] != AGAIN else key[1:]
+        tables = self._tables
+        names = {key[8:] if key[:1] != AGAIN else key[1:] for key in txn.cursor(db=tables.loose).iternext(values=False)}
+        for name in names:
             raw = None if txn.get(name, db=tables.locations) is not None else txn.get(name, db=tables.transactions)
             if raw is not None:
-                found.append((name, raw))
-        self._bodies.keep(found, height, lambda name: txn.get(name, db=tables.locations) is not None)
-        for name, _ in found:
-            txn.delete(name, db=tables.transactions)
+                self._bodies.keep([(name, raw)], height, lambda name: txn.get(name, db=tables.locations) is not None)
+                txn.delete(name, db=tables.transactions)
         txn.drop(tables.loose, delete=False)
 
     # -- looking --------------------------------------------------------------------------------------------------------
